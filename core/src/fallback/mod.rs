@@ -1,0 +1,4 @@
+//! (being written)
+pub mod policy;
+
+pub use policy::{Fallback, Mode, Policy};

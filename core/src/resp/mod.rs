@@ -1,0 +1,4 @@
+//! (being written)
+mod value;
+
+pub use value::Value;
