@@ -1,0 +1,343 @@
+//! How a request can fail, and whether it was executed all the same.
+
+use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
+
+use crate::{config::ConfigError, reply::{DecodeError, ServerError}, resp::ProtocolError};
+
+/// Whether the server executed a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Executed {
+    /// Not executed: it never left in full, or the server refused it before running it.
+    No,
+    /// Unknown: it left in full and no answer came, or it is a script that answered with an error.
+    Maybe,
+    /// Executed: the server ran it and answered with an error.
+    Yes,
+}
+
+impl fmt::Display for Executed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Executed::No => "not executed",
+            Executed::Maybe => "may have been executed",
+            Executed::Yes => "was executed",
+        })
+    }
+}
+
+/// Why a request failed: which command, on which node, whether it was executed, and what happened.
+#[derive(Clone)]
+pub struct Failure(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: FailureKind,
+    executed: Executed,
+    command: Cow<'static, str>,
+    node: Option<Arc<str>>,
+    attempts: u32,
+}
+
+/// What happened to a request that failed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The server answered with an error.
+    Server(ServerError),
+    /// The deadline passed.
+    DeadlinePassed(Stage),
+    /// The connection was lost after the request may have reached the server, or more often than
+    /// retries are allowed.
+    ConnectionLost(Cause),
+    /// The server is judged down, and the request asked not to wait for it.
+    Down(Cause),
+    /// The queue is full, and the request asked not to wait for room.
+    QueueFull,
+    /// The embedded store was to answer and can't.
+    Memory(MemoryRefusal),
+    /// The command can't run on a connection that is shared; the text says what to use.
+    Misuse(&'static str),
+    /// The client was closed.
+    ClientClosed,
+    /// The runtime that drove the client's connections was dropped.
+    RuntimeDropped,
+    /// The client was used outside a runtime that could drive its connections; the text says which
+    /// is needed.
+    NoRuntime(&'static str),
+    /// The server's answer is not what the caller's type can hold.
+    Decode(DecodeError),
+    /// The configuration is wrong.
+    Config(ConfigError),
+}
+
+/// What a request was waiting for when its deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// For room in the queue.
+    Room,
+    /// For a connection to the server.
+    Connection,
+    /// For its turn to be sent again after the server had refused it for now.
+    Retry,
+    /// For the server's answer.
+    Reply,
+}
+
+/// Why the embedded store could not answer in the server's stead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemoryRefusal {
+    /// The store does not know this command, or the command never degrades (FLUSHALL, scripts, …).
+    Unsupported,
+    /// The answer depends on a value or time to live that only the server knows.
+    Unseen,
+    /// Refused because two clients would both succeed while the server is down (SET NX).
+    Unsafe,
+    /// A bound of the overlay or the journal is reached; the text names it.
+    Full(&'static str),
+}
+
+/// Why a connection could not be made or was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Nobody listens there.
+    Refused,
+    /// The peer reset the connection.
+    Reset,
+    /// The peer ended the connection.
+    EndOfStream,
+    /// The connection or the handshake took longer than `connect_timeout`.
+    ConnectTimeout,
+    /// Replies were owed and no byte came within the response time limit.
+    Silent,
+    /// No route to the host or network.
+    Unreachable,
+    /// There is no such Unix socket.
+    NotFound,
+    /// The operating system does not permit it.
+    Denied,
+    /// The host name has no address, or could not be looked up; the text is the resolver's.
+    NameNotFound(Arc<str>),
+    /// The peer broke the protocol.
+    Protocol(ProtocolError),
+    /// The peer sent a reply that nothing had asked for.
+    UnexpectedReply,
+    /// The server refused the handshake.
+    Handshake(ServerError),
+    /// Closed by this client.
+    Local,
+    /// Some other fault of the operating system, in its own words.
+    Io(Arc<str>),
+}
+
+impl From<&io::Error> for Cause {
+    fn from(error: &io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        match error.kind() {
+            Kind::ConnectionRefused => Cause::Refused,
+            Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Cause::Reset,
+            Kind::UnexpectedEof => Cause::EndOfStream,
+            Kind::TimedOut => Cause::ConnectTimeout,
+            Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown => {
+                Cause::Unreachable
+            }
+            Kind::NotFound => Cause::NotFound,
+            Kind::PermissionDenied => Cause::Denied,
+            _ => Cause::Io(error.to_string().into()),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Refused => f.write_str("connection refused"),
+            Cause::Reset => f.write_str("connection reset by the server"),
+            Cause::EndOfStream => f.write_str("connection ended by the server"),
+            Cause::ConnectTimeout => f.write_str("connecting took too long"),
+            Cause::Silent => f.write_str("the server owes replies and is silent"),
+            Cause::Unreachable => f.write_str("no route to the server"),
+            Cause::NotFound => f.write_str("no such socket"),
+            Cause::Denied => f.write_str("permission denied"),
+            Cause::NameNotFound(why) => write!(f, "name look-up failed: {why}"),
+            Cause::Protocol(fault) => write!(f, "protocol fault: {fault}"),
+            Cause::UnexpectedReply => f.write_str("the server sent a reply nobody asked for"),
+            Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
+            Cause::Local => f.write_str("closed by this client"),
+            Cause::Io(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Room => "room in the queue",
+            Stage::Connection => "a connection",
+            Stage::Retry => "its turn to be sent again",
+            Stage::Reply => "the reply",
+        })
+    }
+}
+
+impl fmt::Display for MemoryRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemoryRefusal::Unsupported => {
+                f.write_str("the embedded store can't answer this command")
+            }
+            MemoryRefusal::Unseen => {
+                f.write_str("only the server knows this key's value or time to live")
+            }
+            MemoryRefusal::Unsafe => {
+                f.write_str("not safe in memory: another client could succeed as well")
+            }
+            MemoryRefusal::Full(what) => write!(f, "{what} is full"),
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailureKind::Server(error) => write!(f, "{error}"),
+            FailureKind::DeadlinePassed(stage) => {
+                write!(f, "deadline passed while waiting for {stage}")
+            }
+            FailureKind::ConnectionLost(cause) => write!(f, "connection lost: {cause}"),
+            FailureKind::Down(cause) => write!(f, "server down: {cause}"),
+            FailureKind::QueueFull => f.write_str("queue full"),
+            FailureKind::Memory(refusal) => write!(f, "{refusal}"),
+            FailureKind::Misuse(advice) => f.write_str(advice),
+            FailureKind::ClientClosed => f.write_str("client closed"),
+            FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
+            FailureKind::NoRuntime(advice) => f.write_str(advice),
+            FailureKind::Decode(error) => write!(f, "{error}"),
+            FailureKind::Config(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(
+        kind: FailureKind,
+        executed: Executed,
+        command: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let command = command.into();
+        Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0 }))
+    }
+
+    pub(crate) fn at(mut self, node: Option<Arc<str>>) -> Self {
+        self.0.node = node;
+        self
+    }
+
+    pub(crate) fn after(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn kind(&self) -> &FailureKind {
+        &self.0.kind
+    }
+
+    /// Whether the server executed the request all the same.
+    #[must_use]
+    pub fn executed(&self) -> Executed {
+        self.0.executed
+    }
+
+    /// The command's name, such as `INCR`; `connect` where connecting itself failed.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        &self.0.command
+    }
+
+    /// The node the request was meant for or last sent to, as `host:port` or a socket's path.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.0.node.as_deref()
+    }
+
+    /// How often the request was sent.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// The server's error, where the server answered with one.
+    #[must_use]
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match &self.0.kind {
+            FailureKind::Server(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the deadline passed.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.0.kind, FailureKind::DeadlinePassed(_))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, executed, command, node, attempts } = &*self.0;
+        f.write_str(command)?;
+        if let Some(node) = node {
+            write!(f, " on {node}")?;
+        }
+        write!(f, ": {kind} ({executed}")?;
+        if *attempts > 1 {
+            write!(f, ", sent {attempts} times")?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure")
+            .field("command", &self.0.command)
+            .field("kind", &self.0.kind)
+            .field("executed", &self.0.executed)
+            .field("node", &self.0.node)
+            .field("attempts", &self.0.attempts)
+            .finish()
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.kind {
+            FailureKind::Server(error) => Some(error),
+            FailureKind::Decode(error) => Some(error),
+            FailureKind::Config(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Failure::new(FailureKind::Config(error), Executed::No, "connect")
+    }
+}
+
+/// How long ago, in words that a log line can hold: `320 ms`, `4.2 s`.
+pub(crate) struct Ago(pub(crate) Duration);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            millis @ 0..1000 => write!(f, "{millis} ms"),
+            _ => write!(f, "{:.1} s", self.0.as_secs_f64()),
+        }
+    }
+}

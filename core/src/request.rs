@@ -1,0 +1,221 @@
+//! One command with its arguments, what it does, and what its caller asked for.
+
+use std::{borrow::Cow, time::Duration};
+
+use crate::{
+    args::{Arg, ToArg, ToArgs, ToPairs},
+    commands::Spec,
+    config::MaybeRetry,
+    resp::encode,
+};
+
+/// What running a command twice does; the ground for every retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// It changes nothing: GET, EXISTS.
+    Read,
+    /// The state *and* the reply are the same the second time: plain SET, SETEX, MSET.
+    Repeatable,
+    /// The state is the same the second time, the reply may differ: DEL, SADD, EXPIRE.
+    IdempotentWrite,
+    /// Twice is not once: INCR, LPUSH, SET NX. Unknown commands are taken for this.
+    Write,
+}
+
+/// What a caller asks for one request, beyond the client's own settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The time limit for all of it: queueing, connecting, retries; the client's `deadline` if `None`.
+    pub deadline: Option<Duration>,
+    /// What may be sent again when it may already have run; the client's setting if `None`.
+    pub maybe_retry: Option<MaybeRetry>,
+    /// Fail at once when the queue is full instead of waiting for room.
+    pub refuse_when_full: bool,
+}
+
+/// Arguments that fit beside the request itself; more of them go to the heap. SET with its options
+/// has six.
+const INLINE: usize = 6;
+
+/// One command, borrowing its arguments, ready to be submitted.
+///
+/// Made by the command traits; `Request::new` is for commands of your own:
+///
+/// ```
+/// use unfazed_core::{Effect, Request};
+///
+/// let request = Request::new("OBJECT FREQ").arg(&"key").effect(Effect::Read);
+/// assert_eq!(request.command(), "OBJECT FREQ");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    spec: &'static Spec,
+    /// The name as given, where the table does not know it.
+    name: Option<Cow<'a, str>>,
+    inline: [Arg<'a>; INLINE],
+    count: usize,
+    /// All arguments, as soon as there are more than `INLINE`.
+    spilled: Vec<Arg<'a>>,
+    effect: Effect,
+    options: Options,
+}
+
+impl<'a> Request<'a> {
+    /// A request for the command called `name`, in any case; a subcommand follows after a space
+    /// (`"CONFIG GET"`).
+    ///
+    /// What the command does is looked up in the table of commands. One that the table does not know
+    /// counts as [`Effect::Write`].
+    #[must_use]
+    pub fn new(name: impl Into<Cow<'a, str>>) -> Self {
+        let name = name.into();
+        match Spec::find(&name) {
+            Some(spec) => Request::of(spec),
+            None => Request { name: Some(name), ..Request::of(Spec::unknown()) },
+        }
+    }
+
+    /// A request for a command of the table.
+    #[must_use]
+    pub(crate) fn of(spec: &'static Spec) -> Self {
+        Request {
+            spec,
+            name: None,
+            inline: [const { Arg::empty() }; INLINE],
+            count: 0,
+            spilled: Vec::new(),
+            effect: spec.effect(),
+            options: Options::default(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg<A: ToArg + ?Sized>(mut self, arg: &'a A) -> Self {
+        self.push(arg.to_arg());
+        self
+    }
+
+    /// Adds a key. On the wire a key is an argument like any other; which arguments are keys is
+    /// said by the table.
+    #[must_use]
+    pub fn key<A: ToArg + ?Sized>(self, key: &'a A) -> Self {
+        self.arg(key)
+    }
+
+    /// Adds any number of arguments.
+    #[must_use]
+    pub fn args<A: ToArgs + ?Sized>(mut self, args: &'a A) -> Self {
+        args.for_each_arg(&mut |arg| self.push(arg));
+        self
+    }
+
+    /// Adds pairs, each as two arguments.
+    #[must_use]
+    pub fn pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
+        pairs.for_each_arg(&mut |arg| self.push(arg));
+        self
+    }
+
+    /// Adds a whole number.
+    #[must_use]
+    pub fn int(mut self, number: i64) -> Self {
+        self.push(Arg::from(number));
+        self
+    }
+
+    /// Adds a time span in whole milliseconds, rounded up so that no span becomes shorter or zero.
+    #[must_use]
+    pub fn millis(self, span: Duration) -> Self {
+        let millis = span.as_nanos().div_ceil(1_000_000);
+        self.int(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
+    /// Adds an argument where there is one.
+    #[must_use]
+    pub fn maybe<A: ToArg>(self, arg: Option<&'a A>) -> Self {
+        match arg {
+            Some(arg) => self.arg(arg),
+            None => self,
+        }
+    }
+
+    /// Says what the request does, where its arguments change that: SET with NX is a `Write`.
+    #[must_use]
+    pub fn effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
+    /// Replaces what the caller asks for.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    fn push(&mut self, arg: Arg<'a>) {
+        if self.count < INLINE {
+            self.inline[self.count] = arg;
+        } else {
+            if self.spilled.is_empty() {
+                self.spilled.extend_from_slice(&self.inline);
+            }
+            self.spilled.push(arg);
+        }
+        self.count += 1;
+    }
+}
+
+impl Request<'_> {
+    /// The command's name, with its subcommand where it has one.
+    #[must_use]
+    pub fn command(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.spec.name())
+    }
+
+    /// What the caller asks for.
+    #[must_use]
+    pub fn asked(&self) -> Options {
+        self.options
+    }
+
+    /// Appends the request to `out` in the only form that ever goes out: a length-prefixed array of
+    /// bulk strings.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let args = self.arguments();
+        let name = self.command();
+        let words = name.split_ascii_whitespace();
+        let total: usize = args.iter().map(|arg| encode::bulk_len(arg.as_bytes().len())).sum();
+        out.reserve(total + name.len() + 64);
+        if self.name.is_none() && self.spec.words() == 1 {
+            encode::array_header(out, 1 + args.len());
+            encode::bulk(out, name.as_bytes());
+        } else {
+            encode::array_header(out, words.clone().count() + args.len());
+            for word in words {
+                encode::bulk(out, word.as_bytes());
+            }
+        }
+        for arg in args {
+            encode::bulk(out, arg.as_bytes());
+        }
+    }
+
+    pub(crate) fn arguments(&self) -> &[Arg<'_>] {
+        if self.spilled.is_empty() { &self.inline[..self.count] } else { &self.spilled }
+    }
+
+    pub(crate) fn spec(&self) -> &'static Spec {
+        self.spec
+    }
+
+    /// The command's effect, with its arguments considered.
+    pub(crate) fn declared_effect(&self) -> Effect {
+        self.effect
+    }
+
+    pub(crate) fn unknown_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+}
