@@ -1,0 +1,295 @@
+//! One socket to one peer: the handshake, and the queue of what the peer owes.
+//!
+//! ```text
+//!   Opening ──opened──▶ Handshaking ──last reply──▶ Ready
+//!      │                     │                        │
+//!      └──────────┬──────────┴────────────┬───────────┘
+//!                 ▼                       ▼
+//!              Closing ──── closed ────▶ gone
+//! ```
+//!
+//! A connection decides nothing but whether its peer keeps to the protocol; what a lost connection
+//! means for the requests on it is the engine's to say. [`log`] holds the bytes on their way out,
+//! [`handshake`] what is said first.
+
+mod handshake;
+mod log;
+
+use std::{collections::VecDeque, time::Duration, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+
+pub use log::Chunk;
+
+pub(crate) use handshake::{Handshake, Progress, Rejection};
+pub(crate) use log::Log;
+
+use crate::{
+    commands::Spec,
+    config::{Config, MaybeRetry},
+    engine::Ticket,
+    failure::Cause,
+    request::Effect,
+    resp::{Decoder, Limits, Protocol, Reply},
+};
+
+/// Replies of the handshake are small; a peer that sends more is no server.
+const HANDSHAKE_REPLY_MAX: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) state: State,
+    pub(crate) log: Log,
+    /// What the peer owes, in the order in which it will answer.
+    owed: VecDeque<Owed>,
+    /// The stream offset before which everything is answered.
+    answered: u64,
+    decoder: Decoder,
+    limits: Limits,
+    /// When the last byte came in.
+    heard: Instant,
+    /// Since when the peer could have answered what it owes.
+    owes_since: Instant,
+    slow_owed: usize,
+    /// Takes no new requests; is closed as soon as it owes nothing.
+    pub(crate) retiring: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    Opening,
+    Handshaking(Handshake),
+    Ready(Protocol),
+    /// The adapter was told to close it; what it owes is settled when the adapter has done so.
+    Closing(Cause),
+}
+
+/// One entry of what the peer owes.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    pub(crate) owner: Owner,
+    /// The stream offset after the command's last byte.
+    pub(crate) end: u64,
+}
+
+#[derive(Debug)]
+pub(crate) enum Owner {
+    Request(Op),
+    Handshake,
+    Own(Own),
+}
+
+/// What the client asks on its own account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// Whether the peer is there.
+    Ping,
+    /// One question of a probe.
+    Probe(Question),
+    /// INFO, for telling one data set from another.
+    Lineage,
+    /// The deletion that recovery owes to a key.
+    Invalidate(Bytes),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    Ping,
+    Role,
+    Del,
+}
+
+/// One command of a request on its way.
+#[derive(Debug)]
+pub(crate) struct Op {
+    pub(crate) ticket: Ticket,
+    /// Which item of a pipeline.
+    pub(crate) item: u32,
+    pub(crate) spec: &'static Spec,
+    pub(crate) effect: Effect,
+    pub(crate) maybe_retry: MaybeRetry,
+    /// How often it was sent.
+    pub(crate) attempts: u8,
+    /// A new handshake was tried for it.
+    pub(crate) rehandshaken: bool,
+    /// The fallback rule for its keys.
+    pub(crate) rule: crate::fallback::RuleId,
+    /// The whole command, where its reply must be seen by the shadow.
+    pub(crate) note: Option<Box<[u8]>>,
+    /// What it counts for against the bound of queued bytes.
+    pub(crate) cost: u32,
+}
+
+pub(crate) enum Incoming {
+    Push(Reply),
+    /// A reply, what it answers, and where that command began in the log.
+    Reply(Reply, Owed, u64),
+}
+
+impl Connection {
+    pub(crate) fn new(config: &Config, now: Instant) -> Self {
+        let limits = config.reply_limits();
+        let mut decoder = Decoder::new(limits.clone());
+        decoder.set_limits(Limits {
+            bulk_max: HANDSHAKE_REPLY_MAX,
+            reply_max: HANDSHAKE_REPLY_MAX,
+            ..limits.clone()
+        });
+        Connection {
+            state: State::Opening,
+            log: Log::default(),
+            owed: VecDeque::new(),
+            answered: 0,
+            decoder,
+            limits,
+            heard: now,
+            owes_since: now,
+            slow_owed: 0,
+            retiring: false,
+        }
+    }
+
+    /// The socket is open: begins the handshake. Gives whether user commands may go out at once.
+    pub(crate) fn opened(&mut self, config: &Config, resp2_only: bool, now: Instant) -> bool {
+        let (handshake, bytes) = Handshake::begin(config, resp2_only);
+        self.heard = now;
+        if handshake.is_done() {
+            self.become_ready(handshake.protocol());
+            return true;
+        }
+        self.say(handshake, &bytes, now);
+        false
+    }
+
+    /// Sends the next part of the handshake.
+    pub(crate) fn say(&mut self, handshake: Handshake, bytes: &[u8], now: Instant) {
+        let end = self.log.append(|out| out.extend_from_slice(bytes));
+        for _ in 0..handshake.replies_owed() {
+            self.push(Owner::Handshake, end, now);
+        }
+        self.state = State::Handshaking(handshake);
+    }
+
+    pub(crate) fn become_ready(&mut self, protocol: Protocol) {
+        self.decoder.set_limits(self.limits.clone());
+        self.state = State::Ready(protocol);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    /// Appends a command of a request and its place in the queue.
+    pub(crate) fn send(&mut self, op: Op, now: Instant, encode: impl FnOnce(&mut Vec<u8>)) {
+        let end = self.log.append(encode);
+        self.slow_owed += usize::from(op.spec.is_slow());
+        self.push(Owner::Request(op), end, now);
+    }
+
+    /// Appends a command of the client's own.
+    pub(crate) fn ask(&mut self, own: Own, words: &[&[u8]], now: Instant) {
+        let end = self.log.append(|out| {
+            crate::resp::encode::array_header(out, words.len());
+            words.iter().for_each(|word| crate::resp::encode::bulk(out, word));
+        });
+        self.push(Owner::Own(own), end, now);
+    }
+
+    fn push(&mut self, owner: Owner, end: u64, now: Instant) {
+        if self.owed.is_empty() {
+            self.owes_since = now;
+        }
+        self.owed.push_back(Owed { owner, end });
+    }
+
+    /// Notes that the peer was heard from. Called before `next`, once for each piece received.
+    pub(crate) fn note_inbound(&mut self, now: Instant) {
+        self.heard = now;
+        self.owes_since = now;
+    }
+
+    /// Takes back what was written. A peer that accepts a long command piece by piece is not silent.
+    pub(crate) fn written(&mut self, chunk: Chunk, count: usize, now: Instant) {
+        let before = self.log.written();
+        self.log.give_back(chunk, count);
+        if count > 0 && self.owed.front().is_some_and(|head| head.end > before) {
+            self.owes_since = now;
+        }
+    }
+
+    /// The next whole frame in `bytes`, and what it answers.
+    pub(crate) fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Incoming>, Cause> {
+        let Some(reply) = self.decoder.decode(bytes).map_err(Cause::Protocol)? else {
+            return Ok(None);
+        };
+        if reply.is_push() {
+            return Ok(Some(Incoming::Push(reply)));
+        }
+        // Nothing may be answered that was not even handed to the writer.
+        let asked = self.owed.front().is_some_and(|owed| owed.end <= self.log.handed_out());
+        let Some(owed) = self.owed.pop_front().filter(|_| asked) else {
+            return Err(Cause::UnexpectedReply);
+        };
+        if let Owner::Request(op) = &owed.owner {
+            self.slow_owed -= usize::from(op.spec.is_slow());
+        }
+        let start = std::mem::replace(&mut self.answered, owed.end);
+        Ok(Some(Incoming::Reply(reply, owed, start)))
+    }
+
+    /// How many bytes of a large reply are known to be missing.
+    pub(crate) fn missing(&self) -> usize {
+        self.decoder.missing()
+    }
+
+    /// Gives up the bytes of what was answered.
+    pub(crate) fn release(&mut self) {
+        self.log.release(self.answered);
+    }
+
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    pub(crate) fn owed(&self) -> impl Iterator<Item = &Owed> {
+        self.owed.iter()
+    }
+
+    /// The end of a connection: what was owed, in order, each with the command's bytes and whether
+    /// the kernel had accepted them all.
+    pub(crate) fn into_owed(self) -> impl Iterator<Item = (Owner, Vec<u8>, bool)> {
+        let Connection { log, owed, mut answered, .. } = self;
+        owed.into_iter().map(move |Owed { owner, end }| {
+            let start = std::mem::replace(&mut answered, end);
+            let bytes = match &owner {
+                Owner::Request(_) => log.copy(start, end).unwrap_or_default().to_vec(),
+                Owner::Handshake | Owner::Own(_) => Vec::new(),
+            };
+            (owner, bytes, end <= log.written())
+        })
+    }
+
+    /// When the peer will have been silent for too long, or should be asked whether it is there.
+    pub(crate) fn due(&self, config: &Config) -> Option<(Instant, Due)> {
+        if matches!(self.state, State::Opening | State::Closing(_)) {
+            return None;
+        }
+        if self.owed.is_empty() {
+            let interval = config.ping_interval.filter(|_| self.is_ready())?;
+            return Some((self.heard + interval, Due::Ping));
+        }
+        let limit = self.response_limit(config);
+        Some((self.owes_since + limit, Due::Silent))
+    }
+
+    fn response_limit(&self, config: &Config) -> Duration {
+        if self.slow_owed > 0 { config.slow_response_timeout } else { config.response_timeout }
+    }
+}
+
+/// What is due on a connection when its time comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Ping,
+    Silent,
+}

@@ -1,0 +1,66 @@
+//! A pipeline as it is submitted: the commands' bytes in one piece, and what each of them is.
+
+use crate::{
+    commands::Spec,
+    request::{Effect, Options, Request},
+};
+
+/// Commands that are submitted together, in order, under one ticket.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) items: Vec<Item>,
+    pub(crate) names: Vec<(u32, Box<str>)>,
+    pub(crate) options: Options,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(crate) spec: &'static Spec,
+    pub(crate) effect: Effect,
+    /// Where its bytes end.
+    pub(crate) end: usize,
+}
+
+impl Batch {
+    /// An empty pipeline.
+    #[must_use]
+    pub fn new() -> Self {
+        Batch::default()
+    }
+
+    /// Adds a command and gives its position. What the request asks for its own deadline or retries
+    /// is not kept: a pipeline has one set of [`Options`].
+    pub fn push(&mut self, request: &Request<'_>) -> usize {
+        let at = self.items.len();
+        if let Some(name) = request.unknown_name() {
+            self.names.push((at as u32, name.into()));
+        }
+        request.encode(&mut self.bytes);
+        self.items.push(Item {
+            spec: request.spec(),
+            effect: request.declared_effect(),
+            end: self.bytes.len(),
+        });
+        at
+    }
+
+    /// How many commands it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Sets what is asked for the whole pipeline.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+}

@@ -1,0 +1,495 @@
+//! Where a request goes next: the one place that decides.
+//!
+//! The engine is a state machine without I/O. An adapter feeds it inputs and bytes, and carries out
+//! its outputs. Its methods come in kinds:
+//!
+//! - **callers**: [`submit`](Engine::submit), [`submit_batch`](Engine::submit_batch),
+//!   [`wait_for_room`](Engine::wait_for_room), [`connect`](Engine::connect) give a [`Ticket`];
+//!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
+//!   [`detach`](Engine::detach) give it up;
+//! - **control plane**: [`handle_input`](Engine::handle_input) and
+//!   [`poll_output`](Engine::poll_output), to be drained until [`Output::Wait`];
+//! - **data plane**: [`received`](Engine::received), [`take_output`](Engine::take_output),
+//!   [`written`](Engine::written);
+//! - after any of these, [`take_ready`](Engine::take_ready) gives whom to wake, once the lock is
+//!   released, and [`has_output`](Engine::has_output) whether the control plane is to be drained.
+//!
+//! ```text
+//!                     submit                                   take
+//!                       │                                        ▲
+//!   refused ◀── full? ──┤                                        │ ends, exactly once
+//!                       ▼                                        │
+//!        ┌────── where now? (admission) ──────┬───────────┐      │
+//!        ▼              ▼                     ▼           ▼      │
+//!     backlog ───▶ a connection's log      memory       fails ───┤
+//!   (no connection)     │ reply ──────────────┴──────────────────┤
+//!        ▲              ├ refused for now ──▶ delayed ──▶ admission
+//!        └── lost: not executed, or may be repeated              │
+//!                       └ lost: may have been executed ──────────┘
+//! ```
+//!
+//! [`dial`] makes connections, [`health`] judges, [`recovery`] pays what is owed after an outage.
+
+mod batch;
+mod classify;
+mod dial;
+mod flow;
+mod health;
+mod output;
+mod recovery;
+mod submit;
+mod tickets;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use batch::Batch;
+pub use output::{
+    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
+    Target, Ticket,
+};
+
+use crate::{
+    Failure, Now,
+    config::{Config, Deployment},
+    connection::{Connection, Op, State},
+    failure::{Cause, Executed, FailureKind},
+    fallback::{Memory, Store},
+    resp::{Reply, Source},
+    rng::Rng,
+    slab::Slab,
+};
+use dial::Dial;
+use health::{Phase, Window};
+use tickets::Tickets;
+
+/// The client's state machine. `W` is whatever wakes a waiting caller.
+#[derive(Debug)]
+pub struct Engine<W> {
+    config: Config,
+    rng: Rng,
+    now: Now,
+    tickets: Tickets<W>,
+    ready: Vec<W>,
+    connections: Slab<Connection>,
+    node: Node,
+    /// Answers in the server's stead, where some key pattern may degrade.
+    memory: Memory,
+    /// `memory://`: answers everything; there is no server.
+    store: Option<Store>,
+    /// Waits for a connection, in order.
+    backlog: VecDeque<Parked>,
+    /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
+    delayed: BTreeMap<(Instant, u64), Parked>,
+    delayed_count: u64,
+    /// Waits behind a key that recovery has not settled.
+    held: VecDeque<Parked>,
+    /// Cancelled since the queues were last cleared of what nobody waits for.
+    cancelled: usize,
+    /// Callers that wait for room, in order.
+    room: VecDeque<Ticket>,
+    /// Places promised to callers that waited for room and have not used them yet.
+    promised: usize,
+    queued: Queued,
+    outputs: VecDeque<Output>,
+    pushes: usize,
+    /// What the last `Output::Wait` said: the adapter will be back by then.
+    armed: Option<Instant>,
+    /// Something happened since the control plane was last drained.
+    stirred: bool,
+    answers: Answers,
+    full_told: bool,
+    closing: Closing,
+    scratch: Vec<u8>,
+}
+
+/// The one server of a standalone deployment.
+#[derive(Debug)]
+struct Node {
+    label: Arc<str>,
+    /// The connection that takes new requests.
+    conn: Option<ConnId>,
+    /// When it became ready.
+    ready_at: Option<Instant>,
+    dial: Dial,
+    failed_dials: u32,
+    lookups: u64,
+    /// The server was found to speak only RESP2.
+    resp2_only: bool,
+    phase: Phase,
+    phase_since: Instant,
+    cause: Option<Cause>,
+    window: Window,
+    /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
+    recovered_at: Option<Instant>,
+    probe_interval: Duration,
+    lineage: recovery::Lineage,
+}
+
+/// A command that is not on any connection.
+#[derive(Debug)]
+struct Parked {
+    op: Op,
+    bytes: Vec<u8>,
+    /// It was written in full to a connection that was lost.
+    maybe: bool,
+    /// Why it is not where it was, for the error that its end may need.
+    cause: Option<Cause>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Queued {
+    requests: usize,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Answers {
+    server: u64,
+    overlay: u64,
+    shadow: u64,
+    unknown: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// Not at all.
+    Open,
+    /// No new requests; what was sent may finish until then.
+    Draining(Instant),
+    Closed,
+}
+
+/// How many unread pushes are kept; older ones are dropped.
+const PUSHES_MAX: usize = 1_024;
+
+impl<W> Engine<W> {
+    /// Makes an engine for `config`. It does nothing until it is asked to
+    /// [`connect`](Engine::connect) or something is submitted.
+    ///
+    /// All randomness (jitter, the keys of hashers) is drawn from `seed`: the same seed and the same
+    /// inputs give the same outputs.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration contradicts itself or asks for what this version can't do.
+    pub fn new(config: Config, seed: u64, now: Now) -> Result<Self, crate::config::ConfigError> {
+        config.validate()?;
+        let mut rng = Rng::new(seed);
+        let memory = Memory::new(&config, rng.next());
+        let store = matches!(config.deployment(), Deployment::Memory)
+            .then(|| Store::new(rng.next(), config.memory_bounds()));
+        let label: Arc<str> = match config.deployment() {
+            Deployment::Standalone(endpoint) => endpoint.to_string().into(),
+            _ => "memory".into(),
+        };
+        let phase = if store.is_some() { Phase::Live } else { Phase::Starting };
+        let node = Node {
+            label,
+            conn: None,
+            ready_at: None,
+            dial: Dial::Idle,
+            failed_dials: 0,
+            lookups: 0,
+            resp2_only: false,
+            phase,
+            phase_since: now.instant,
+            cause: None,
+            window: Window::new(now.instant),
+            recovered_at: None,
+            probe_interval: config.breaker.probe_interval,
+            lineage: recovery::Lineage::default(),
+        };
+        Ok(Engine {
+            rng,
+            now,
+            tickets: Tickets::new(),
+            ready: Vec::new(),
+            connections: Slab::new(),
+            node,
+            memory,
+            store,
+            backlog: VecDeque::new(),
+            delayed: BTreeMap::new(),
+            delayed_count: 0,
+            held: VecDeque::new(),
+            cancelled: 0,
+            room: VecDeque::new(),
+            promised: 0,
+            queued: Queued::default(),
+            outputs: VecDeque::new(),
+            pushes: 0,
+            armed: None,
+            stirred: false,
+            answers: Answers::default(),
+            full_told: false,
+            closing: Closing::Open,
+            scratch: Vec::new(),
+            config,
+        })
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    // ---- control plane -------------------------------------------------------------------------
+
+    /// Takes in what happened. Never fails: what a peer does wrong becomes an output.
+    pub fn handle_input(&mut self, input: Input<'_>, now: Now) {
+        self.note_time(now);
+        self.stirred = true;
+        match input {
+            Input::Timeout => {}
+            Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
+            Input::Opened { conn } => self.on_opened(conn),
+            Input::Closed { conn, cause } => self.on_closed(conn, cause),
+        }
+        self.run_timers();
+    }
+
+    /// The next thing to do; to be called until it gives [`Output::Wait`].
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.outputs.pop_front() {
+            self.pushes -= usize::from(matches!(output, Output::Push(_)));
+            return output;
+        }
+        self.stirred = false;
+        self.armed = self.next_timer();
+        Output::Wait(self.armed)
+    }
+
+    /// Whether the control plane is to be drained, because there is something to do or because the
+    /// instant to wait for has come nearer.
+    pub fn has_output(&self) -> bool {
+        self.stirred || !self.outputs.is_empty()
+    }
+
+    /// Moves the wakers of those whose ticket has ended into `into`; to be woken after unlocking.
+    pub fn take_ready(&mut self, into: &mut Vec<W>) {
+        into.append(&mut self.ready);
+    }
+
+    // ---- data plane ----------------------------------------------------------------------------
+
+    /// Takes the whole frames off the front of `bytes`; what is left is the beginning of another.
+    pub fn received(&mut self, conn: ConnId, bytes: &mut bytes::BytesMut, now: Now) {
+        self.note_time(now);
+        self.on_received(conn, bytes);
+    }
+
+    /// How many more bytes a large reply is known to need; what to reserve before the next read.
+    pub fn missing(&self, conn: ConnId) -> usize {
+        self.connections.get(conn.0).map_or(0, Connection::missing)
+    }
+
+    /// The next bytes to write on `conn`. They are written without any lock held, and handed back
+    /// through [`written`](Engine::written); there is never more than one chunk of a connection out.
+    pub fn take_output(&mut self, conn: ConnId) -> Option<crate::connection::Chunk> {
+        let connection = self.connections.get_mut(conn.0)?;
+        if matches!(connection.state, State::Opening | State::Closing(_)) {
+            return None;
+        }
+        connection.log.take()
+    }
+
+    /// Takes a chunk back, of which the kernel accepted `count` bytes.
+    ///
+    /// # Panics
+    ///
+    /// When the chunk was not handed out for this connection.
+    pub fn written(
+        &mut self,
+        conn: ConnId,
+        chunk: crate::connection::Chunk,
+        count: usize,
+        now: Now,
+    ) {
+        self.note_time(now);
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.written(chunk, count, now.instant);
+        }
+    }
+
+    /// How many bytes wait to be written on `conn`, not counting a chunk that is out.
+    pub fn unwritten(&self, conn: ConnId) -> usize {
+        let connection = self.connections.get(conn.0);
+        connection.map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
+    }
+
+    // ---- callers -------------------------------------------------------------------------------
+
+    /// Sets who is to be woken when the ticket has ended.
+    pub fn set_waiter(&mut self, ticket: Ticket, waiter: W) {
+        self.tickets.set_waiter(ticket, waiter);
+    }
+
+    /// What came of a request, once it has ended; frees the ticket.
+    pub fn take(&mut self, ticket: Ticket) -> Option<Result<Reply, Failure>> {
+        self.tickets.take_one(ticket)
+    }
+
+    /// What came of each command of a pipeline, once all have ended; frees the ticket.
+    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Vec<Result<Reply, Failure>>> {
+        self.tickets.take_many(ticket)
+    }
+
+    /// What came of a wait for a connection, once it has ended; frees the ticket.
+    pub fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
+        self.tickets.take_wait(ticket)
+    }
+
+    /// Whether a ticket is neither ended nor given up.
+    pub fn is_pending(&self, ticket: Ticket) -> bool {
+        self.tickets.is_live(ticket)
+    }
+
+    /// How the client is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let sizes = match &self.store {
+            Some(store) => (store.len(), store.bytes()),
+            None => self.memory.overlay_size(),
+        };
+        let shadow = self.memory.shadow_size();
+        Status {
+            node: self.node.label.clone(),
+            health: self.health(),
+            since: self.node.phase_since,
+            cause: self.node.cause.clone(),
+            queued_requests: self.queued.requests,
+            queued_bytes: self.queued.bytes,
+            tickets: self.tickets.len(),
+            connections: self.connections.len(),
+            overlay_entries: sizes.0,
+            overlay_bytes: sizes.1,
+            shadow_entries: shadow.0,
+            shadow_bytes: shadow.1,
+            journal_entries: self.memory.journal_len(),
+            answers_server: self.answers.server,
+            answers_overlay: self.answers.overlay,
+            answers_shadow: self.answers.shadow,
+            answers_unknown: self.answers.unknown,
+        }
+    }
+
+    /// Refuses new requests, lets what was sent finish within `grace`, then ends everything.
+    pub fn shutdown(&mut self, grace: Duration, now: Now) {
+        self.note_time(now);
+        self.stirred = true;
+        if self.closing != Closing::Open {
+            return;
+        }
+        self.closing = Closing::Draining(now.instant + grace);
+        self.run_timers();
+    }
+
+    /// Ends every request and forgets every connection, without waiting for the adapter to close
+    /// them: what drove the sockets is gone. The next submit starts anew.
+    pub fn abandon(&mut self, now: Now) {
+        self.note_time(now);
+        let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
+        for conn in connections {
+            self.settle_lost(conn, &FailureKind::RuntimeDropped);
+        }
+        self.end_parked(&FailureKind::RuntimeDropped);
+        self.outputs.clear();
+        self.pushes = 0;
+        self.armed = None;
+        self.node.conn = None;
+        self.node.dial = Dial::Idle;
+        self.node.failed_dials = 0;
+        if self.closing == Closing::Open {
+            if self.store.is_none() {
+                self.to_starting();
+            }
+        } else {
+            self.closing = Closing::Closed;
+        }
+    }
+
+    // ---- inside --------------------------------------------------------------------------------
+
+    fn note_time(&mut self, now: Now) {
+        // Several threads read the clock before they take the lock; time never goes back here.
+        if now.instant > self.now.instant {
+            self.now.instant = now.instant;
+        }
+        self.now.unix = now.unix;
+    }
+
+    fn event(&mut self, event: Event) {
+        let events = self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
+        if events < self.config.events_max {
+            self.outputs.push_back(Output::Event(event));
+        }
+    }
+
+    fn wake(&mut self, waiter: Option<W>) {
+        self.ready.extend(waiter);
+    }
+
+    /// Ends one command of a request: the only place where that happens.
+    fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        self.queued.requests -= 1;
+        self.queued.bytes -= op.cost as usize;
+        let waiter = self.tickets.end(op.ticket, op.item, outcome);
+        self.wake(waiter);
+        if !self.room.is_empty() {
+            self.grant_room();
+        }
+    }
+
+    fn count_answer(&mut self, source: Source) {
+        match source {
+            Source::Server => self.answers.server += 1,
+            Source::Overlay | Source::Store => self.answers.overlay += 1,
+            Source::Shadow => self.answers.shadow += 1,
+            Source::Unknown => self.answers.unknown += 1,
+        }
+    }
+
+    fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
+        let name = match self.tickets.name_of(op.ticket, op.item) {
+            Some(name) => name.to_owned().into(),
+            None => op.spec.name().into(),
+        };
+        Failure::new(kind, executed, name)
+            .at(Some(self.node.label.clone()))
+            .after(u32::from(op.attempts))
+    }
+
+    /// The earliest instant at which time alone changes something.
+    fn next_timer(&self) -> Option<Instant> {
+        let connections = self.connections.iter().filter_map(|(_, connection)| {
+            connection.due(&self.config).map(|(at, _)| at)
+        });
+        let closing = match self.closing {
+            Closing::Draining(until) => Some(until),
+            Closing::Open | Closing::Closed => None,
+        };
+        let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        connections
+            .chain(self.tickets.earliest())
+            .chain(self.node.dial.due())
+            .chain(self.node.phase.due(&self.config))
+            .chain(delayed)
+            .chain(closing)
+            .min()
+    }
+
+    /// Does what time has brought. Compares for itself: a timer that came early changes nothing.
+    fn run_timers(&mut self) {
+        let now = self.now.instant;
+        self.run_delayed(now);
+        self.run_dial(now);
+        self.run_connections(now);
+        self.run_phase(now);
+        self.run_deadlines(now);
+        self.run_closing(now);
+    }
+}

@@ -1,0 +1,325 @@
+//! What goes into the engine and what comes out, beyond bytes: ids, inputs, outputs, events.
+
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Instant};
+
+use crate::{failure::Ago, failure::Cause, resp::Reply, slab::Id};
+
+/// One connection, or the attempt to make one. A stale id is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub(crate) Id);
+
+/// One submitted request, pipeline, or wait. A stale ticket is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub(crate) Id);
+
+/// One name look-up. A stale one is inert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lookup(pub(crate) u64);
+
+impl ConnId {
+    /// A small number that no other live connection has, for tables of connections.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "conn {:?}", self.0)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ticket {:?}", self.0)
+    }
+}
+
+/// What an adapter tells the engine.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// The instant of the last [`Output::Wait`] has come, or some wake-up for no reason at all.
+    Timeout,
+    /// The answer to [`Output::Resolve`].
+    Resolved {
+        /// Which look-up.
+        lookup: Lookup,
+        /// The addresses, in the order in which they are to be tried, or why there are none.
+        addresses: Result<&'a [SocketAddr], Cause>,
+    },
+    /// The socket asked for with [`Output::Open`] is connected.
+    Opened {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// A connection ended or was never made. Comes once for each [`Output::Open`], after the last
+    /// chunk was handed back through `written`.
+    Closed {
+        /// Which connection.
+        conn: ConnId,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// What the engine asks of its adapter.
+#[derive(Debug)]
+#[must_use = "every output is an obligation"]
+#[non_exhaustive]
+pub enum Output {
+    /// Look `host` up and answer with [`Input::Resolved`].
+    Resolve {
+        /// To be named in the answer.
+        lookup: Lookup,
+        /// A host name; never an address in digits.
+        host: Arc<str>,
+        /// The port that goes with it.
+        port: u16,
+    },
+    /// Connect, and answer with [`Input::Opened`] or [`Input::Closed`]. The time limit is the
+    /// engine's: it closes what takes too long.
+    Open {
+        /// To be named in the answer and in all that follows.
+        conn: ConnId,
+        /// Where to.
+        target: Target,
+        /// How the socket is to be set up.
+        socket: SocketOptions,
+    },
+    /// Close, or stop trying to connect, hand back the chunk that is out, then answer with
+    /// [`Input::Closed`].
+    Close {
+        /// Which connection.
+        conn: ConnId,
+        /// What becomes of bytes that are still on their way.
+        linger: Linger,
+    },
+    /// There are bytes to be written on `conn` that no submit announced.
+    Flush {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// A push frame that answers nothing.
+    Push(Reply),
+    /// Something that operators want to know.
+    Event(Event),
+    /// Nothing more to do until this instant (`None`: until an input comes). Always the last one.
+    Wait(Option<Instant>),
+}
+
+/// What a submit asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "bytes wait until somebody writes them"]
+pub enum Flush {
+    /// Nothing: somebody will write already, or there is nothing to write.
+    Nothing,
+    /// Have the connection's driver write once others had their turn to add to it.
+    AfterOthers(ConnId),
+    /// Much has gathered: write now.
+    Now(ConnId),
+}
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Target {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix domain socket.
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => address.fmt(f),
+            Target::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// How a TCP socket is to be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SocketOptions {
+    /// Send small segments at once (TCP_NODELAY).
+    pub nodelay: bool,
+    /// Idle time before the kernel probes the peer (SO_KEEPALIVE); `None` for never.
+    pub keepalive: Option<Duration>,
+}
+
+/// What becomes of bytes that are still on their way when a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linger {
+    /// The kernel goes on delivering them.
+    Deliver,
+    /// They are dropped and the peer gets a reset: SO_LINGER with 0 seconds. This narrows the time
+    /// in which an unanswered write may still be executed, and does not close it.
+    Reset,
+}
+
+/// How the client stands with its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Health {
+    /// The first connection is being made.
+    Connecting,
+    /// Answers come from the server.
+    Live,
+    /// Something was lost or is silent, not yet judged; requests wait.
+    Suspect,
+    /// Judged down: key patterns that may degrade are answered from memory.
+    Degraded,
+    /// The server is back; what it is owed is being settled, key by key.
+    Recovering,
+    /// The client was closed.
+    Closed,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Health::Connecting => "connecting",
+            Health::Live => "live",
+            Health::Suspect => "suspect",
+            Health::Degraded => "degraded",
+            Health::Recovering => "recovering",
+            Health::Closed => "closed",
+        })
+    }
+}
+
+/// Something that operators want to know. One event for each change, never one for each failed
+/// command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A socket is connected; the handshake follows.
+    Connect {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// The handshake is done; commands go out.
+    Ready {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// A connection was lost, or could not be made.
+    Error {
+        /// The node.
+        node: Arc<str>,
+        /// Why.
+        cause: Cause,
+    },
+    /// The next attempt to connect comes after `delay`.
+    Reconnecting {
+        /// The node.
+        node: Arc<str>,
+        /// The wait before the attempt.
+        delay: Duration,
+    },
+    /// The client's standing with its server changed.
+    HealthChanged {
+        /// Before.
+        from: Health,
+        /// Now.
+        to: Health,
+        /// What brought it about, where something did.
+        cause: Option<Cause>,
+    },
+    /// The server came back with other data than it had, or nobody can tell: what was remembered of
+    /// it is dropped.
+    DataSetChanged {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// The server has been down for this long. Comes once `down_event_after` has passed, and again at
+    /// each doubling.
+    StillDown {
+        /// For how long.
+        span: Duration,
+    },
+    /// A bound was reached and something was refused or forgotten; told once until there is room
+    /// again.
+    Full {
+        /// Which: the overlay, the journal, the queue.
+        what: &'static str,
+    },
+    /// The client was closed; nothing follows.
+    End,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Connect { node } => write!(f, "connected to {node}"),
+            Event::Ready { node } => write!(f, "{node} is ready"),
+            Event::Error { node, cause } => write!(f, "{node}: {cause}"),
+            Event::Reconnecting { node, delay } => {
+                write!(f, "reconnecting to {node} in {}", Ago(*delay))
+            }
+            Event::HealthChanged { from, to, cause: Some(cause) } => {
+                write!(f, "{from} -> {to}: {cause}")
+            }
+            Event::HealthChanged { from, to, cause: None } => write!(f, "{from} -> {to}"),
+            Event::DataSetChanged { node } => {
+                write!(f, "{node} holds another data set; remembered values are dropped")
+            }
+            Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
+            Event::Full { what } => write!(f, "{what} is full"),
+            Event::End => f.write_str("closed"),
+        }
+    }
+}
+
+/// A request that was refused and left no trace.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// The queue is full. Wait for room, or give up.
+    Full,
+    /// It can never be accepted.
+    Failed(crate::Failure),
+}
+
+/// How the client is doing.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// The node, as `host:port`, a socket's path, or `memory`.
+    pub node: Arc<str>,
+    /// How it stands.
+    pub health: Health,
+    /// Since when.
+    pub since: Instant,
+    /// Why, where something brought it about.
+    pub cause: Option<Cause>,
+    /// Requests accepted and not ended.
+    pub queued_requests: usize,
+    /// Their bytes.
+    pub queued_bytes: usize,
+    /// Tickets not yet taken.
+    pub tickets: usize,
+    /// Sockets open or being opened.
+    pub connections: usize,
+    /// Entries written in memory since the server went down, or the entries of `memory://`.
+    pub overlay_entries: usize,
+    /// Their bytes.
+    pub overlay_bytes: usize,
+    /// Remembered values of the server.
+    pub shadow_entries: usize,
+    /// Their bytes.
+    pub shadow_bytes: usize,
+    /// Keys that recovery still owes something to.
+    pub journal_entries: usize,
+    /// Answers by the server.
+    pub answers_server: u64,
+    /// Answers from what was written in memory.
+    pub answers_overlay: u64,
+    /// Answers from remembered values.
+    pub answers_shadow: u64,
+    /// Answers about keys of which nothing was known in memory.
+    pub answers_unknown: u64,
+}

@@ -1,0 +1,235 @@
+//! Who waits for what: one ticket for each submitted request, pipeline or wait.
+
+use std::time::Instant;
+
+use super::Ticket;
+use crate::{
+    Failure,
+    resp::Reply,
+    slab::{Id, Slab},
+};
+
+pub(crate) type Outcome = Result<Reply, Failure>;
+
+#[derive(Debug)]
+pub(crate) struct Tickets<W> {
+    slots: Slab<Slot<W>>,
+    /// No deadline is earlier than this. Kept as a lower bound, so that ending a request costs
+    /// nothing; a scan makes it exact when it passes.
+    earliest: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot<W> {
+    pub(crate) work: Work,
+    waiter: Option<W>,
+    deadline: Instant,
+    /// The names of commands that the table does not know, by item.
+    names: Vec<(u32, Box<str>)>,
+    /// Nobody waits; the slot is freed when it is done.
+    detached: bool,
+    /// The deadline has passed; its items are about to be ended.
+    pub(crate) expired: bool,
+    /// When the last of its delayed items goes again; a later one never goes before it.
+    pub(crate) retry_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    One(Option<Outcome>),
+    Many { outcomes: Vec<Option<Outcome>>, left: usize },
+    /// Waits for room in the queue, then for the connection to be judged: ends without a reply.
+    Wait(Wait, Option<Result<(), Failure>>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Room,
+    Connect,
+}
+
+impl<W> Tickets<W> {
+    pub(crate) fn new() -> Self {
+        Tickets { slots: Slab::new(), earliest: None }
+    }
+
+    pub(crate) fn insert(
+        &mut self,
+        work: Work,
+        waiter: Option<W>,
+        deadline: Instant,
+        names: Vec<(u32, Box<str>)>,
+    ) -> Ticket {
+        if self.earliest.is_none_or(|earliest| deadline < earliest) {
+            self.earliest = Some(deadline);
+        }
+        Ticket(self.slots.insert(Slot {
+            work,
+            waiter,
+            deadline,
+            names,
+            detached: false,
+            expired: false,
+            retry_at: None,
+        }))
+    }
+
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Slot<W>> {
+        self.slots.get_mut(ticket.0)
+    }
+
+    pub(crate) fn is_live(&self, ticket: Ticket) -> bool {
+        self.slots.get(ticket.0).is_some()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn set_waiter(&mut self, ticket: Ticket, waiter: W) {
+        if let Some(slot) = self.slots.get_mut(ticket.0) {
+            slot.waiter = Some(waiter);
+        }
+    }
+
+    /// Ends one item. Where that ends the ticket, gives whom to wake.
+    pub(crate) fn end(&mut self, ticket: Ticket, item: u32, outcome: Outcome) -> Option<W> {
+        let slot = self.slots.get_mut(ticket.0)?;
+        match &mut slot.work {
+            Work::One(place) => *place = Some(outcome),
+            Work::Many { outcomes, left } => {
+                let place = &mut outcomes[item as usize];
+                debug_assert!(place.is_none(), "an item ends once");
+                *place = Some(outcome);
+                *left -= 1;
+                if *left > 0 {
+                    return None;
+                }
+            }
+            Work::Wait(..) => unreachable!("a wait has no items"),
+        }
+        self.done(ticket.0)
+    }
+
+    /// Ends a wait.
+    pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
+        let slot = self.slots.get_mut(ticket.0)?;
+        let Work::Wait(_, place) = &mut slot.work else {
+            unreachable!("only a wait ends without a reply");
+        };
+        *place = Some(result);
+        self.done(ticket.0)
+    }
+
+    fn done(&mut self, id: Id) -> Option<W> {
+        let slot = self.slots.get_mut(id)?;
+        if slot.detached {
+            self.slots.remove(id);
+            return None;
+        }
+        slot.waiter.take()
+    }
+
+    pub(crate) fn take_one(&mut self, ticket: Ticket) -> Option<Outcome> {
+        let Work::One(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
+        let outcome = place.take()?;
+        self.slots.remove(ticket.0);
+        Some(outcome)
+    }
+
+    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Vec<Outcome>> {
+        let Work::Many { outcomes, left: 0 } = &mut self.slots.get_mut(ticket.0)?.work else {
+            return None;
+        };
+        let outcomes = std::mem::take(outcomes);
+        self.slots.remove(ticket.0);
+        Some(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
+    }
+
+    pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
+        let Work::Wait(_, place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
+        let result = place.take()?;
+        self.slots.remove(ticket.0);
+        Some(result)
+    }
+
+    /// Turns a wait for room that was granted into a request.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Slot<W>> {
+        self.slots.remove(ticket.0)
+    }
+
+    /// Nobody waits any longer, but the request is still to be made good. Frees the ticket if it has
+    /// ended.
+    pub(crate) fn detach(&mut self, ticket: Ticket) {
+        let Some(slot) = self.slots.get_mut(ticket.0) else { return };
+        if slot.has_ended() {
+            self.slots.remove(ticket.0);
+        } else {
+            slot.detached = true;
+            slot.waiter = None;
+        }
+    }
+
+    /// The lower bound of all deadlines.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        self.earliest
+    }
+
+    /// Marks what has expired, and makes the lower bound exact. Gives whether anything has.
+    pub(crate) fn expire(&mut self, now: Instant) -> bool {
+        if self.earliest.is_none_or(|earliest| now < earliest) {
+            return false;
+        }
+        let mut any = false;
+        let mut earliest = None;
+        for (_, slot) in self.slots.iter_mut().filter(|(_, slot)| !slot.has_ended()) {
+            if slot.deadline <= now {
+                slot.expired = true;
+                any = true;
+            } else if earliest.is_none_or(|earliest| slot.deadline < earliest) {
+                earliest = Some(slot.deadline);
+            }
+        }
+        self.earliest = earliest;
+        any
+    }
+
+    pub(crate) fn is_expired(&self, ticket: Ticket) -> bool {
+        self.slots.get(ticket.0).is_some_and(|slot| slot.expired)
+    }
+
+    /// The waits of one kind that have not ended.
+    pub(crate) fn waits(&self, kind: Wait) -> Vec<Ticket> {
+        let waits = self.slots.iter().filter(
+            |(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind),
+        );
+        waits.map(|(id, _)| Ticket(id)).collect()
+    }
+
+    /// The waits that have expired and not ended.
+    pub(crate) fn expired_waits(&self) -> Vec<(Ticket, Wait)> {
+        let expired = self.slots.iter().filter(|(_, slot)| slot.expired);
+        expired
+            .filter_map(|(id, slot)| match slot.work {
+                Work::Wait(kind, None) => Some((Ticket(id), kind)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The name of a command that the table does not know.
+    pub(crate) fn name_of(&self, ticket: Ticket, item: u32) -> Option<&str> {
+        let names = &self.slots.get(ticket.0)?.names;
+        names.iter().find(|(of, _)| *of == item).map(|(_, name)| &**name)
+    }
+}
+
+impl<W> Slot<W> {
+    fn has_ended(&self) -> bool {
+        match &self.work {
+            Work::One(outcome) => outcome.is_some(),
+            Work::Many { left, .. } => *left == 0,
+            Work::Wait(_, result) => result.is_some(),
+        }
+    }
+}
