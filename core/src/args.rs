@@ -380,6 +380,8 @@ mod hashed {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::needless_borrows_for_generic_args, reason = "the impls for references")]
+
     use super::*;
 
     fn list(args: impl ToArgs) -> Vec<Vec<u8>> {

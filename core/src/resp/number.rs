@@ -24,25 +24,22 @@ impl Digits {
     /// The shortest form that reads back as the same number. Numbers that would take many zeros
     /// get an exponent, which every server reads; the rest is plain.
     pub(crate) fn double(number: f64) -> Digits {
-        Digits::float(number, number.is_nan(), number.is_infinite(), number.abs())
+        Digits::float(&number, number)
     }
 
     /// As [`double`](Self::double), but as short as the number's own precision allows.
     pub(crate) fn single(number: f32) -> Digits {
-        let wide = f64::from(number);
-        Digits::float(number, wide.is_nan(), wide.is_infinite(), wide.abs())
+        Digits::float(&number, f64::from(number))
     }
 
-    fn float<F>(number: F, nan: bool, infinite: bool, size: f64) -> Digits
-    where
-        F: fmt::Display + fmt::LowerExp + PartialOrd + Default,
-    {
+    /// Writes `number`, of which `wide` is the value.
+    fn float(number: &(impl fmt::Display + fmt::LowerExp), wide: f64) -> Digits {
         let mut digits = Digits { len: 0, bytes: [0; DIGITS_MAX] };
-        let written = if nan {
+        let written = if wide.is_nan() {
             digits.write_str("nan")
-        } else if infinite {
-            digits.write_str(if number < F::default() { "-inf" } else { "inf" })
-        } else if size == 0.0 || (1e-5..1e17).contains(&size) {
+        } else if wide.is_infinite() {
+            digits.write_str(if wide < 0.0 { "-inf" } else { "inf" })
+        } else if wide == 0.0 || (1e-5..1e17).contains(&wide.abs()) {
             write!(digits, "{number}")
         } else {
             write!(digits, "{number:e}")

@@ -220,7 +220,7 @@ impl Builder {
             Value::Simple(text) => self.scalar(Kind::Simple, text),
             Value::Error(text) => self.scalar(Kind::Error, text),
             Value::Integer(number) => {
-                self.scalar(Kind::Integer, Digits::signed(*number).as_bytes())
+                self.scalar(Kind::Integer, Digits::signed(*number).as_bytes());
             }
             Value::Bulk(text) => self.scalar(Kind::Bulk, text),
             Value::Null => self.scalar(Kind::Null, b""),

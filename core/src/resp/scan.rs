@@ -42,9 +42,8 @@ pub(super) fn count(text: &[u8]) -> Option<(usize, usize)> {
 /// The fault and where it is, as soon as no further byte could make a length of this.
 pub(super) fn length(text: &[u8]) -> Result<Option<(Length, usize)>, (Fault, usize)> {
     let (length, end) = match text {
-        [] => return Ok(None),
+        [] | [b'-'] => return Ok(None),
         [b'?', ..] => (Length::Streamed, 1),
-        [b'-'] => return Ok(None),
         [b'-', b'1', ..] => (Length::Null, 2),
         _ => {
             let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();

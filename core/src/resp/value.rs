@@ -66,7 +66,6 @@ impl Value {
             Value::Error(text) => line(out, b'-', text),
             Value::BulkError(text) if !resp3 => line(out, b'-', text),
             Value::Integer(number) => line(out, b':', Digits::signed(*number).as_bytes()),
-            Value::Bulk(text) => encode::bulk(out, text),
             Value::Null => out.extend_from_slice(if resp3 { b"_\r\n" } else { b"$-1\r\n" }),
             Value::Boolean(truth) => out.extend_from_slice(match (resp3, truth) {
                 (true, true) => b"#t\r\n",
@@ -92,10 +91,10 @@ impl Value {
                 out.extend_from_slice(text);
                 out.extend_from_slice(b"\r\n");
             }
-            Value::Verbatim(_, text) => encode::bulk(out, text),
+            Value::Bulk(text) | Value::Verbatim(_, text) => encode::bulk(out, text),
             Value::Array(items) => encode_items(out, b'*', items, protocol),
             Value::Set(items) => {
-                encode_items(out, if resp3 { b'~' } else { b'*' }, items, protocol)
+                encode_items(out, if resp3 { b'~' } else { b'*' }, items, protocol);
             }
             Value::Push(items) => {
                 encode_items(out, if resp3 { b'>' } else { b'*' }, items, protocol);
