@@ -1,4 +1,5 @@
 //! (being written)
+pub mod glob;
 pub mod policy;
 
-pub use policy::{Fallback, Mode, Policy};
+pub use policy::{Fallback, Mode, Policy, Rules};
