@@ -453,6 +453,19 @@ mod tests {
     }
 
     #[test]
+    fn unread_commands_do_not_turn_an_end_into_a_reset() {
+        let peer = Peer::start(|client| {
+            client.read_command();
+            // By now the rest is here, unread.
+            client.sleep(SOON);
+        });
+        let mut raw = Raw::connect(peer.port());
+        raw.try_send(&["PING"]).unwrap();
+        thread::sleep(SOON / 2);
+        assert_eq!(raw.try_cmd(&["PING"]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
     fn slow_means_slow() {
         let peer = Peer::start(|client| {
             client.write_slowly(b"+1234\r\n", 2, Duration::from_millis(30));

@@ -41,6 +41,14 @@ fn wait_for_open(proxy: &Proxy, count: usize) {
     });
 }
 
+/// Waits until the server knows that all other connections have ended.
+fn wait_until_alone(witness: &mut Raw) {
+    eventually("the server to notice", LIMIT, || {
+        let RawReply::Bulk(list) = witness.cmd(&["CLIENT", "LIST"]) else { panic!("no list") };
+        (list.iter().filter(|&&byte| byte == b'\n').count() == 1).then_some(())
+    });
+}
+
 #[test]
 fn without_a_fault_everything_passes_and_is_recorded() {
     let World { proxy, mut client, server, .. } = world();
@@ -152,6 +160,8 @@ fn swallowed_requests_are_never_executed() {
     assert_eq!(failure(&mut client, &["INCR", "n"]), TimedOut);
     assert_eq!(witness.get("n"), None);
     assert_eq!(proxy.requests_seen(b"INCR"), 1);
+    drop(client);
+    wait_until_alone(&mut witness);
 }
 
 #[test]
@@ -223,6 +233,20 @@ fn requests_can_be_cut_at_every_byte() {
 }
 
 #[test]
+fn a_cut_counts_from_when_it_was_set() {
+    let World { server: _server, proxy, mut client, mut witness } = world();
+    for way in [Way::Requests, Way::Replies] {
+        client.ok(&["SET", "k", "a value longer than what may pass later"]);
+        proxy.set(Fault::Cut { way, after: 30, how: Close::Reset });
+        assert_eq!(client.cmd(&["PING"]), RawReply::Simple("PONG".into()), "{way:?}");
+        assert_eq!(failure(&mut client, &["GET", "k"]), ConnectionReset, "{way:?}");
+        proxy.set(Fault::None);
+        client = Raw::connect(proxy.port());
+    }
+    assert!(witness.get("k").is_some());
+}
+
+#[test]
 fn a_cut_counts_each_connection_alone() {
     let World { server: _server, proxy, .. } = world();
     proxy.set(Fault::Cut { way: Way::Replies, after: 10, how: Close::Reset });
@@ -269,11 +293,7 @@ fn all_connections_can_be_dropped_at_once() {
         for client in &mut clients {
             assert_eq!(client.try_read().unwrap_err().kind(), kind);
         }
-        // The server has been told as well: the witness is alone.
-        eventually("the server to notice", LIMIT, || {
-            let RawReply::Bulk(list) = witness.cmd(&["CLIENT", "LIST"]) else { panic!("no list") };
-            (list.iter().filter(|&&byte| byte == b'\n').count() == 1).then_some(())
-        });
+        wait_until_alone(&mut witness);
     }
     let mut client = Raw::connect(proxy.port());
     assert_eq!(client.cmd(&["PING"]), RawReply::Simple("PONG".into()), "new ones are welcome");
