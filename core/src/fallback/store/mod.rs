@@ -11,6 +11,18 @@
 //! `argument` reads numbers and words as Redis does; `extended` is the arithmetic of
 //! INCRBYFLOAT; `refusal` holds the errors.
 //!
+//! ```
+//! use std::time::{Instant, SystemTime};
+//! use unfazed_core::Now;
+//! use unfazed_core::fallback::store::{Answer, Bounds, Store};
+//! use unfazed_core::resp::Value;
+//!
+//! let mut store = Store::new(7, Bounds { entries_max: 10_000, bytes_max: 100 << 20 });
+//! let now = Now::new(Instant::now(), SystemTime::now());
+//! let answer = store.execute(&[&b"INCR"[..], b"visits"], now);
+//! assert_eq!(answer, Answer::Reply(Value::Integer(1)));
+//! ```
+//!
 //! Time is what [`Now`] says. A wall clock that jumps backwards lengthens what is left of an
 //! entry's life, as it does on a server, and does nothing worse.
 
@@ -46,6 +58,9 @@ pub struct Bounds {
     /// The number of entries.
     pub entries_max: usize,
     /// The sum over all entries of the key's bytes, the value's bytes and [`ENTRY_BYTES`].
+    ///
+    /// What is counted is what is held. A string that grows by APPEND takes up to twice its
+    /// length from the allocator, so that appending stays cheap.
     pub bytes_max: usize,
 }
 

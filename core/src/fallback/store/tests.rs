@@ -260,6 +260,21 @@ fn an_entry_moves_from_store_to_store_with_its_expiry() {
 }
 
 #[test]
+fn an_entry_keeps_its_expiry_when_it_changes_key_or_value_in_place() {
+    let mut world = World::new();
+    world.say("SET a 1 PX 500");
+    for command in ["INCR a", "APPEND a 1", "SETRANGE a 0 5", "INCRBYFLOAT a 0.5"] {
+        world.say(command);
+        assert_eq!(world.say("PTTL a"), "500", "{command}");
+    }
+    world.say("COPY a b");
+    world.say("RENAME b c");
+    assert_eq!(world.say("PTTL c"), "500");
+    world.pass(501);
+    assert_eq!(world.say("EXISTS a b c"), "0");
+}
+
+#[test]
 fn the_same_seed_and_calls_give_the_same_order() {
     let order = |seed| {
         let mut world = World::new();
