@@ -299,8 +299,8 @@ impl Drop for Dialogue {
     }
 }
 
-/// Closes in order. To close a socket that holds unread bytes would be a reset, so these are read
-/// first; those that come later deserve one.
+/// Closes in order. To close a socket that holds unread bytes is a reset, and that would take along
+/// what is still on its way to the client, so they are read first; later ones deserve it.
 fn finish(mut stream: TcpStream) {
     _ = stream.shutdown(std::net::Shutdown::Write);
     _ = stream.set_nonblocking(true);
@@ -453,16 +453,22 @@ mod tests {
     }
 
     #[test]
-    fn unread_commands_do_not_turn_an_end_into_a_reset() {
+    fn unread_commands_do_not_cost_the_client_its_reply() {
+        const LENGTH: usize = 1 << 20;
         let peer = Peer::start(|client| {
             client.read_command();
-            // By now the rest is here, unread.
+            // By now the second one is here, unread.
             client.sleep(SOON);
+            client.write(format!("${LENGTH}\r\n{}\r\n", " ".repeat(LENGTH)).as_bytes());
         });
         let mut raw = Raw::connect(peer.port());
         raw.try_send(&["PING"]).unwrap();
         thread::sleep(SOON / 2);
-        assert_eq!(raw.try_cmd(&["PING"]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        raw.try_send(&["PING"]).unwrap();
+        // The script has returned before the client begins to read.
+        thread::sleep(SOON * 2);
+        assert_eq!(raw.try_read().unwrap(), RawReply::Bulk(vec![b' '; LENGTH]));
+        assert_eq!(raw.try_read().unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 
     #[test]
