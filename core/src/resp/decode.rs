@@ -45,7 +45,7 @@ pub struct Decoder {
     at: usize,
     /// The line under way has been searched for its end up to here.
     searched: usize,
-    /// Nothing more can be parsed before the frame has this many bytes.
+    /// The text under way is whole when the frame has this many bytes.
     needed: usize,
     /// The bytes of a large string that were missing last time.
     missing: usize,
@@ -204,7 +204,8 @@ impl Decoder {
             return Ok(None);
         }
         self.resuming = true;
-        if buffer.len() < self.needed {
+        // The last byte is LF; the CR before it is looked at as soon as it is there.
+        if buffer.len() + 1 < self.needed {
             self.missing = self.needed - buffer.len();
             return Ok(None);
         }
@@ -364,10 +365,10 @@ impl Decoder {
         }
         let end = match found {
             Line::Ends(end) => end,
+            Line::Open(end) | Line::Broken(end) if end - start > line_max => {
+                return Err(self.fault(Fault::LineTooLong(line_max), bytes));
+            }
             Line::Open(until) => {
-                if until - start > line_max {
-                    return Err(self.fault(Fault::LineTooLong(line_max), bytes));
-                }
                 self.searched = until;
                 return Ok(Progress::Starved);
             }
