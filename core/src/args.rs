@@ -380,7 +380,11 @@ mod hashed {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::needless_borrows_for_generic_args, reason = "the impls for references")]
+    #![expect(
+        clippy::needless_borrows_for_generic_args,
+        clippy::needless_pass_by_value,
+        reason = "values and references have impls of their own, which are what is tested"
+    )]
 
     use super::*;
 

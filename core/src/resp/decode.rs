@@ -45,7 +45,7 @@ pub struct Decoder {
     at: usize,
     /// The line under way has been searched for its end up to here.
     searched: usize,
-    /// Nothing more can be parsed before the frame has this many bytes.
+    /// The text under way is whole when the frame has this many bytes.
     needed: usize,
     /// The bytes of a large string that were missing last time.
     missing: usize,
@@ -144,31 +144,32 @@ impl Decoder {
     #[inline]
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Reply>, ProtocolError> {
         if !self.resuming
-            && let Some(reply) = self.decode_scalar(buffer)
+            && let Some((kind, start, len)) = self.find_scalar(buffer)
         {
-            return Ok(Some(reply));
+            return Ok(Some(take_scalar(buffer, kind, start, len, start + len + 2)));
         }
         self.decode_any(buffer)
     }
 
     /// The common case, with nothing remembered: one of the usual scalars, all of it there and
-    /// nothing wrong with it. Everything else is left to [`decode_any`](Self::decode_any).
-    #[inline]
-    fn decode_scalar(&mut self, buffer: &mut BytesMut) -> Option<Reply> {
+    /// nothing wrong with it. Gives its kind, and where its payload begins and how long it is.
+    /// Everything else is left to [`decode_any`](Self::decode_any).
+    #[inline(always)]
+    fn find_scalar(&mut self, buffer: &[u8]) -> Option<(Kind, usize, usize)> {
         /// Longer lines are not worth a second search.
         const SHORT: usize = 40;
 
-        let (kind, start, end) = match buffer.split_first()? {
-            (b'$', rest) => {
+        let (first, rest) = buffer.split_first()?;
+        let (kind, start, len) = match first {
+            b'$' => {
                 let (len, taken) = scan::count(rest)?;
-                let start = 1 + taken;
                 if len > self.limits.bulk_max || rest.get(taken + len..taken + len + 2)? != b"\r\n"
                 {
                     return None;
                 }
-                (Kind::Bulk, start, start + len)
+                (Kind::Bulk, 1 + taken, len)
             }
-            (first @ (b'+' | b':'), rest) => {
+            b'+' | b':' => {
                 let Line::Ends(len) = scan::line(&rest[..rest.len().min(SHORT)], 0) else {
                     return None;
                 };
@@ -177,21 +178,21 @@ impl Decoder {
                 }
                 if *first == b':' {
                     number::parse_integer(&rest[..len])?;
-                    (Kind::Integer, 1, 1 + len)
+                    (Kind::Integer, 1, len)
                 } else {
-                    (Kind::Simple, 1, 1 + len)
+                    (Kind::Simple, 1, len)
                 }
             }
             _ => return None,
         };
-        if end + 2 > self.limits.reply_max {
+        if start + len + 2 > self.limits.reply_max {
             return None;
         }
         #[cfg(test)]
         {
-            self.work += end + 2;
+            self.work += start + len + 2;
         }
-        Some(take_scalar(buffer, kind, start, end - start, end + 2))
+        Some((kind, start, len))
     }
 
     #[inline(never)]
@@ -204,7 +205,8 @@ impl Decoder {
             return Ok(None);
         }
         self.resuming = true;
-        if buffer.len() < self.needed {
+        // The last byte is LF; the CR before it is looked at as soon as it is there.
+        if buffer.len() + 1 < self.needed {
             self.missing = self.needed - buffer.len();
             return Ok(None);
         }
@@ -239,7 +241,12 @@ impl Decoder {
             return self.parse_chunk(bytes);
         }
         match first {
-            b'$' => self.parse_bulk(bytes, Kind::Bulk),
+            b'$' => {
+                if self.parse_bulks(bytes) {
+                    return Ok(Progress::Element);
+                }
+                self.parse_bulk(bytes, Kind::Bulk)
+            }
             b'+' => self.parse_line(bytes, Kind::Simple),
             b':' => self.parse_line(bytes, Kind::Integer),
             b'-' => self.parse_line(bytes, Kind::Error),
@@ -258,6 +265,38 @@ impl Decoder {
             b'>' | b';' => Err(self.fault(Fault::Misplaced, bytes)),
             _ => Err(self.fault(Fault::UnknownType, bytes)),
         }
+    }
+
+    /// Goes over the whole bulk strings that come next in an aggregate, all but its last element:
+    /// what large replies are made of. Gives whether there were any; whatever is unusual is left to the
+    /// others to judge.
+    #[inline(always)]
+    fn parse_bulks(&mut self, bytes: &[u8]) -> bool {
+        let Some(level) = self.levels.last_mut() else { return false };
+        if level.streamed || self.attributed || !self.streamed.text.is_empty() {
+            return false;
+        }
+        // What is beyond the limit of a reply is not seen from here.
+        let bytes = &bytes[..bytes.len().min(self.limits.reply_max)];
+        let (mut at, mut left) = (self.at, level.elements);
+        while left > 1
+            && let Some((b'$', rest)) = bytes[at..].split_first()
+            && let Some((len, taken)) = scan::count(rest)
+            && len <= self.limits.bulk_max
+            && let Some(b"\r\n") = rest.get(taken + len..taken + len + 2)
+        {
+            self.tape.push(Token::scalar(Kind::Bulk, at + 1 + taken, len));
+            at += 1 + taken + len + 2;
+            left -= 1;
+            #[cfg(test)]
+            {
+                self.work += taken;
+            }
+        }
+        let any = at > self.at;
+        self.at = at;
+        level.elements = left;
+        any
     }
 
     #[inline(always)]
@@ -364,10 +403,10 @@ impl Decoder {
         }
         let end = match found {
             Line::Ends(end) => end,
+            Line::Open(end) | Line::Broken(end) if end - start > line_max => {
+                return Err(self.fault(Fault::LineTooLong(line_max), bytes));
+            }
             Line::Open(until) => {
-                if until - start > line_max {
-                    return Err(self.fault(Fault::LineTooLong(line_max), bytes));
-                }
                 self.searched = until;
                 return Ok(Progress::Starved);
             }
@@ -585,10 +624,18 @@ impl fmt::Debug for Decoder {
 #[inline(always)]
 fn take_scalar(buffer: &mut BytesMut, kind: Kind, start: usize, len: usize, end: usize) -> Reply {
     if len <= INLINE_MAX {
-        let reply = Reply::inline(kind, &buffer[start..start + len]);
+        // Copying always the same number of bytes takes fewer instructions than the right one.
+        let reply = match buffer[start..].first_chunk() {
+            Some(bytes) => Reply::inline_prefix(kind, *bytes, len),
+            None => Reply::inline(kind, &buffer[start..start + len]),
+        };
         buffer.advance(end);
         return reply;
     }
+    take_slice(buffer, kind, start, len, end)
+}
+
+fn take_slice(buffer: &mut BytesMut, kind: Kind, start: usize, len: usize, end: usize) -> Reply {
     let mut payload = buffer.split_to(end).freeze();
     payload.advance(start);
     payload.truncate(len);

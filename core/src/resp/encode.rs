@@ -24,11 +24,18 @@ pub fn array_header(out: &mut Vec<u8>, count: usize) {
 /// Appends `payload` as a bulk string: `$3\r\nGET\r\n`. Any bytes will do.
 #[inline]
 pub fn bulk(out: &mut Vec<u8>, payload: &[u8]) {
-    out.reserve(bulk_len(payload.len()));
+    // One reserve for all three parts. Usually there is room, so nothing exact is computed for it.
+    let room = payload.len() + HEADER_MAX + 2;
+    if out.capacity() - out.len() < room {
+        out.reserve(room);
+    }
     header(out, b'$', payload.len());
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
 }
+
+/// The longest header: a type, twenty digits, CR LF.
+const HEADER_MAX: usize = 23;
 
 /// How many bytes [`bulk`] appends for a payload of `len` bytes.
 #[inline]

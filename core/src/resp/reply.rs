@@ -134,12 +134,17 @@ impl Reply {
     }
 
     /// A scalar whose payload is not longer than [`INLINE_MAX`].
-    #[inline(always)]
+    #[inline]
     pub(super) fn inline(kind: Kind, payload: &[u8]) -> Self {
         let mut bytes = [0; INLINE_MAX];
         bytes[..payload.len()].copy_from_slice(payload);
-        let data = Data::Inline { len: payload.len() as u8, bytes };
-        Reply { source: Source::Server, kind, data }
+        Reply::inline_prefix(kind, bytes, payload.len())
+    }
+
+    /// A scalar whose payload is the first `len` of `bytes`. What comes after it is never shown.
+    #[inline(always)]
+    pub(super) fn inline_prefix(kind: Kind, bytes: [u8; INLINE_MAX], len: usize) -> Self {
+        Reply { source: Source::Server, kind, data: Data::Inline { len: len as u8, bytes } }
     }
 
     /// A scalar that shares its payload.

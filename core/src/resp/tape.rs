@@ -150,7 +150,13 @@ impl Token {
     /// How many tokens this value takes: one for a scalar.
     #[inline]
     pub(super) const fn span(self) -> usize {
-        if self.kind().is_aggregate() { self.len() } else { 1 }
+        if self.is_aggregate() { self.len() } else { 1 }
+    }
+
+    /// As [`Kind::is_aggregate`], without going through the kind.
+    #[inline]
+    pub(super) const fn is_aggregate(self) -> bool {
+        self.0 >> (2 * FIELD_BITS) >= Kind::Array as u64
     }
 }
 

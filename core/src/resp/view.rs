@@ -36,7 +36,7 @@ pub struct View<'a> {
     /// A scalar's payload as it came.
     raw: &'a [u8],
     /// The tokens of its attributes, of itself and of everything inside it; none for a scalar
-    /// that is a reply of its own.
+    /// without attributes.
     tokens: &'a [Token],
     /// What `raw` is a part of, to share it. An inline reply has none.
     frame: Option<&'a Bytes>,
@@ -227,7 +227,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A scalar that is a reply of its own.
+    /// A scalar without attributes.
     #[inline(always)]
     pub(super) fn scalar(kind: Kind, raw: &'a [u8], frame: Option<&'a Bytes>) -> Self {
         View { kind, own: 0, raw, tokens: &[], frame }
@@ -242,6 +242,16 @@ impl<'a> View<'a> {
     /// The first value on `tape`, which must not be empty, and what comes after it.
     #[inline(always)]
     fn first(frame: &'a Bytes, tape: &'a [Token]) -> (Self, &'a [Token]) {
+        let token = tape[0];
+        if !token.is_aggregate() {
+            let raw = &frame[token.offset()..token.offset() + token.len()];
+            return (View::scalar(token.kind(), raw, Some(frame)), &tape[1..]);
+        }
+        View::first_aggregate(frame, tape)
+    }
+
+    /// As [`first`](Self::first), for an aggregate or a value with attributes.
+    fn first_aggregate(frame: &'a Bytes, tape: &'a [Token]) -> (Self, &'a [Token]) {
         let mut own = 0;
         let mut token = tape[0];
         while token.kind() == Kind::Attributes {
