@@ -126,6 +126,10 @@ pub enum Cause {
     UnexpectedReply,
     /// The server refused the handshake.
     Handshake(ServerError),
+    /// The server is there and can't serve: it is loading, or lacks its master or its replicas.
+    NotReady(ServerError),
+    /// The server is a replica and takes no writes.
+    NotMaster,
     /// Closed by this client.
     Local,
     /// Some other fault of the operating system, in its own words.
@@ -165,6 +169,8 @@ impl fmt::Display for Cause {
             Cause::Protocol(fault) => write!(f, "protocol fault: {fault}"),
             Cause::UnexpectedReply => f.write_str("the server sent a reply nobody asked for"),
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
+            Cause::NotReady(error) => write!(f, "not ready: {error}"),
+            Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Local => f.write_str("closed by this client"),
             Cause::Io(why) => f.write_str(why),
         }

@@ -81,7 +81,7 @@ impl<'a> Request<'a> {
         Request {
             spec,
             name: None,
-            inline: [const { Arg::empty() }; INLINE],
+            inline: [const { Arg::EMPTY }; INLINE],
             count: 0,
             spilled: Vec::new(),
             effect: spec.effect(),
@@ -120,7 +120,7 @@ impl<'a> Request<'a> {
     /// Adds a whole number.
     #[must_use]
     pub fn int(mut self, number: i64) -> Self {
-        self.push(Arg::from(number));
+        self.push(Arg::integer(number));
         self
     }
 
@@ -218,4 +218,28 @@ impl Request<'_> {
     pub(crate) fn unknown_name(&self) -> Option<&str> {
         self.name.as_deref()
     }
+}
+
+/// The words of a command that this client has encoded.
+pub(crate) fn split_command(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut rest = bytes;
+    let count = take_header(&mut rest);
+    (0..count)
+        .map(|_| {
+            let (word, after) = {
+                let length = take_header(&mut rest);
+                (&rest[..length], &rest[length + 2..])
+            };
+            rest = after;
+            word
+        })
+        .collect()
+}
+
+/// The number in `*3\r\n` or `$3\r\n`.
+fn take_header(rest: &mut &[u8]) -> usize {
+    let end = rest.iter().position(|byte| *byte == b'\r').expect("our own encoding");
+    let number = rest[1..end].iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    *rest = &rest[end + 2..];
+    number
 }

@@ -158,7 +158,7 @@ impl Handshake {
         if config.database != 0 {
             send(Step::Select, &["SELECT", &config.database.to_string()]);
         }
-        if self.owed.is_empty() && config.ping_interval.is_some() {
+        if self.owed.is_empty() && config.ping_every().is_some() {
             // Without any reply nobody would know whether the server is there at all.
             self.owed.push_back(Step::Ping);
             encode::array_header(out, 1);
@@ -199,4 +199,3 @@ fn is_lasting(step: Step, error: &ServerError) -> bool {
         _ => false,
     }
 }
-/root/.pyenv/libexec/pyenv-hooks: line 24: enable: cannot open shared object /root/.pyenv/libexec/pyenv-realpath.dylib: /root/.pyenv/libexec/pyenv-realpath.dylib: cannot open shared object file: No such file or directory

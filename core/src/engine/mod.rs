@@ -119,6 +119,8 @@ struct Node {
     lookups: u64,
     /// The server was found to speak only RESP2.
     resp2_only: bool,
+    /// The server refused the last handshake for good: wrong credentials or configuration.
+    rejected: Option<Cause>,
     phase: Phase,
     phase_since: Instant,
     cause: Option<Cause>,
@@ -180,9 +182,9 @@ impl<W> Engine<W> {
         config.validate()?;
         let mut rng = Rng::new(seed);
         let memory = Memory::new(&config, rng.next());
-        let store = matches!(config.deployment(), Deployment::Memory)
-            .then(|| Store::new(rng.next(), config.memory_bounds()));
-        let label: Arc<str> = match config.deployment() {
+        let store = matches!(config.deployment, Deployment::Memory)
+            .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
+        let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
         };
@@ -195,6 +197,7 @@ impl<W> Engine<W> {
             failed_dials: 0,
             lookups: 0,
             resp2_only: false,
+            rejected: None,
             phase,
             phase_since: now.instant,
             cause: None,
@@ -291,7 +294,7 @@ impl<W> Engine<W> {
     /// through [`written`](Engine::written); there is never more than one chunk of a connection out.
     pub fn take_output(&mut self, conn: ConnId) -> Option<crate::connection::Chunk> {
         let connection = self.connections.get_mut(conn.0)?;
-        if matches!(connection.state, State::Opening | State::Closing(_)) {
+        if matches!(connection.state, State::Opening | State::Closing { .. }) {
             return None;
         }
         connection.log.take()
@@ -312,6 +315,9 @@ impl<W> Engine<W> {
         self.note_time(now);
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.written(chunk, count, now.instant);
+            if !connection.refused.is_empty() {
+                self.delay_refused(conn);
+            }
         }
     }
 
@@ -424,7 +430,7 @@ impl<W> Engine<W> {
 
     fn event(&mut self, event: Event) {
         let events = self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
-        if events < self.config.events_max {
+        if events < self.config.queue.events_max {
             self.outputs.push_back(Output::Event(event));
         }
     }
@@ -476,7 +482,7 @@ impl<W> Engine<W> {
         connections
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
-            .chain(self.node.phase.due(&self.config))
+            .chain(self.node.phase.due(self.node.conn.is_some()))
             .chain(delayed)
             .chain(closing)
             .min()

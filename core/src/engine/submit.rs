@@ -12,7 +12,7 @@ use crate::{
     config::MaybeRetry,
     connection::Op,
     failure::{Executed, FailureKind, MemoryRefusal, Stage},
-    fallback::{Answer, Mode, Policy, RuleId},
+    fallback::{Answer, Mode, Policy},
     request::{Effect, Options, Request, split_command},
     resp::{Reply, Source},
 };
@@ -77,10 +77,10 @@ impl<W> Engine<W> {
         };
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
         let effect = request.declared_effect();
-        let (rule, noted) = self.memory.rule_for(spec, effect, request.arguments());
-        let mut op = self.op(ticket, 0, spec, effect, options, rule);
+        let (mode, noted) = self.memory.mode_for(spec, effect, request.arguments());
+        let mut op = self.op(ticket, 0, spec, effect, options, mode);
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(rule) {
+        if let Some(conn) = self.direct(mode) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
@@ -161,20 +161,20 @@ impl<W> Engine<W> {
         self.queued.requests += count;
         self.queued.bytes += batch.bytes.len();
         // Where no key may degrade, all of it goes into the log in one piece.
-        if let Some(conn) = self.direct(RuleId::DEFAULT).filter(|_| !self.memory.degrades()) {
+        if let Some(conn) = self.direct(Mode::Wait).filter(|_| !self.memory.degrades()) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
-                let rule = RuleId::DEFAULT;
+                let rule = Mode::Wait;
                 let mut op =
-                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, rule);
+                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, mode);
                 op.attempts = 1;
                 op.cost = batch.bytes_of(at).len() as u32;
-                (op, item.end as u64)
+                (op, item.end)
             });
             let ops: Vec<_> = ops.collect();
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
-            connection.send_batch(ops, &batch.bytes, now);
+            connection.send_batch(ops.into_iter(), &batch.bytes, now);
             return Ok((ticket, self.flush(conn, before)));
         }
         let mut flush = Flush::Nothing;
@@ -182,8 +182,8 @@ impl<W> Engine<W> {
             let bytes = batch.bytes_of(at);
             let args = split_command(bytes);
             let args = &args[item.spec.words().min(args.len())..];
-            let (rule, noted) = self.memory.rule_for(item.spec, item.effect, args);
-            let mut op = self.op(ticket, at as u32, item.spec, item.effect, batch.options, rule);
+            let (mode, noted) = self.memory.mode_for(item.spec, item.effect, args);
+            let mut op = self.op(ticket, at as u32, item.spec, item.effect, batch.options, mode);
             op.cost = bytes.len() as u32;
             op.note = noted.then(|| bytes.into());
             let next = self.submit_indirectly(op, bytes);
@@ -311,8 +311,8 @@ impl<W> Engine<W> {
     }
 
     fn has_room(&self) -> bool {
-        self.queued.requests + self.promised < self.config.queue_requests_max
-            && self.queued.bytes < self.config.queue_bytes_max
+        self.queued.requests + self.promised < self.config.queue.requests_max
+            && self.queued.bytes < self.config.queue.bytes_max
     }
 
     pub(super) fn grant_room(&mut self) {
@@ -340,7 +340,7 @@ impl<W> Engine<W> {
         spec: &'static Spec,
         effect: Effect,
         options: Options,
-        rule: RuleId,
+        mode: Mode,
     ) -> Op {
         Op {
             ticket,
@@ -351,16 +351,16 @@ impl<W> Engine<W> {
             attempts: 0,
             maybe: false,
             rehandshaken: false,
-            rule,
+            mode,
             note: None,
             cost: 0,
         }
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, rule: RuleId) -> Option<ConnId> {
+    fn direct(&self, mode: Mode) -> Option<ConnId> {
         let conn = self.node.conn?;
-        let served = self.node.phase.is_live() || self.memory.mode(rule) == Mode::Wait;
+        let served = self.node.phase.is_live() || mode == Mode::Wait;
         served.then_some(conn)
     }
 
@@ -402,7 +402,7 @@ impl<W> Engine<W> {
         if !self.tickets.wants(parked.op.ticket) {
             return self.give_up(&parked.op);
         }
-        let mode = self.memory.mode(parked.op.rule);
+        let mode = parked.op.mode;
         if mode == Mode::Wait || !self.node.phase.is_down() {
             return self.place_on_server(parked);
         }
@@ -442,12 +442,12 @@ impl<W> Engine<W> {
     fn place_in_memory(&mut self, parked: Parked) {
         let Parked { op, bytes, cause } = parked;
         let invalidates =
-            matches!(self.memory.mode(op.rule), Mode::Memory { policy: Policy::Invalidate, .. });
+            matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
         if op.maybe && op.effect != Effect::Read && !invalidates {
             return self.end_maybe(&op, cause);
         }
         let args = split_command(&bytes);
-        match self.memory.answer(op.spec, op.effect, op.rule, &args, self.now) {
+        match self.memory.answer(op.spec, op.effect, op.mode, &args, self.now) {
             Ok(reply) => self.end_from_memory(&op, reply),
             Err(refusal) => {
                 if let MemoryRefusal::Full(what) = refusal {
@@ -467,6 +467,7 @@ impl<W> Engine<W> {
             Answer::Reply(value) => {
                 self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
             }
+            Answer::Full(value) => self.end_from_memory(op, Reply::from(value)),
             Answer::Unsupported => {
                 let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
                 let failure = self.failure(op, kind, Executed::No);
@@ -494,7 +495,7 @@ impl<W> Engine<W> {
 
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.memory.forget(op.spec, op.note.as_deref());
+        self.memory.forget(op.spec, op.note.as_deref(), self.now);
         let kind = FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local));
         let failure = self.failure(op, kind, Executed::Maybe);
         self.end(op, Err(failure));
@@ -503,7 +504,7 @@ impl<W> Engine<W> {
     /// Drops a command that nobody waits for any more.
     pub(super) fn give_up(&mut self, op: &Op) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref());
+            self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }
         self.queued.requests -= 1;
         self.queued.bytes -= op.cost as usize;

@@ -96,10 +96,14 @@ impl<W> Tickets<W> {
     pub(crate) fn end(&mut self, ticket: Ticket, item: u32, outcome: Outcome) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
         match &mut slot.work {
+            // What expired has ended; its late reply changes nothing.
+            Work::One(Some(_)) => return None,
             Work::One(place) => *place = Some(outcome),
             Work::Many { outcomes, left } => {
                 let place = &mut outcomes[item as usize];
-                debug_assert!(place.is_none(), "an item ends once");
+                if place.is_some() {
+                    return None;
+                }
                 *place = Some(outcome);
                 *left -= 1;
                 if *left > 0 {
@@ -192,6 +196,11 @@ impl<W> Tickets<W> {
         }
         self.earliest = earliest;
         any
+    }
+
+    /// Whether somebody still wants what comes of it.
+    pub(crate) fn wants(&self, ticket: Ticket) -> bool {
+        self.slots.get(ticket.0).is_some_and(|slot| !slot.expired)
     }
 
     pub(crate) fn is_expired(&self, ticket: Ticket) -> bool {

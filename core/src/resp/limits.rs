@@ -57,3 +57,15 @@ impl Default for Limits {
         }
     }
 }
+
+impl From<&crate::config::ReplyLimits> for Limits {
+    fn from(limits: &crate::config::ReplyLimits) -> Self {
+        Limits {
+            bulk_max: limits.bulk_max,
+            depth_max: limits.depth_max,
+            elements_max: limits.elements_max,
+            line_max: limits.line_max,
+            reply_max: limits.reply_max,
+        }
+    }
+}
