@@ -4,10 +4,11 @@
 //! group, give it a Rust signature. A trait's methods work on everything that is [`Run`]: clients of
 //! every adapter, views of them, pipelines.
 
+mod effects;
 mod spec;
 mod table;
 
-pub use spec::{Keys, Spec};
+pub use spec::{KeySpec, Spec};
 
 use crate::{reply::FromReply, request::Request};
 
