@@ -32,7 +32,7 @@ use crate::{
     fallback::Mode,
     reply::ServerError,
     request::Effect,
-    resp::{Decoder, Limits, Protocol, Reply},
+    resp::{Decoder, Limits, Reply},
 };
 
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(crate) struct Connection {
 pub(crate) enum State {
     Opening,
     Handshaking(Handshake),
-    Ready(Protocol),
+    Ready,
     /// The adapter was told to close it; what it owes is settled when the adapter has done so.
     Closing { cause: Cause, was_ready: bool },
 }
@@ -152,7 +152,7 @@ impl Connection {
         let (handshake, bytes) = Handshake::begin(config, resp2_only);
         self.heard = now;
         if handshake.is_done() {
-            self.become_ready(handshake.protocol());
+            self.become_ready();
             return true;
         }
         self.state = State::Handshaking(handshake);
@@ -170,18 +170,18 @@ impl Connection {
         }
     }
 
-    pub(crate) fn become_ready(&mut self, protocol: Protocol) {
+    pub(crate) fn become_ready(&mut self) {
         self.decoder.set_limits(self.limits);
-        self.state = State::Ready(protocol);
+        self.state = State::Ready;
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_))
+        matches!(self.state, State::Ready)
     }
 
     /// Whether it was ready before it began to close.
     pub(crate) fn was_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_) | State::Closing { was_ready: true, .. })
+        matches!(self.state, State::Ready | State::Closing { was_ready: true, .. })
     }
 
     /// Whether what the peer says is of no interest.

@@ -150,8 +150,8 @@ impl<W> Engine<W> {
         let State::Handshaking(handshake) = &mut connection.state else { return };
         match handshake.on_reply(reply, &self.config) {
             Progress::Going => {}
-            Progress::Done(protocol) => {
-                connection.become_ready(protocol);
+            Progress::Done => {
+                connection.become_ready();
                 self.on_ready(conn);
             }
             Progress::Again(bytes) => {

@@ -400,10 +400,10 @@ impl<W> Engine<W> {
         let mut ended: Vec<(Parked, Stage)> = Vec::new();
         for queue in [&mut self.backlog, &mut self.held] {
             if queue.iter().any(expired) {
-                let (gone, kept): (Vec<_>, _) =
+                let (gone, kept): (Vec<_>, Vec<_>) =
                     std::mem::take(queue).into_iter().partition(expired);
                 ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
-                *queue = kept;
+                *queue = kept.into();
             }
         }
         if self.delayed.values().any(expired) {

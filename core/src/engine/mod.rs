@@ -41,6 +41,7 @@ mod submit;
 mod tickets;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
@@ -136,8 +137,6 @@ struct Node {
 struct Parked {
     op: Op,
     bytes: Vec<u8>,
-    /// It was written in full to a connection that was lost.
-    maybe: bool,
     /// Why it is not where it was, for the error that its end may need.
     cause: Option<Cause>,
 }
@@ -460,7 +459,7 @@ impl<W> Engine<W> {
     }
 
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
-        let name = match self.tickets.name_of(op.ticket, op.item) {
+        let name: Cow<'static, str> = match self.tickets.name_of(op.ticket, op.item) {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };

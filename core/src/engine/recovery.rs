@@ -19,7 +19,6 @@ use super::{ConnId, Engine, Event, Phase};
 use crate::{
     Cause,
     connection::{Own, Question},
-    fallback::Mode,
     resp::Reply,
 };
 
@@ -240,11 +239,6 @@ impl<W> Engine<W> {
                 self.event(Event::DataSetChanged { node: self.node.label.clone() });
             }
         }
-    }
-
-    /// Whether every key of this mode is the server's again.
-    pub(super) fn serves(&self, mode: Mode) -> bool {
-        mode == Mode::Wait || self.node.phase.is_live()
     }
 }
 

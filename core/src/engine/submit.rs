@@ -164,9 +164,8 @@ impl<W> Engine<W> {
         if let Some(conn) = self.direct(Mode::Wait).filter(|_| !self.memory.degrades()) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
-                let rule = Mode::Wait;
                 let mut op =
-                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, mode);
+                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, Mode::Wait);
                 op.attempts = 1;
                 op.cost = batch.bytes_of(at).len() as u32;
                 (op, item.end)
@@ -518,11 +517,15 @@ impl<W> Engine<W> {
         let unwanted = |parked: &Parked| !tickets.wants(parked.op.ticket);
         let mut dropped: Vec<Parked> = Vec::new();
         for queue in [&mut self.backlog, &mut self.held] {
-            let (gone, kept) = std::mem::take(queue).into_iter().partition(unwanted);
-            dropped.extend::<Vec<_>>(gone);
-            *queue = kept;
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(queue).into_iter().partition(unwanted);
+            dropped.extend(gone);
+            *queue = kept.into();
         }
-        dropped.extend(self.delayed.extract_if(.., |_, parked| unwanted(parked)).map(|(_, it)| it));
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
+        dropped.extend(gone.into_iter().map(|(_, parked)| parked));
+        self.delayed = kept.into_iter().collect();
         for parked in dropped {
             self.give_up(&parked.op);
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Now,
-    commands::{Keys, Spec},
+    commands::{KeySpec, Spec},
     config::Config,
     failure::MemoryRefusal,
     request::{Effect, split_command},
@@ -141,7 +141,7 @@ impl Memory {
         if spec.concerns_all_keys() {
             return self.shadow.clear();
         }
-        let keys = if spec.is_unknown() { Keys::All } else { spec.keys() };
+        let keys = if spec.is_unknown() { KeySpec::All } else { spec.keys() };
         for key in keys.of(args) {
             self.shadow.remove(key, now);
         }
