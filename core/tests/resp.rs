@@ -183,6 +183,26 @@ fn a_frame_cut_anywhere_is_the_same_frame() {
 }
 
 #[test]
+fn taking_frames_one_by_one_or_all_at_once_gives_the_same() {
+    let mut stream: Vec<u8> = corpus().into_iter().flat_map(|(frame, _)| frame.to_vec()).collect();
+    stream.extend_from_slice(&b"+OK\r\n:1\r\n$3\r\nabc\r\n".repeat(3));
+    stream.extend_from_slice(&[b"$100\r\n", &[b'x'; 100][..], b"\r\n$2\r\nab\r\nbad"].concat());
+    let (replies, error) = feed(Limits::default(), [&stream[..]]);
+    for size in [1, 3, 10, 50, stream.len()] {
+        let mut decoder = Decoder::new(Limits::default());
+        let mut buffer = BytesMut::new();
+        let mut taken = Vec::new();
+        let mut end = Ok(());
+        for piece in stream.chunks(size) {
+            buffer.extend_from_slice(piece);
+            end = end.and_then(|()| decoder.decode_each(&mut buffer, |reply| taken.push(reply)));
+        }
+        assert_eq!(values(&taken), values(&replies));
+        assert_eq!(end.unwrap_err().fault(), error.unwrap().fault());
+    }
+}
+
+#[test]
 fn nothing_is_given_before_the_last_byte_has_come() {
     for (frame, _) in corpus() {
         for cut in 0..frame.len() {

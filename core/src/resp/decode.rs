@@ -151,6 +151,38 @@ impl Decoder {
         self.decode_any(buffer)
     }
 
+    /// Takes all whole frames off the front of `buffer` and gives them to `take`, in order.
+    ///
+    /// The same as [`decode`](Self::decode) until it gives `None`, in fewer instructions where
+    /// many short replies have come at once.
+    ///
+    /// # Errors
+    /// As `decode`. What came before the fault has been given to `take`.
+    #[inline]
+    pub fn decode_each(
+        &mut self,
+        buffer: &mut BytesMut,
+        mut take: impl FnMut(Reply),
+    ) -> Result<(), ProtocolError> {
+        loop {
+            if !self.resuming {
+                // The buffer is advanced once for all of them.
+                let mut taken = 0;
+                while let Some((kind, start, len)) = self.find_scalar(&buffer[taken..])
+                    && len <= INLINE_MAX
+                {
+                    take(copy_scalar(&buffer[taken + start..], kind, len));
+                    taken += start + len + 2;
+                }
+                buffer.advance(taken);
+            }
+            match self.decode(buffer)? {
+                Some(reply) => take(reply),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// The common case, with nothing remembered: one of the usual scalars, all of it there and
     /// nothing wrong with it. Gives its kind, and where its payload begins and how long it is.
     /// Everything else is left to [`decode_any`](Self::decode_any).
@@ -624,15 +656,21 @@ impl fmt::Debug for Decoder {
 #[inline(always)]
 fn take_scalar(buffer: &mut BytesMut, kind: Kind, start: usize, len: usize, end: usize) -> Reply {
     if len <= INLINE_MAX {
-        // Copying always the same number of bytes takes fewer instructions than the right one.
-        let reply = match buffer[start..].first_chunk() {
-            Some(bytes) => Reply::inline_prefix(kind, *bytes, len),
-            None => Reply::inline(kind, &buffer[start..start + len]),
-        };
+        let reply = copy_scalar(&buffer[start..], kind, len);
         buffer.advance(end);
         return reply;
     }
     take_slice(buffer, kind, start, len, end)
+}
+
+/// A scalar whose payload is the first `len` of `bytes`, [`INLINE_MAX`] at most.
+#[inline(always)]
+fn copy_scalar(bytes: &[u8], kind: Kind, len: usize) -> Reply {
+    // To copy always the same number of bytes takes fewer instructions than the right one.
+    match bytes.first_chunk() {
+        Some(chunk) => Reply::inline_prefix(kind, *chunk, len),
+        None => Reply::inline(kind, &bytes[..len]),
+    }
 }
 
 fn take_slice(buffer: &mut BytesMut, kind: Kind, start: usize, len: usize, end: usize) -> Reply {

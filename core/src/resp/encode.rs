@@ -60,12 +60,13 @@ pub const fn header_len(count: usize) -> usize {
 
 /// Appends a type, a length and CR LF. Most lengths have one digit or two, which are put together
 /// here; to call a formatter for them would take longer than everything else.
-#[inline]
+#[inline(always)]
 pub(super) fn header(out: &mut Vec<u8>, kind: u8, length: usize) {
     if length < 10 {
         out.extend_from_slice(&[kind, b'0' + length as u8, b'\r', b'\n']);
     } else if length < 100 {
-        let (tens, ones) = (length as u8 / 10, length as u8 % 10);
+        let tens = length as u8 / 10;
+        let ones = length as u8 - 10 * tens;
         out.extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
     } else {
         long_header(out, kind, length);
