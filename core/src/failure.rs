@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 
-use crate::{config::ConfigError, reply::{DecodeError, ServerError}, resp::ProtocolError};
+use crate::{
+    config::ConfigError,
+    reply::{DecodeError, ServerError},
+    resp::ProtocolError,
+};
 
 /// Whether the server executed a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

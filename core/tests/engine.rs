@@ -144,10 +144,7 @@ fn a_request_is_answered_by_the_reply_that_comes_for_it() {
     assert!(matches!(flush, Flush::AfterOthers(_)));
     let (second, flush) = world.engine.submit(&incr, Some(2), world.now).expect("room");
     assert_eq!(flush, Flush::Nothing);
-    assert_eq!(
-        world.write(),
-        "*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n"
-    );
+    assert_eq!(world.write(), "*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n");
     world.say("$1\r\nx\r\n:5\r\n");
     let mut woken = Vec::new();
     world.engine.take_ready(&mut woken);

@@ -63,7 +63,10 @@ pub(crate) enum State {
     Handshaking(Handshake),
     Ready,
     /// The adapter was told to close it; what it owes is settled when the adapter has done so.
-    Closing { cause: Cause, was_ready: bool },
+    Closing {
+        cause: Cause,
+        was_ready: bool,
+    },
 }
 
 /// One entry of what the peer owes.

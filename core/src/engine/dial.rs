@@ -52,9 +52,9 @@ impl Dial {
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Dial::Idle => None,
-            Dial::Waiting(until)
-            | Dial::Resolving { until, .. }
-            | Dial::Opening { until, .. } => Some(*until),
+            Dial::Waiting(until) | Dial::Resolving { until, .. } | Dial::Opening { until, .. } => {
+                Some(*until)
+            }
         }
     }
 
@@ -96,11 +96,7 @@ impl<W> Engine<W> {
         }
     }
 
-    pub(super) fn on_resolved(
-        &mut self,
-        lookup: Lookup,
-        addresses: Result<&[SocketAddr], Cause>,
-    ) {
+    pub(super) fn on_resolved(&mut self, lookup: Lookup, addresses: Result<&[SocketAddr], Cause>) {
         let Dial::Resolving { lookup: current, until } = self.node.dial else { return };
         if current != lookup {
             return;
@@ -170,8 +166,7 @@ impl<W> Engine<W> {
 
     /// The connection being dialled is gone before it was ready.
     pub(super) fn dial_lost(&mut self, awaited_hello: bool, cause: Cause) {
-        let Dial::Opening { rest, end, .. } =
-            std::mem::replace(&mut self.node.dial, Dial::Idle)
+        let Dial::Opening { rest, end, .. } = std::mem::replace(&mut self.node.dial, Dial::Idle)
         else {
             return;
         };

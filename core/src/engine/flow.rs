@@ -88,7 +88,14 @@ impl<W> Engine<W> {
         self.end(&op, Ok(reply));
     }
 
-    fn on_error_reply(&mut self, conn: ConnId, mut op: Op, error: ServerError, start: u64, end: u64) {
+    fn on_error_reply(
+        &mut self,
+        conn: ConnId,
+        mut op: Op,
+        error: ServerError,
+        start: u64,
+        end: u64,
+    ) {
         self.node.window.answer();
         let class = classify(op.spec, &error);
         let mut executed = Executed::No;
@@ -148,7 +155,8 @@ impl<W> Engine<W> {
     }
 
     fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
-        let executed = if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
+        let executed =
+            if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.answers.server += 1;
         let failure = self.failure(op, FailureKind::Server(error), executed);
         self.end(op, Err(failure));
@@ -271,8 +279,7 @@ impl<W> Engine<W> {
             return None;
         }
         // What memory may take over at the trip is kept until the server is judged.
-        let taken_over =
-            matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        let taken_over = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
         let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });

@@ -19,8 +19,13 @@ pub(super) enum Phase {
     Starting,
     Live,
     /// Judged down at `judge_at`, unless a connection is ready before.
-    Suspect { judge_at: Instant },
-    Down { stage: Stage, alarm: Alarm },
+    Suspect {
+        judge_at: Instant,
+    },
+    Down {
+        stage: Stage,
+        alarm: Alarm,
+    },
 }
 
 /// When operators are reminded that the server is still down.

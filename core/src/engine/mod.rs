@@ -323,7 +323,8 @@ impl<W> Engine<W> {
     /// How many bytes wait to be written on `conn`, not counting a chunk that is out.
     pub fn unwritten(&self, conn: ConnId) -> usize {
         let connection = self.connections.get(conn.0);
-        connection.map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
+        connection
+            .map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
     }
 
     // ---- callers -------------------------------------------------------------------------------
@@ -428,7 +429,8 @@ impl<W> Engine<W> {
     }
 
     fn event(&mut self, event: Event) {
-        let events = self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
+        let events =
+            self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
         if events < self.config.queue.events_max {
             self.outputs.push_back(Output::Event(event));
         }
@@ -470,9 +472,10 @@ impl<W> Engine<W> {
 
     /// The earliest instant at which time alone changes something.
     fn next_timer(&self) -> Option<Instant> {
-        let connections = self.connections.iter().filter_map(|(_, connection)| {
-            connection.due(&self.config).map(|(at, _)| at)
-        });
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(|(_, connection)| connection.due(&self.config).map(|(at, _)| at));
         let closing = match self.closing {
             Closing::Draining(until) => Some(until),
             Closing::Open | Closing::Closed => None,

@@ -27,12 +27,21 @@ pub(super) enum Stage {
     /// Until then, and until there is a connection.
     Waiting(Instant),
     /// A probe is out; so many of its answers are owed, so many probes before it went well.
-    Asking { owed: u8, failed: Option<Cause>, passed: u32 },
-    Between { passed: u32, until: Instant },
+    Asking {
+        owed: u8,
+        failed: Option<Cause>,
+        passed: u32,
+    },
+    Between {
+        passed: u32,
+        until: Instant,
+    },
     /// So that many clients do not return in one instant.
     Barrier(Instant),
     /// So many deletions are on their way.
-    Draining { owed: usize },
+    Draining {
+        owed: usize,
+    },
     Pause(Instant),
 }
 

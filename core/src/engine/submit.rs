@@ -370,7 +370,9 @@ impl<W> Engine<W> {
             self.stirred = true;
         }
         match connection.log.unwritten() {
-            unwritten if unwritten >= FLUSH_NOW_BYTES && before < FLUSH_NOW_BYTES => Flush::Now(conn),
+            unwritten if unwritten >= FLUSH_NOW_BYTES && before < FLUSH_NOW_BYTES => {
+                Flush::Now(conn)
+            }
             _ if before == 0 => Flush::AfterOthers(conn),
             _ => Flush::Nothing,
         }
@@ -387,7 +389,9 @@ impl<W> Engine<W> {
         let before = self.node.conn.map(|conn| (conn, self.unwritten_before(conn)));
         self.place(Parked { op, bytes: bytes.to_vec(), cause: None });
         match before {
-            Some((conn, before)) if self.unwritten_before(conn) > before => self.flush(conn, before),
+            Some((conn, before)) if self.unwritten_before(conn) > before => {
+                self.flush(conn, before)
+            }
             _ => Flush::Nothing,
         }
     }
@@ -440,8 +444,7 @@ impl<W> Engine<W> {
 
     fn place_in_memory(&mut self, parked: Parked) {
         let Parked { op, bytes, cause } = parked;
-        let invalidates =
-            matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        let invalidates = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
         if op.maybe && op.effect != Effect::Read && !invalidates {
             return self.end_maybe(&op, cause);
         }

@@ -37,7 +37,10 @@ pub(crate) struct Slot<W> {
 #[derive(Debug)]
 pub(crate) enum Work {
     One(Option<Outcome>),
-    Many { outcomes: Vec<Option<Outcome>>, left: usize },
+    Many {
+        outcomes: Vec<Option<Outcome>>,
+        left: usize,
+    },
     /// Waits for room in the queue, then for the connection to be judged: ends without a reply.
     Wait(Wait, Option<Result<(), Failure>>),
 }
@@ -209,9 +212,10 @@ impl<W> Tickets<W> {
 
     /// The waits of one kind that have not ended.
     pub(crate) fn waits(&self, kind: Wait) -> Vec<Ticket> {
-        let waits = self.slots.iter().filter(
-            |(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind),
-        );
+        let waits = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind));
         waits.map(|(id, _)| Ticket(id)).collect()
     }
 

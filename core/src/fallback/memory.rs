@@ -55,11 +55,7 @@ impl Memory {
             tombstones_max: limits.entries_max,
             shadow: Shadow::new(&mut rng, bounds, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),
-            journal: Journal::new(
-                rng.next(),
-                limits.journal_entries_max,
-                limits.journal_bytes_max,
-            ),
+            journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),
         }
     }
 
@@ -276,8 +272,14 @@ impl Memory {
         let needs_value = option("XX")
             || matches!(
                 spec.name(),
-                "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" | "PERSIST" | "RENAME"
-                    | "RENAMENX" | "COPY"
+                "EXPIRE"
+                    | "PEXPIRE"
+                    | "EXPIREAT"
+                    | "PEXPIREAT"
+                    | "PERSIST"
+                    | "RENAME"
+                    | "RENAMENX"
+                    | "COPY"
             );
         let first = args.first().copied().unwrap_or_default();
         if needs_value && !self.is_written(first, now) && !self.shadow.contains(first, now) {
