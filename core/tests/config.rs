@@ -61,10 +61,7 @@ fn each_form_of_url_says_what_it_says() {
         ("redis://me:secret@localhost", local(6379).username("me").password("secret")),
         // RFC 3986 lets colons stand in a password.
         ("redis://me:a:b:c@localhost", local(6379).username("me").password("a:b:c")),
-        (
-            "redis://m%65:p%40%2F%3a%C3%A9+@localhost",
-            local(6379).username("me").password("p@/:é+"),
-        ),
+        ("redis://m%65:p%40%2F%3a%C3%A9+@localhost", local(6379).username("me").password("p@/:é+")),
         ("redis://[::1]:6380/1", Config::standalone("::1", 6380).database(1)),
         ("redis://[fe80::1%25eth0]", Config::standalone("fe80::1%eth0", 6379)),
         ("redis://127.0.0.1", Config::standalone("127.0.0.1", 6379)),
@@ -88,10 +85,7 @@ fn each_form_of_url_says_what_it_says() {
             "redis://localhost?ping_interval=off&tcp_keepalive=off&failed_dials_max=off",
             local(6379).ping_interval(None).tcp_keepalive(None),
         ),
-        (
-            "redis://localhost?ping_interval=1m",
-            local(6379).ping_interval(Duration::from_secs(60)),
-        ),
+        ("redis://localhost?ping_interval=1m", local(6379).ping_interval(Duration::from_secs(60))),
         (
             "redis://localhost?maybe_retry=idempotent&fail_fast=yes",
             local(6379).maybe_retry(MaybeRetry::Idempotent).fail_fast(true),
@@ -115,8 +109,9 @@ fn a_config_converts_from_what_connect_is_given() {
     }
     let config = Config::standalone("localhost", 1);
     assert_eq!(connect("redis://localhost:1").unwrap(), config);
-    assert_eq!(connect(String::from("redis://localhost:1")).unwrap(), config);
-    assert_eq!(connect(&String::from("redis://localhost:1")).unwrap(), config);
+    let url = String::from("redis://localhost:1");
+    assert_eq!(connect(&url).unwrap(), config);
+    assert_eq!(connect(url).unwrap(), config);
     assert_eq!(connect(&config).unwrap(), config);
     assert_eq!(connect(config.clone()).unwrap(), config);
     assert_eq!("redis://localhost:1".parse::<Config>().unwrap(), config);
@@ -274,6 +269,7 @@ const WRONG_URLS: &[(&str, &str, std::ops::Range<usize>)] = &[
     ("unix://", "path", 7..7),
     ("unix:///", "missing path", 7..8),
     ("unix://var/run/redis.sock", "third slash", 7..10),
+    ("unix:///me:hunter2@/run/redis.sock", "before the path", 7..34),
     ("unix:///a%00b", "NUL", 7..13),
     ("unix:///%ff", "UTF-8", 7..11),
     ("memory://localhost", "no host", 9..18),
@@ -331,7 +327,8 @@ fn check_example(error: &ConfigError) {
 
 #[test]
 fn what_is_not_supported_yet_is_told_apart_from_what_is_wrong() {
-    for url in ["rediss://h", "redis+cluster://h", "redis+sentinel://h/main", "rediss+cluster://h"] {
+    for url in ["rediss://h", "redis+cluster://h", "redis+sentinel://h/main", "rediss+cluster://h"]
+    {
         assert!(Config::from_url(url).unwrap_err().is_unsupported(), "{url}");
     }
     for url in ["rediss://h:x", "redis+cluster://h:x", "redis+sentinel://h"] {
@@ -339,8 +336,10 @@ fn what_is_not_supported_yet_is_told_apart_from_what_is_wrong() {
     }
 }
 
+type WrongVariables = (&'static [(&'static str, &'static str)], &'static str, &'static str);
+
 /// Each wrong set of variables, the one that the error is in, and what it must name besides.
-const WRONG_VARIABLES: &[(&[(&str, &str)], &str, &str)] = &[
+const WRONG_VARIABLES: &[WrongVariables] = &[
     (&[("REDIS_PASWORD", "hunter2")], "REDIS_PASWORD", "did you mean REDIS_PASSWORD"),
     (&[("REDIS_URI", "redis://h")], "REDIS_URI", "did you mean REDIS_URL"),
     (&[("REDIS_MODE", "single")], "REDIS_MODE", "single"),
@@ -375,11 +374,7 @@ const WRONG_VARIABLES: &[(&[(&str, &str)], &str, &str)] = &[
         "REDIS_CLUSTER_NODES",
         "REDIS_MODE",
     ),
-    (
-        &[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", "b")],
-        "REDIS_HOST",
-        "REDIS_CLUSTER_NODES",
-    ),
+    (&[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_CLUSTER_NODES"),
     (&[("REDIS_URL", "redis://a"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_URL"),
     (&[("REDIS_URL", "redis://a:1"), ("REDIS_PORT", "2")], "REDIS_PORT", "REDIS_URL"),
     (&[("REDIS_URL", "redis://a/1"), ("REDIS_DB", "2")], "REDIS_DB", "REDIS_URL"),
