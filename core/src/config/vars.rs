@@ -386,7 +386,10 @@ impl Variables {
         };
         match names.iter().find(|name| self.get(name).is_some()) {
             Some(name) if method == "password" || method == "username" => {
-                let wanted = format!("REDIS_USERNAME=app {}", example("REDIS_PASSWORD"));
+                let wanted = match error.example() {
+                    "memory://" => String::from("REDIS_URL=memory://"),
+                    _ => format!("REDIS_USERNAME=app {}", example("REDIS_PASSWORD")),
+                };
                 error.with_example(wanted).at(Place::Variable((*name).to_owned()))
             }
             Some(name) => {

@@ -54,9 +54,10 @@ impl Parsed<'_> {
     pub(in crate::config) fn validated(self) -> Result<Config, ConfigError> {
         self.config.validate().map_err(|error| {
             let Place::Builder(name) = *error.place() else { return error };
-            // Of two settings that contradict each other the URL may name only the second,
-            // which is the one in the example.
-            let second = error.example().split('=').next().unwrap_or_default();
+            // Of two settings that contradict each other the URL may name only the second; the
+            // example has both.
+            let example = error.example().to_owned();
+            let second = example.split(['?', '&', '=']).nth(3).unwrap_or_default();
             let names = match name {
                 "database" => ["db", "db"],
                 "deployment" | "tls" => ["scheme", "scheme"],
@@ -65,11 +66,15 @@ impl Parsed<'_> {
             };
             let mut found = names.iter().filter_map(|name| self.part(name));
             let Some(range) = found.next() else { return error };
-            let error = match names[0] {
-                "scheme" => error.with_found(&self.source.text[range.clone()]),
+            let place = self.source.place(range.clone());
+            let mut error = match names[0] {
+                "scheme" => error.with_found(&self.source.text[range]),
                 _ => error,
             };
-            error.at(self.source.place(range))
+            if names[0] == "password" {
+                error.hide_found();
+            }
+            error.at(place)
         })?;
         Ok(self.config)
     }
@@ -433,9 +438,13 @@ impl Parser<'_> {
         };
         let value_at = equals + 1..pair.end;
         if self.parsed.says(parameter.name) {
+            let advice = match parameter.name {
+                "db" => "expected it once: as the path or as a parameter",
+                _ => "expected it once",
+            };
             return Err(self
                 .fault(Verdict::Duplicate, setting, pair)
-                .with_advice("expected it once; the database may also stand in the path")
+                .with_advice(advice)
                 .with_example(example));
         }
         if parameter.name == "db" && self.kind == Kind::Cluster {
