@@ -247,6 +247,12 @@ impl Request<'_> {
         self.effect.unwrap_or_else(|| self.spec.effect_of(self.arguments()))
     }
 
+    /// The keys among the arguments.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.spec.keys().of(self.arguments())
+    }
+
     pub(crate) fn unknown_name(&self) -> Option<&str> {
         self.name
     }

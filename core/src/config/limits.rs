@@ -4,7 +4,8 @@ pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
 
-/// What a reply may measure. A reply beyond a limit costs its connection, never the process.
+/// What a reply may measure. A reply beyond a limit costs its connection, never the process. Of two
+/// limits that apply the smaller one counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplyLimits {

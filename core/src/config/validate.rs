@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::endpoint::{self, BadHost};
 use super::error::Verdict;
-use super::parameters::{self, PARAMETERS};
-use super::units::{show_duration, show_size};
+use super::parameters::PARAMETERS;
+use super::units::show_duration;
 use super::{Config, ConfigError, Deployment, Endpoint, Place, URL_EXAMPLE};
 
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
@@ -111,9 +111,10 @@ fn credentials(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
-/// Settings of which one bounds the other.
+/// Delays that begin above their own bound. Sizes of which one makes the other pointless are left
+/// alone: the smaller one simply counts, and lowering one need not mean lowering all.
 fn pairs(config: &Config) -> Result<(), ConfigError> {
-    let Config { retry, dial, breaker, replies, memory, .. } = config;
+    let Config { retry, dial, breaker, .. } = config;
     let spans = [
         ("retry_backoff_base", retry.backoff.base, "retry_backoff_max", retry.backoff.max),
         ("dial_backoff_base", dial.backoff.base, "dial_backoff_max", dial.backoff.max),
@@ -126,28 +127,17 @@ fn pairs(config: &Config) -> Result<(), ConfigError> {
     ];
     for (name, value, bound_name, bound) in spans {
         if value > bound {
-            return Err(exceeds(name, show_duration(value), bound_name, &show_duration(bound)));
-        }
-    }
-    let sizes = [
-        ("bulk_max", replies.bulk_max, "reply_max", replies.reply_max),
-        ("line_max", replies.line_max, "reply_max", replies.reply_max),
-        ("shadow_value_max", memory.shadow_value_max, "memory_bytes_max", memory.bytes_max),
-    ];
-    for (name, value, bound_name, bound) in sizes {
-        if value > bound {
-            return Err(exceeds(name, show_size(value), bound_name, &show_size(bound)));
+            return Err(exceeds(name, &show_duration(value), bound_name, &show_duration(bound)));
         }
     }
     Ok(())
 }
 
-fn exceeds(name: &'static str, value: String, bound_name: &str, bound: &str) -> ConfigError {
-    let example = parameters::find(bound_name).map_or("", |parameter| parameter.example);
+fn exceeds(name: &'static str, value: &str, bound_name: &str, bound: &str) -> ConfigError {
     ConfigError::new(Verdict::Contradictory, name)
         .with_found(value)
         .with_advice(format!("expected at most {bound_name}, which is {bound}"))
-        .with_example(format!("{bound_name}={example}"))
+        .with_example(format!("{URL_EXAMPLE}?{name}={value}&{bound_name}={value}"))
         .at(Place::Builder(name))
 }
 

@@ -63,6 +63,10 @@ impl Variables {
 
     /// What all of them say together.
     pub(super) fn config(&self) -> Result<Config, ConfigError> {
+        self.read().map_err(|error| self.without_password(error))
+    }
+
+    fn read(&self) -> Result<Config, ConfigError> {
         for (name, known) in &self.near_misses {
             if self.get(known).is_none() {
                 return Err(ConfigError::new(Verdict::Unknown, "variable")
@@ -120,8 +124,9 @@ impl Variables {
             ("cluster", Some(nodes)) => {
                 let addressed = self.get("REDIS_HOST").is_some();
                 if addressed && !nodes.contains(&endpoint) {
-                    let nodes = self.get("REDIS_CLUSTER_NODES").unwrap_or_default();
-                    return Err(self.contradiction("REDIS_HOST", "REDIS_CLUSTER_NODES", nodes));
+                    let host = self.get("REDIS_HOST").unwrap_or_default();
+                    return Err(wrong(Verdict::Contradictory, "REDIS_HOST", host)
+                        .with_advice("REDIS_CLUSTER_NODES has other ones; leave one of them out"));
                 }
                 Ok(Deployment::Cluster(nodes))
             }
@@ -349,11 +354,24 @@ impl Variables {
             .with_example(format!("REDIS_URL={url}"))
     }
 
-    /// `name` contradicts another variable.
+    /// `name` contradicts another variable, which is one word.
     fn contradiction(&self, name: &'static str, other: &str, value: &str) -> ConfigError {
-        let value = if showable(value) { format!("{value:?}") } else { String::from("***") };
         wrong(Verdict::Contradictory, name, self.get(name).unwrap_or_default())
-            .with_advice(format!("{other} is {value}; leave one of them out"))
+            .with_advice(format!("{other} is {value:?}; leave one of them out"))
+    }
+
+    /// The error, without its piece if that is the password, given in the wrong variable too.
+    fn without_password(&self, mut error: ConfigError) -> ConfigError {
+        let password = self.get("REDIS_PASSWORD").unwrap_or_default();
+        let shown = error.found().unwrap_or_default();
+        let overlaps = password.contains(shown) || shown.contains(password);
+        if !password.is_empty() && shown.len() > 2 && overlaps {
+            if error.example().contains(shown) {
+                error = error.with_example(format!("REDIS_URL={URL_EXAMPLE}"));
+            }
+            error.hide_found();
+        }
+        error
     }
 
     /// Names the variable that an error of `validate` comes from.
@@ -368,7 +386,10 @@ impl Variables {
         };
         match names.iter().find(|name| self.get(name).is_some()) {
             Some(name) if method == "password" || method == "username" => {
-                let wanted = format!("REDIS_USERNAME=app {}", example("REDIS_PASSWORD"));
+                let wanted = match error.example() {
+                    "memory://" => String::from("REDIS_URL=memory://"),
+                    _ => format!("REDIS_USERNAME=app {}", example("REDIS_PASSWORD")),
+                };
                 error.with_example(wanted).at(Place::Variable((*name).to_owned()))
             }
             Some(name) => {

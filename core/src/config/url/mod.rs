@@ -50,3 +50,35 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{encode, parse, show};
+    use crate::config::{Deployment, Endpoint, Secret};
+
+    #[test]
+    fn deployments_that_are_not_supported_yet_are_read_in_full() {
+        let tcp = |host: &str, port| Endpoint::tcp(host, port);
+        let read = [
+            ("rediss://:pw@h:1/2", Deployment::Standalone(tcp("h", 1))),
+            (
+                "redis+cluster://me:pw@a:1,[::1]:2",
+                Deployment::Cluster(vec![tcp("a", 1), tcp("::1", 2)]),
+            ),
+            (
+                "rediss+sentinel://a:26379,b:1/my%20master/3",
+                Deployment::Sentinel {
+                    sentinels: vec![tcp("a", 26379), tcp("b", 1)],
+                    service: "my master".into(),
+                },
+            ),
+        ];
+        for (url, deployment) in read {
+            let config = parse(url).expect(url).config;
+            assert_eq!(config.deployment, deployment);
+            assert_eq!(config.tls, url.starts_with("rediss"));
+            let password = config.password.as_ref().map_or("", Secret::expose);
+            assert_eq!(show(&config, &encode(password)), url);
+        }
+    }
+}

@@ -54,9 +54,10 @@ impl Parsed<'_> {
     pub(in crate::config) fn validated(self) -> Result<Config, ConfigError> {
         self.config.validate().map_err(|error| {
             let Place::Builder(name) = *error.place() else { return error };
-            // Of two settings that contradict each other the URL may name only the second,
-            // which is the one in the example.
-            let second = error.example().split('=').next().unwrap_or_default();
+            // Of two settings that contradict each other the URL may name only the second; the
+            // example has both.
+            let example = error.example().to_owned();
+            let second = example.split(['?', '&', '=']).nth(3).unwrap_or_default();
             let names = match name {
                 "database" => ["db", "db"],
                 "deployment" | "tls" => ["scheme", "scheme"],
@@ -65,11 +66,15 @@ impl Parsed<'_> {
             };
             let mut found = names.iter().filter_map(|name| self.part(name));
             let Some(range) = found.next() else { return error };
-            let error = match names[0] {
-                "scheme" => error.with_found(&self.source.text[range.clone()]),
+            let place = self.source.place(range.clone());
+            let mut error = match names[0] {
+                "scheme" => error.with_found(&self.source.text[range]),
                 _ => error,
             };
-            error.at(self.source.place(range))
+            if names[0] == "password" {
+                error.hide_found();
+            }
+            error.at(place)
         })?;
         Ok(self.config)
     }
@@ -229,8 +234,9 @@ impl Parser<'_> {
         };
         let port = (colon + 1).min(text.len())..text.len();
         if colon < text.len() && !text[colon..].starts_with(':') {
+            let next = text[colon..].chars().next().map_or(0, char::len_utf8);
             return Err(self
-                .fault(Verdict::Invalid, "host", at(colon)..at(colon + 1))
+                .fault(Verdict::Invalid, "host", at(colon)..at(colon + next))
                 .with_advice("expected a colon and a port after the closing bracket")
                 .with_example("redis://[::1]:6379"));
         }
@@ -281,24 +287,37 @@ impl Parser<'_> {
             let advice = "expected an IPv6 address between the brackets";
             return Err(error.with_advice(advice).with_example(example));
         }
-        match endpoint::check_host(host) {
-            Ok(()) => Ok(host.to_owned()),
-            Err(BadHost { start, end, advice }) => {
-                let verdict = if host.is_empty() { Verdict::Missing } else { Verdict::Invalid };
-                let mut error = self.fault(verdict, "host", range.start + start..range.start + end);
-                if end - start > 4 {
-                    error.hide_found();
+        if host.is_empty() {
+            let text = self.parsed.source.text;
+            let advice = match text.as_bytes().get(range.start) {
+                Some(b':') => "expected a name or an address before the port",
+                Some(b'/') => "expected a name or an address before the path",
+                Some(b'?') => "expected a name or an address before the parameters",
+                _ if text[..range.start].ends_with('@') => {
+                    "expected a name or an address after the @"
                 }
-                Err(error.with_advice(advice).with_example(self.kind.example()))
-            }
+                _ => "expected a name or an address after ://",
+            };
+            let error = self.fault(Verdict::Missing, "host", range);
+            return Err(error.with_advice(advice).with_example(self.kind.example()));
         }
+        endpoint::check_host(host).map_err(|BadHost { start, end, advice }| {
+            let mut error =
+                self.fault(Verdict::Invalid, "host", range.start + start..range.start + end);
+            if end - start > 4 {
+                error.hide_found();
+            }
+            error.with_advice(advice).with_example(self.kind.example())
+        })?;
+        Ok(host.to_owned())
     }
 
     /// More than one colon and no brackets: an IPv6 address, or credentials without their `@`.
     fn too_many_colons(&self, range: Range<usize>) -> ConfigError {
         let text = &self.parsed.source.text[range.clone()];
         let address = [Some(text), text.rsplit_once(':').map(|(address, _)| address)];
-        if address.into_iter().flatten().any(endpoint::is_ipv6) {
+        let is_ipv6 = |text: &str| !text.contains('%') && endpoint::is_ipv6(text);
+        if address.into_iter().flatten().any(is_ipv6) {
             return self
                 .fault(Verdict::Invalid, "host", range)
                 .with_advice("expected brackets around an IPv6 address")
@@ -316,6 +335,16 @@ impl Parser<'_> {
         let path = &text[range.clone()];
         if self.kind == Kind::Unix {
             let example = self.kind.example();
+            // One slash too many, or an @ in the password, would make a part of the credentials
+            // part of a path, which is shown.
+            let credentials = self.parsed.says("username") || self.parsed.says("password");
+            let colon = if credentials { Some(0) } else { path.find(':') };
+            if colon.is_some_and(|colon| path[colon..].contains('@')) {
+                let error = self.fault(Verdict::Invalid, "path", range);
+                return Err(error
+                    .with_advice("expected credentials before the path; in a path, @ is %40")
+                    .with_example("unix://user:password@/run/redis.sock"));
+            }
             let decoded = self.decoded("path", range.clone(), example)?;
             endpoint::check_path(decoded.as_ref()).map_err(|advice| {
                 let verdict = if decoded.len() < 2 { Verdict::Missing } else { Verdict::Invalid };
@@ -409,9 +438,13 @@ impl Parser<'_> {
         };
         let value_at = equals + 1..pair.end;
         if self.parsed.says(parameter.name) {
+            let advice = match parameter.name {
+                "db" => "expected it once: as the path or as a parameter",
+                _ => "expected it once",
+            };
             return Err(self
                 .fault(Verdict::Duplicate, setting, pair)
-                .with_advice("expected it once; the database may also stand in the path")
+                .with_advice(advice)
                 .with_example(example));
         }
         if parameter.name == "db" && self.kind == Kind::Cluster {
@@ -431,35 +464,40 @@ impl Parser<'_> {
 
     fn unknown_parameter(&self, name_at: Range<usize>) -> ConfigError {
         let name = &self.parsed.source.text[name_at.clone()];
-        let error = self.parsed.source.doubtful_fault(Verdict::Unknown, "parameter", name_at);
+        let error = self.fault(Verdict::Unknown, "parameter", name_at.clone());
         let lower = name.to_ascii_lowercase().replace('-', "_");
-        match lower.as_str() {
-            "password" | "pass" | "pw" | "username" | "user" => error
-                .with_advice("expected credentials before the host")
-                .with_example("redis://user:password@localhost:6379"),
-            "tls" | "ssl" => error
-                .with_advice("expected the scheme to ask for TLS")
-                .with_example("rediss://localhost:6379"),
-            "fallback" | "fallbacks" | "retry_schedule" => error
-                .with_advice("only code can set it, with the method of Config of that name")
-                .with_example("redis://localhost:6379?fail_fast=true"),
-            _ => {
-                let names = PARAMETERS.iter().map(|parameter| parameter.name);
-                let near = match lower.as_str() {
-                    "timeout" => Some("deadline"),
-                    "database" => Some("db"),
-                    "max_retries" => Some("failed_dials_max"),
-                    _ => nearest(&lower, names, if lower.len() > 8 { 3 } else { 2 }),
-                };
-                match near.and_then(parameters::find) {
-                    Some(near) => error
-                        .with_advice(format!("did you mean {}?", near.name))
-                        .with_example(self.parameter_example(near.name, near.example)),
-                    None => error
-                        .with_advice("expected a parameter that this client knows")
-                        .with_example(self.parameter_example("deadline", "5s")),
-                }
+        let names = PARAMETERS.iter().map(|parameter| parameter.name);
+        let near = match lower.as_str() {
+            "password" | "pass" | "pw" | "username" | "user" => {
+                return error
+                    .with_advice("expected credentials before the host")
+                    .with_example("redis://user:password@localhost:6379");
             }
+            "tls" | "ssl" => {
+                return error
+                    .with_advice("expected the scheme to ask for TLS")
+                    .with_example("rediss://localhost:6379");
+            }
+            "fallback" | "fallbacks" | "retry_schedule" => {
+                return error
+                    .with_advice("only code can set it, with the method of Config of that name")
+                    .with_example("redis://localhost:6379?fail_fast=true");
+            }
+            "timeout" => Some("deadline"),
+            "database" => Some("db"),
+            "max_retries" => Some("failed_dials_max"),
+            _ => nearest(&lower, names, if lower.len() > 8 { 3 } else { 2 }),
+        };
+        match near.and_then(parameters::find) {
+            Some(near) => error
+                .with_advice(format!("did you mean {}?", near.name))
+                .with_example(self.parameter_example(near.name, near.example)),
+            None => self
+                .parsed
+                .source
+                .doubtful_fault(Verdict::Unknown, "parameter", name_at)
+                .with_advice("expected a parameter that this client knows")
+                .with_example(self.parameter_example("deadline", "5s")),
         }
     }
 
