@@ -85,10 +85,7 @@ fn each_form_of_url_says_what_it_says() {
             "redis://localhost?ping_interval=off&tcp_keepalive=off&failed_dials_max=off",
             local(6379).ping_interval(None).tcp_keepalive(None),
         ),
-<<<<<<< HEAD
-=======
         ("redis://localhost?reply_max=1KiB", local(6379).reply_max(1024)),
->>>>>>> config
         ("redis://localhost?ping_interval=1m", local(6379).ping_interval(Duration::from_secs(60))),
         (
             "redis://localhost?maybe_retry=idempotent&fail_fast=yes",
