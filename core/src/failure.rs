@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 
-use crate::{config::ConfigError, reply::{DecodeError, ServerError}, resp::ProtocolError};
+use crate::{
+    config::ConfigError,
+    reply::{DecodeError, ServerError},
+    resp::ProtocolError,
+};
 
 /// Whether the server executed a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +130,10 @@ pub enum Cause {
     UnexpectedReply,
     /// The server refused the handshake.
     Handshake(ServerError),
+    /// The server is there and can't serve: it is loading, or lacks its master or its replicas.
+    NotReady(ServerError),
+    /// The server is a replica and takes no writes.
+    NotMaster,
     /// Closed by this client.
     Local,
     /// Some other fault of the operating system, in its own words.
@@ -165,6 +173,8 @@ impl fmt::Display for Cause {
             Cause::Protocol(fault) => write!(f, "protocol fault: {fault}"),
             Cause::UnexpectedReply => f.write_str("the server sent a reply nobody asked for"),
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
+            Cause::NotReady(error) => write!(f, "not ready: {error}"),
+            Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Local => f.write_str("closed by this client"),
             Cause::Io(why) => f.write_str(why),
         }

@@ -1,6 +1,6 @@
 //! One command with its arguments, what it does, and what its caller asked for.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::{Duration, SystemTime};
 
 use crate::{
     args::{Arg, ToArg, ToArgs, ToPairs},
@@ -51,28 +51,36 @@ const INLINE: usize = 6;
 pub struct Request<'a> {
     spec: &'static Spec,
     /// The name as given, where the table does not know it.
-    name: Option<Cow<'a, str>>,
+    name: Option<&'a str>,
     inline: [Arg<'a>; INLINE],
     count: usize,
     /// All arguments, as soon as there are more than `INLINE`.
     spilled: Vec<Arg<'a>>,
-    effect: Effect,
+    /// What the caller says it does; what the table says if `None`.
+    effect: Option<Effect>,
     options: Options,
 }
 
 impl<'a> Request<'a> {
-    /// A request for the command called `name`, in any case; a subcommand follows after a space
-    /// (`"CONFIG GET"`).
+    /// A request for the command called `name`, in any case. More words, after spaces, are its first
+    /// arguments: a subcommand (`"CONFIG GET"`) or any other.
     ///
     /// What the command does is looked up in the table of commands. One that the table does not know
     /// counts as [`Effect::Write`].
     #[must_use]
-    pub fn new(name: impl Into<Cow<'a, str>>) -> Self {
-        let name = name.into();
-        match Spec::find(&name) {
+    pub fn new(name: &'a str) -> Self {
+        let mut words = name.split_ascii_whitespace();
+        // A name of no words goes out as an empty one, which the server refuses. Sent without any,
+        // it would go unanswered, and the next request would get its reply.
+        let first = words.next().unwrap_or_default();
+        let mut request = match Spec::find(first) {
             Some(spec) => Request::of(spec),
-            None => Request { name: Some(name), ..Request::of(Spec::unknown()) },
+            None => Request { name: Some(first), ..Request::of(Spec::unknown()) },
+        };
+        for word in words {
+            request.push(word.to_arg());
         }
+        request
     }
 
     /// A request for a command of the table.
@@ -81,10 +89,10 @@ impl<'a> Request<'a> {
         Request {
             spec,
             name: None,
-            inline: [const { Arg::empty() }; INLINE],
+            inline: std::array::from_fn(|_| Arg::from(&[][..])),
             count: 0,
             spilled: Vec::new(),
-            effect: spec.effect(),
+            effect: None,
             options: Options::default(),
         }
     }
@@ -110,17 +118,27 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Adds the number of `args`, which are to follow: the `numkeys` of EVAL.
+    #[must_use]
+    pub fn count<A: ToArgs + ?Sized>(mut self, args: &A) -> Self {
+        self.push(Arg::integer(i64::try_from(args.arg_count()).unwrap_or(i64::MAX)));
+        self
+    }
+
     /// Adds pairs, each as two arguments.
     #[must_use]
     pub fn pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
-        pairs.for_each_arg(&mut |arg| self.push(arg));
+        pairs.for_each_pair(&mut |first, second| {
+            self.push(first);
+            self.push(second);
+        });
         self
     }
 
     /// Adds a whole number.
     #[must_use]
     pub fn int(mut self, number: i64) -> Self {
-        self.push(Arg::from(number));
+        self.push(Arg::integer(number));
         self
     }
 
@@ -129,6 +147,12 @@ impl<'a> Request<'a> {
     pub fn millis(self, span: Duration) -> Self {
         let millis = span.as_nanos().div_ceil(1_000_000);
         self.int(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
+    /// Adds a moment as whole milliseconds since 1970, rounded up; one before 1970 as 0.
+    #[must_use]
+    pub fn unix_millis(self, moment: SystemTime) -> Self {
+        self.millis(moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 
     /// Adds an argument where there is one.
@@ -140,10 +164,11 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Says what the request does, where its arguments change that: SET with NX is a `Write`.
+    /// Says what the request does. This is for commands that the table does not know; of the others
+    /// it knows what their arguments change (SET with NX is a `Write`).
     #[must_use]
     pub fn effect(mut self, effect: Effect) -> Self {
-        self.effect = effect;
+        self.effect = Some(effect);
         self
     }
 
@@ -155,6 +180,13 @@ impl<'a> Request<'a> {
     }
 
     fn push(&mut self, arg: Arg<'a>) {
+        if self.count == 0
+            && self.spec.is_container()
+            && let Some(spec) = self.spec.subcommand(arg.as_bytes())
+        {
+            self.spec = spec;
+            return;
+        }
         if self.count < INLINE {
             self.inline[self.count] = arg;
         } else {
@@ -171,7 +203,7 @@ impl Request<'_> {
     /// The command's name, with its subcommand where it has one.
     #[must_use]
     pub fn command(&self) -> &str {
-        self.name.as_deref().unwrap_or(self.spec.name())
+        self.name.unwrap_or(self.spec.name())
     }
 
     /// What the caller asks for.
@@ -185,17 +217,16 @@ impl Request<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         let args = self.arguments();
         let name = self.command();
-        let words = name.split_ascii_whitespace();
         let total: usize = args.iter().map(|arg| encode::bulk_len(arg.as_bytes().len())).sum();
         out.reserve(total + name.len() + 64);
-        if self.name.is_none() && self.spec.words() == 1 {
-            encode::array_header(out, 1 + args.len());
-            encode::bulk(out, name.as_bytes());
-        } else {
-            encode::array_header(out, words.clone().count() + args.len());
-            for word in words {
+        if self.spec.words() == 2 {
+            encode::array_header(out, 2 + args.len());
+            for word in name.split(' ') {
                 encode::bulk(out, word.as_bytes());
             }
+        } else {
+            encode::array_header(out, 1 + args.len());
+            encode::bulk(out, name.as_bytes());
         }
         for arg in args {
             encode::bulk(out, arg.as_bytes());
@@ -206,16 +237,49 @@ impl Request<'_> {
         if self.spilled.is_empty() { &self.inline[..self.count] } else { &self.spilled }
     }
 
+    /// What the command is, with its arguments considered: XREAD with BLOCK is one that blocks.
     pub(crate) fn spec(&self) -> &'static Spec {
-        self.spec
+        self.spec.with_args(self.arguments())
     }
 
     /// The command's effect, with its arguments considered.
     pub(crate) fn declared_effect(&self) -> Effect {
-        self.effect
+        self.effect.unwrap_or_else(|| self.spec.effect_of(self.arguments()))
+    }
+
+    /// The keys among the arguments.
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.spec.keys().of(self.arguments())
     }
 
     pub(crate) fn unknown_name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.name
     }
+}
+
+impl AsRef<[u8]> for Arg<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// The words of a command that this client has encoded.
+pub(crate) fn split_command(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let count = take_header(&mut bytes);
+    let take_word = |_| {
+        let length = take_header(&mut bytes);
+        let word = &bytes[..length];
+        bytes = &bytes[length + 2..];
+        word
+    };
+    (0..count).map(take_word).collect()
+}
+
+/// Takes `*3\r\n` or `$3\r\n` off the front and gives its number.
+fn take_header(rest: &mut &[u8]) -> usize {
+    let end = rest.iter().position(|byte| *byte == b'\r').expect("our own encoding");
+    let number = rest[1..end].iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    *rest = &rest[end + 2..];
+    number
 }

@@ -1,21 +1,24 @@
 //! What the table of commands says of one command.
 
 use super::table::TABLE;
-use crate::request::Effect;
+use crate::{args::Arg, request::Effect};
 
 /// What one command is, whoever runs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Spec {
     name: &'static str,
     effect: Effect,
-    keys: Keys,
+    considering: Option<fn(&[Arg<'_>]) -> Effect>,
+    when_blocking: Option<&'static Spec>,
+    keys: KeySpec,
     flags: u8,
 }
 
 /// Which arguments of a command are keys. Positions count from 1, the first argument after the
 /// command's name (and subcommand).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
+#[non_exhaustive]
+pub enum KeySpec {
     /// None, or nobody knows.
     None,
     /// The first argument.
@@ -24,10 +27,22 @@ pub enum Keys {
     FirstTwo,
     /// Every argument.
     All,
+    /// Every argument but the last: BLPOP.
+    AllButLast,
+    /// Every argument from the second on: BITOP.
+    SecondOn,
     /// The first of each pair of arguments.
     EveryOther,
     /// As many as the argument at this position says, right after it.
     Counted(u8),
+    /// The first argument, then as many as the second one says: ZUNIONSTORE.
+    CountedAfterFirst,
+    /// The first argument, and what follows STORE or STOREDIST: SORT, GEORADIUS.
+    FirstAndStore,
+    /// The first half of what follows STREAMS: XREAD.
+    Streams,
+    /// The third argument or, where that is empty, all that follow KEYS: MIGRATE.
+    Migrated,
 }
 
 const SLOW: u8 = 1;
@@ -35,35 +50,57 @@ const SCRIPT: u8 = 2;
 const SESSION: u8 = 4;
 const BLOCKING: u8 = 8;
 const ALL_KEYS: u8 = 16;
+const CONTAINER: u8 = 32;
+const TWO_WORDS: u8 = 64;
 
 impl Spec {
-    pub(super) const fn new(name: &'static str, effect: Effect, keys: Keys) -> Self {
-        Spec { name, effect, keys, flags: 0 }
+    pub(super) const fn new(name: &'static str, effect: Effect, keys: KeySpec) -> Self {
+        let flags = if has_space(name.as_bytes()) { TWO_WORDS } else { 0 };
+        Spec { name, effect, considering: None, when_blocking: None, keys, flags }
+    }
+
+    const fn with(self, flag: u8) -> Self {
+        Spec { flags: self.flags | flag, ..self }
+    }
+
+    /// Its arguments change its effect: `rule` says how.
+    pub(super) const fn considering(self, rule: fn(&[Arg<'_>]) -> Effect) -> Self {
+        Spec { considering: Some(rule), ..self }
     }
 
     /// It may take long; the response time limit is extended while its reply is owed.
     pub(super) const fn slow(self) -> Self {
-        Spec { flags: self.flags | SLOW, ..self }
+        self.with(SLOW)
     }
 
     /// It runs a script, which can answer with any text, an error of any kind among them.
     pub(super) const fn script(self) -> Self {
-        Spec { flags: self.flags | SCRIPT | SLOW, ..self }
+        self.with(SCRIPT | SLOW)
     }
 
-    /// It changes the connection's state, so it can't run on a connection that is shared.
+    /// It changes or asks about the connection's state, so it can't run on one that is shared.
     pub(super) const fn session(self) -> Self {
-        Spec { flags: self.flags | SESSION, ..self }
+        self.with(SESSION)
     }
 
     /// It waits at the server, so it can't run on a connection that is shared.
     pub(super) const fn blocking(self) -> Self {
-        Spec { flags: self.flags | BLOCKING, ..self }
+        self.with(BLOCKING)
+    }
+
+    /// It waits at the server where it has the option BLOCK, and is `other` then: XREAD.
+    pub(super) const fn unless_told_to_block(self, other: &'static Spec) -> Self {
+        Spec { when_blocking: Some(other), ..self }
     }
 
     /// It concerns every key there is: KEYS, SCAN, DBSIZE, FLUSHDB.
     pub(super) const fn all_keys(self) -> Self {
-        Spec { flags: self.flags | ALL_KEYS, ..self }
+        self.with(ALL_KEYS)
+    }
+
+    /// Its first argument may be a subcommand, with an entry of its own: CONFIG.
+    pub(super) const fn container(self) -> Self {
+        self.with(CONTAINER)
     }
 
     /// The table's entry called `name`; fails to compile where there is none.
@@ -80,15 +117,23 @@ impl Spec {
 
     /// The table's entry called `name`, in any case.
     pub(crate) fn find(name: &str) -> Option<&'static Spec> {
-        let at = TABLE.binary_search_by(|spec| {
-            spec.name.bytes().cmp(name.bytes().map(|byte| byte.to_ascii_uppercase()))
-        });
+        Spec::search(name.bytes())
+    }
+
+    /// The entry of this container's subcommand, in any case.
+    pub(crate) fn subcommand(&self, word: &[u8]) -> Option<&'static Spec> {
+        Spec::search(self.name.bytes().chain([b' ']).chain(word.iter().copied()))
+    }
+
+    fn search(name: impl Iterator<Item = u8> + Clone) -> Option<&'static Spec> {
+        let name = name.map(|byte| byte.to_ascii_uppercase());
+        let at = TABLE.binary_search_by(|spec| spec.name.bytes().cmp(name.clone()));
         at.ok().map(|at| &TABLE[at])
     }
 
     /// What is assumed of a command that the table does not know.
     pub(crate) fn unknown() -> &'static Spec {
-        static UNKNOWN: Spec = Spec::new("", Effect::Write, Keys::None);
+        static UNKNOWN: Spec = Spec::new("", Effect::Write, KeySpec::None);
         &UNKNOWN
     }
 
@@ -104,9 +149,22 @@ impl Spec {
         self.effect
     }
 
+    /// What the command is with these arguments: itself, but for those that may block or not.
+    pub(crate) fn with_args(&'static self, args: &[Arg<'_>]) -> &'static Spec {
+        match self.when_blocking {
+            Some(other) if stream_options(args).block => other,
+            _ => self,
+        }
+    }
+
+    /// What running it twice with these arguments does.
+    pub(crate) fn effect_of(&self, args: &[Arg<'_>]) -> Effect {
+        self.considering.map_or(self.effect, |rule| rule(args))
+    }
+
     /// Which arguments are keys.
     #[must_use]
-    pub const fn keys(&self) -> Keys {
+    pub const fn keys(&self) -> KeySpec {
         self.keys
     }
 
@@ -130,37 +188,112 @@ impl Spec {
         self.flags & BLOCKING != 0
     }
 
+    pub(crate) const fn is_container(&self) -> bool {
+        self.flags & CONTAINER != 0
+    }
+
     pub(crate) const fn concerns_all_keys(&self) -> bool {
         self.flags & ALL_KEYS != 0
     }
 
-    /// How many words the name has.
-    pub(crate) fn words(&self) -> usize {
-        1 + usize::from(self.name.bytes().any(|byte| byte == b' '))
+    /// How many words the name has: two where it is a command's and its subcommand's.
+    pub(crate) const fn words(&self) -> usize {
+        if self.flags & TWO_WORDS != 0 { 2 } else { 1 }
     }
 }
 
-impl Keys {
+/// A name stands in the table once. One that blocks is the same command as the one that does not.
+impl PartialEq for Spec {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Spec {}
+
+impl KeySpec {
     /// The keys among `args`, the arguments after the name.
-    pub(crate) fn of<'k, A: AsRef<[u8]>>(self, args: &'k [A]) -> impl Iterator<Item = &'k [u8]> {
-        let (from, to, step) = match self {
-            Keys::None => (0, 0, 1),
-            Keys::First => (0, 1, 1),
-            Keys::FirstTwo => (0, 2, 1),
-            Keys::All => (0, args.len(), 1),
-            Keys::EveryOther => (0, args.len(), 2),
-            Keys::Counted(at) => {
+    pub(crate) fn of<A: AsRef<[u8]>>(self, args: &[A]) -> impl Iterator<Item = &[u8]> {
+        let count_at = |at: usize| args.get(at).and_then(count).unwrap_or(0);
+        let (single, from, to, step) = match self {
+            KeySpec::None => (None, 0, 0, 1),
+            KeySpec::First => (None, 0, 1, 1),
+            KeySpec::FirstTwo => (None, 0, 2, 1),
+            KeySpec::All => (None, 0, args.len(), 1),
+            KeySpec::AllButLast => (None, 0, args.len().saturating_sub(1), 1),
+            KeySpec::SecondOn => (None, 1, args.len(), 1),
+            KeySpec::EveryOther => (None, 0, args.len(), 2),
+            KeySpec::Counted(at) => {
                 let at = usize::from(at);
-                let count = args
-                    .get(at - 1)
-                    .and_then(|count| std::str::from_utf8(count.as_ref()).ok()?.parse().ok())
-                    .unwrap_or(0usize);
-                (at, at.saturating_add(count), 1)
+                (None, at, at.saturating_add(count_at(at - 1)), 1)
             }
+            KeySpec::CountedAfterFirst => (args.first(), 2, count_at(1).saturating_add(2), 1),
+            KeySpec::FirstAndStore => {
+                // The last one counts: servers take it where there are two.
+                let named = |arg| is(arg, "STORE") || is(arg, "STOREDIST");
+                let store = args.iter().skip(1).rposition(named);
+                let at = store.map_or(1, |at| at + 2);
+                (args.first(), at, if store.is_some() { at + 1 } else { at }, 1)
+            }
+            KeySpec::Streams => {
+                let from = stream_options(args).streams;
+                (None, from, from + (args.len() - from) / 2, 1)
+            }
+            KeySpec::Migrated => match args.get(2) {
+                Some(key) if key.as_ref().is_empty() => {
+                    let from = args.iter().skip(3).position(|arg| is(arg, "KEYS"));
+                    (None, from.map_or(args.len(), |at| at + 4), args.len(), 1)
+                }
+                key => (key, 0, 0, 1),
+            },
         };
         let to = to.min(args.len());
-        args[from.min(to)..to].iter().step_by(step).map(AsRef::as_ref)
+        let range = &args[from.min(to)..to];
+        single.into_iter().chain(range.iter().step_by(step)).map(AsRef::as_ref)
     }
+}
+
+fn count(arg: &impl AsRef<[u8]>) -> Option<usize> {
+    std::str::from_utf8(arg.as_ref()).ok()?.parse().ok()
+}
+
+/// What XREAD and XREADGROUP say before they name their streams.
+struct StreamOptions {
+    /// Whether there is BLOCK.
+    block: bool,
+    /// Where the streams begin, after STREAMS.
+    streams: usize,
+}
+
+fn stream_options<A: AsRef<[u8]>>(args: &[A]) -> StreamOptions {
+    let (mut block, mut at) = (false, 0);
+    while let Some(option) = args.get(at) {
+        at += 1;
+        if is(option, "STREAMS") {
+            return StreamOptions { block, streams: at };
+        } else if is(option, "GROUP") {
+            // A group and a consumer, whatever they are called.
+            at += 2;
+        } else if is(option, "BLOCK") {
+            block = true;
+        }
+    }
+    StreamOptions { block, streams: args.len() }
+}
+
+fn is(arg: &impl AsRef<[u8]>, name: &str) -> bool {
+    arg.as_ref().eq_ignore_ascii_case(name.as_bytes())
+}
+
+const fn has_space(name: &[u8]) -> bool {
+    let mut at = 0;
+    while at < name.len() {
+        if name[at] == b' ' {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 const fn same(a: &[u8], b: &[u8]) -> bool {
@@ -180,6 +313,7 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Request;
 
     #[test]
     fn the_table_is_sorted_so_that_it_can_be_searched() {
@@ -196,14 +330,59 @@ mod tests {
 
     #[test]
     fn keys_are_found_among_the_arguments() {
-        let keys = |keys: Keys, args: &[&str]| -> Vec<String> {
+        let keys = |keys: KeySpec, args: &[&str]| -> Vec<String> {
             keys.of(args).map(|key| String::from_utf8_lossy(key).into_owned()).collect()
         };
-        assert_eq!(keys(Keys::First, &["a", "b"]), ["a"]);
-        assert_eq!(keys(Keys::FirstTwo, &["a"]), ["a"]);
-        assert_eq!(keys(Keys::EveryOther, &["a", "1", "b", "2"]), ["a", "b"]);
-        assert_eq!(keys(Keys::Counted(2), &["script", "2", "a", "b", "c"]), ["a", "b"]);
-        assert_eq!(keys(Keys::Counted(2), &["script", "9", "a"]), ["a"]);
-        assert!(keys(Keys::Counted(2), &["script"]).is_empty());
+        assert_eq!(keys(KeySpec::First, &["a", "b"]), ["a"]);
+        assert_eq!(keys(KeySpec::FirstTwo, &["a"]), ["a"]);
+        assert_eq!(keys(KeySpec::EveryOther, &["a", "1", "b", "2"]), ["a", "b"]);
+        assert_eq!(keys(KeySpec::Counted(2), &["script", "2", "a", "b", "c"]), ["a", "b"]);
+        assert_eq!(keys(KeySpec::Counted(2), &["script", "9", "a"]), ["a"]);
+        assert!(keys(KeySpec::Counted(2), &["script"]).is_empty());
+        assert_eq!(keys(KeySpec::AllButLast, &["a", "b", "0"]), ["a", "b"]);
+        assert!(keys(KeySpec::AllButLast, &[]).is_empty());
+        assert_eq!(keys(KeySpec::SecondOn, &["XOR", "a", "b"]), ["a", "b"]);
+        assert_eq!(
+            keys(KeySpec::CountedAfterFirst, &["d", "2", "a", "b", "WEIGHTS"]),
+            ["d", "a", "b"]
+        );
+        assert_eq!(keys(KeySpec::FirstAndStore, &["a", "ALPHA"]), ["a"]);
+        assert_eq!(keys(KeySpec::FirstAndStore, &["a", "ALPHA", "store", "b"]), ["a", "b"]);
+        assert_eq!(keys(KeySpec::FirstAndStore, &["a", "STORE"]), ["a"]);
+        assert_eq!(keys(KeySpec::FirstAndStore, &["store", "ALPHA"]), ["store"]);
+        let streams = ["COUNT", "1", "streams", "a", "b", "0", "$"];
+        assert_eq!(keys(KeySpec::Streams, &streams), ["a", "b"]);
+        assert!(keys(KeySpec::Streams, &["COUNT", "1"]).is_empty());
+        assert_eq!(keys(KeySpec::Streams, &["GROUP", "streams", "me", "STREAMS", "a", ">"]), ["a"]);
+        assert_eq!(keys(KeySpec::Migrated, &["host", "6379", "a", "0", "9"]), ["a"]);
+        let several = ["host", "6379", "", "0", "9", "REPLACE", "KEYS", "a", "b"];
+        assert_eq!(keys(KeySpec::Migrated, &several), ["a", "b"]);
+    }
+
+    #[test]
+    fn xread_waits_only_where_it_is_told_to() {
+        let blocks = |command| Request::new(command).spec().is_blocking();
+        assert!(blocks("BLPOP a 0"));
+        assert!(blocks("XREAD COUNT 1 block 0 STREAMS a $"));
+        assert!(blocks("XREADGROUP GROUP block me BLOCK 5 STREAMS a >"));
+        assert!(!blocks("XREAD STREAMS BLOCK 0"));
+        assert!(!blocks("XREADGROUP GROUP BLOCK BLOCK STREAMS a >"));
+        assert!(!blocks("LPOP a"));
+    }
+
+    #[test]
+    fn what_changes_a_connection_is_known() {
+        for name in ["SELECT", "MULTI", "SUBSCRIBE", "CLIENT REPLY", "RESET", "READONLY"] {
+            assert!(Spec::find(name).is_some_and(Spec::is_session), "{name}");
+        }
+        assert!(!Spec::of("CLIENT ID").is_session());
+    }
+
+    #[test]
+    fn every_subcommand_has_its_container() {
+        for spec in TABLE.iter().filter(|spec| spec.words() == 2) {
+            let container = spec.name.split(' ').next().and_then(Spec::find);
+            assert!(container.is_some_and(Spec::is_container), "{}", spec.name);
+        }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     config::{Config, ProtocolChoice},
     failure::Cause,
     reply::ServerError,
-    resp::{Kind, Protocol, Reply, encode},
+    resp::{Kind, Reply, encode},
 };
 
 /// The name and version a server shows for this client in CLIENT LIST.
@@ -28,7 +28,6 @@ const LIB_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Handshake {
     /// What the coming replies answer, in order.
     owed: VecDeque<Step>,
-    protocol: Protocol,
     /// HELLO was refused as unknown: when all replies are in, speak RESP2.
     fall_back: bool,
 }
@@ -47,7 +46,7 @@ pub(crate) enum Progress {
     /// More replies are owed.
     Going,
     /// Done: user commands may go out.
-    Done(Protocol),
+    Done,
     /// The server does not know HELLO; the handshake goes on in RESP2 with these bytes.
     Again(Vec<u8>),
     /// The connection can't be used.
@@ -66,8 +65,7 @@ impl Handshake {
     /// once.
     pub(crate) fn begin(config: &Config, resp2_only: bool) -> (Self, Vec<u8>) {
         let hello = config.protocol != ProtocolChoice::Resp2 && !resp2_only;
-        let protocol = if hello { Protocol::Resp3 } else { Protocol::Resp2 };
-        let mut handshake = Handshake { owed: VecDeque::new(), protocol, fall_back: false };
+        let mut handshake = Handshake { owed: VecDeque::new(), fall_back: false };
         let mut out = Vec::new();
         handshake.write(config, hello, &mut out);
         (handshake, out)
@@ -79,10 +77,6 @@ impl Handshake {
 
     pub(crate) fn replies_owed(&self) -> usize {
         self.owed.len()
-    }
-
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.protocol
     }
 
     /// Whether the peer has answered nothing to HELLO so far; some proxies end the stream instead.
@@ -114,14 +108,13 @@ impl Handshake {
             return Progress::Going;
         }
         if std::mem::take(&mut self.fall_back) {
-            self.protocol = Protocol::Resp2;
             let mut out = Vec::new();
             self.write(config, false, &mut out);
             if !self.owed.is_empty() {
                 return Progress::Again(out);
             }
         }
-        Progress::Done(self.protocol)
+        Progress::Done
     }
 
     fn write(&mut self, config: &Config, hello: bool, out: &mut Vec<u8>) {
@@ -158,7 +151,7 @@ impl Handshake {
         if config.database != 0 {
             send(Step::Select, &["SELECT", &config.database.to_string()]);
         }
-        if self.owed.is_empty() && config.ping_interval.is_some() {
+        if self.owed.is_empty() && config.ping_every().is_some() {
             // Without any reply nobody would know whether the server is there at all.
             self.owed.push_back(Step::Ping);
             encode::array_header(out, 1);
@@ -199,4 +192,3 @@ fn is_lasting(step: Step, error: &ServerError) -> bool {
         _ => false,
     }
 }
-/root/.pyenv/libexec/pyenv-hooks: line 24: enable: cannot open shared object /root/.pyenv/libexec/pyenv-realpath.dylib: /root/.pyenv/libexec/pyenv-realpath.dylib: cannot open shared object file: No such file or directory

@@ -89,7 +89,9 @@ impl Log {
     /// Up to where bytes were accepted or may be at this moment, because the writer has them.
     pub(crate) fn handed_out(&self) -> u64 {
         match self.out {
-            Some(out) => self.base + self.chunks.iter().take(out + 1).map(Slot::len_u64).sum::<u64>(),
+            Some(out) => {
+                self.base + self.chunks.iter().take(out + 1).map(Slot::len_u64).sum::<u64>()
+            }
             None => self.written,
         }
     }

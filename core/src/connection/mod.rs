@@ -29,12 +29,11 @@ use crate::{
     config::{Config, MaybeRetry},
     engine::Ticket,
     failure::Cause,
+    fallback::Mode,
+    reply::ServerError,
     request::Effect,
-    resp::{Decoder, Limits, Protocol, Reply},
+    resp::{Decoder, Limits, Reply},
 };
-
-/// Replies of the handshake are small; a peer that sends more is no server.
-const HANDSHAKE_REPLY_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -53,15 +52,21 @@ pub(crate) struct Connection {
     slow_owed: usize,
     /// Takes no new requests; is closed as soon as it owes nothing.
     pub(crate) retiring: bool,
+    /// Refused by the server for now, while its bytes were with the writer: the command, where it
+    /// stands in the log, why, and the delay before it goes again.
+    pub(crate) refused: Vec<(Op, u64, u64, ServerError, Duration)>,
 }
 
 #[derive(Debug)]
 pub(crate) enum State {
     Opening,
     Handshaking(Handshake),
-    Ready(Protocol),
+    Ready,
     /// The adapter was told to close it; what it owes is settled when the adapter has done so.
-    Closing(Cause),
+    Closing {
+        cause: Cause,
+        was_ready: bool,
+    },
 }
 
 /// One entry of what the peer owes.
@@ -110,10 +115,12 @@ pub(crate) struct Op {
     pub(crate) maybe_retry: MaybeRetry,
     /// How often it was sent.
     pub(crate) attempts: u8,
+    /// It was written in full to a connection that was lost.
+    pub(crate) maybe: bool,
     /// A new handshake was tried for it.
     pub(crate) rehandshaken: bool,
-    /// The fallback rule for its keys.
-    pub(crate) rule: crate::fallback::RuleId,
+    /// What its keys do while the server is down.
+    pub(crate) mode: Mode,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.
@@ -128,24 +135,18 @@ pub(crate) enum Incoming {
 
 impl Connection {
     pub(crate) fn new(config: &Config, now: Instant) -> Self {
-        let limits = config.reply_limits();
-        let mut decoder = Decoder::new(limits.clone());
-        decoder.set_limits(Limits {
-            bulk_max: HANDSHAKE_REPLY_MAX,
-            reply_max: HANDSHAKE_REPLY_MAX,
-            ..limits.clone()
-        });
         Connection {
             state: State::Opening,
             log: Log::default(),
             owed: VecDeque::new(),
             answered: 0,
-            decoder,
-            limits,
+            decoder: Decoder::new(Limits::HANDSHAKE),
+            limits: Limits::from(&config.replies),
             heard: now,
             owes_since: now,
             slow_owed: 0,
             retiring: false,
+            refused: Vec::new(),
         }
     }
 
@@ -154,36 +155,84 @@ impl Connection {
         let (handshake, bytes) = Handshake::begin(config, resp2_only);
         self.heard = now;
         if handshake.is_done() {
-            self.become_ready(handshake.protocol());
+            self.become_ready();
             return true;
         }
-        self.say(handshake, &bytes, now);
+        self.state = State::Handshaking(handshake);
+        self.go_on(&bytes, now);
         false
     }
 
     /// Sends the next part of the handshake.
-    pub(crate) fn say(&mut self, handshake: Handshake, bytes: &[u8], now: Instant) {
+    pub(crate) fn go_on(&mut self, bytes: &[u8], now: Instant) {
+        let State::Handshaking(handshake) = &self.state else { return };
+        let owed = handshake.replies_owed();
         let end = self.log.append(|out| out.extend_from_slice(bytes));
-        for _ in 0..handshake.replies_owed() {
+        for _ in 0..owed {
             self.push(Owner::Handshake, end, now);
         }
-        self.state = State::Handshaking(handshake);
     }
 
-    pub(crate) fn become_ready(&mut self, protocol: Protocol) {
-        self.decoder.set_limits(self.limits.clone());
-        self.state = State::Ready(protocol);
+    pub(crate) fn become_ready(&mut self) {
+        self.decoder.set_limits(self.limits);
+        self.state = State::Ready;
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready(_))
+        matches!(self.state, State::Ready)
+    }
+
+    /// Whether it was ready before it began to close.
+    pub(crate) fn was_ready(&self) -> bool {
+        matches!(self.state, State::Ready | State::Closing { was_ready: true, .. })
+    }
+
+    /// Whether what the peer says is of no interest.
+    pub(crate) fn is_deaf(&self) -> bool {
+        matches!(self.state, State::Opening | State::Closing { .. })
+    }
+
+    pub(crate) fn close(&mut self, cause: Cause) {
+        let was_ready = self.is_ready();
+        self.state = State::Closing { cause, was_ready };
+    }
+
+    /// Why this client closes it.
+    pub(crate) fn closing_cause(&self) -> Option<&Cause> {
+        match &self.state {
+            State::Closing { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn awaits_hello(&self) -> bool {
+        matches!(&self.state, State::Handshaking(handshake) if handshake.awaits_hello())
     }
 
     /// Appends a command of a request and its place in the queue.
-    pub(crate) fn send(&mut self, op: Op, now: Instant, encode: impl FnOnce(&mut Vec<u8>)) {
-        let end = self.log.append(encode);
+    pub(crate) fn send(
+        &mut self,
+        mut op: Op,
+        now: Instant,
+        encode: impl FnOnce(&mut Vec<u8>, &mut Op),
+    ) {
+        let end = self.log.append(|out| encode(out, &mut op));
         self.slow_owed += usize::from(op.spec.is_slow());
         self.push(Owner::Request(op), end, now);
+    }
+
+    /// Appends the commands of a pipeline in one piece; each comes with where it ends in `bytes`.
+    pub(crate) fn send_batch(
+        &mut self,
+        ops: impl Iterator<Item = (Op, usize)>,
+        bytes: &[u8],
+        now: Instant,
+    ) {
+        let start = self.log.append(|out| out.extend_from_slice(bytes)) - bytes.len() as u64;
+        for (op, end) in ops {
+            self.slow_owed += usize::from(op.spec.is_slow());
+            self.push(Owner::Request(op), start + end as u64, now);
+        }
     }
 
     /// Appends a command of the client's own.
@@ -258,24 +307,29 @@ impl Connection {
     /// The end of a connection: what was owed, in order, each with the command's bytes and whether
     /// the kernel had accepted them all.
     pub(crate) fn into_owed(self) -> impl Iterator<Item = (Owner, Vec<u8>, bool)> {
-        let Connection { log, owed, mut answered, .. } = self;
-        owed.into_iter().map(move |Owed { owner, end }| {
+        let Connection { log, owed, mut answered, refused, .. } = self;
+        let refused = refused.into_iter().map(|(op, start, end, ..)| {
+            let bytes = log.copy(start, end).unwrap_or_default().to_vec();
+            (Owner::Request(op), bytes, false)
+        });
+        let refused: Vec<_> = refused.collect();
+        refused.into_iter().chain(owed.into_iter().map(move |Owed { owner, end }| {
             let start = std::mem::replace(&mut answered, end);
             let bytes = match &owner {
                 Owner::Request(_) => log.copy(start, end).unwrap_or_default().to_vec(),
                 Owner::Handshake | Owner::Own(_) => Vec::new(),
             };
             (owner, bytes, end <= log.written())
-        })
+        }))
     }
 
     /// When the peer will have been silent for too long, or should be asked whether it is there.
     pub(crate) fn due(&self, config: &Config) -> Option<(Instant, Due)> {
-        if matches!(self.state, State::Opening | State::Closing(_)) {
+        if matches!(self.state, State::Opening | State::Closing { .. }) {
             return None;
         }
         if self.owed.is_empty() {
-            let interval = config.ping_interval.filter(|_| self.is_ready())?;
+            let interval = config.ping_every().filter(|_| self.is_ready())?;
             return Some((self.heard + interval, Due::Ping));
         }
         let limit = self.response_limit(config);
@@ -283,7 +337,11 @@ impl Connection {
     }
 
     fn response_limit(&self, config: &Config) -> Duration {
-        if self.slow_owed > 0 { config.slow_response_timeout } else { config.response_timeout }
+        if self.slow_owed > 0 {
+            config.response_timeout.max(config.slow_response_timeout)
+        } else {
+            config.response_timeout
+        }
     }
 }
 

@@ -45,6 +45,16 @@ impl Batch {
         at
     }
 
+    pub(crate) fn bytes_of(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.items[at - 1].end };
+        &self.bytes[start..self.items[at].end]
+    }
+
+    pub(crate) fn name_of(&self, at: usize) -> &str {
+        let name = self.names.iter().find(|(of, _)| *of as usize == at);
+        name.map_or(self.items[at].spec.name(), |(_, name)| name)
+    }
+
     /// How many commands it holds.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -41,6 +41,7 @@ mod submit;
 mod tickets;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
@@ -119,6 +120,8 @@ struct Node {
     lookups: u64,
     /// The server was found to speak only RESP2.
     resp2_only: bool,
+    /// The server refused the last handshake for good: wrong credentials or configuration.
+    rejected: Option<Cause>,
     phase: Phase,
     phase_since: Instant,
     cause: Option<Cause>,
@@ -134,8 +137,6 @@ struct Node {
 struct Parked {
     op: Op,
     bytes: Vec<u8>,
-    /// It was written in full to a connection that was lost.
-    maybe: bool,
     /// Why it is not where it was, for the error that its end may need.
     cause: Option<Cause>,
 }
@@ -180,9 +181,9 @@ impl<W> Engine<W> {
         config.validate()?;
         let mut rng = Rng::new(seed);
         let memory = Memory::new(&config, rng.next());
-        let store = matches!(config.deployment(), Deployment::Memory)
-            .then(|| Store::new(rng.next(), config.memory_bounds()));
-        let label: Arc<str> = match config.deployment() {
+        let store = matches!(config.deployment, Deployment::Memory)
+            .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
+        let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
         };
@@ -195,6 +196,7 @@ impl<W> Engine<W> {
             failed_dials: 0,
             lookups: 0,
             resp2_only: false,
+            rejected: None,
             phase,
             phase_since: now.instant,
             cause: None,
@@ -291,7 +293,7 @@ impl<W> Engine<W> {
     /// through [`written`](Engine::written); there is never more than one chunk of a connection out.
     pub fn take_output(&mut self, conn: ConnId) -> Option<crate::connection::Chunk> {
         let connection = self.connections.get_mut(conn.0)?;
-        if matches!(connection.state, State::Opening | State::Closing(_)) {
+        if matches!(connection.state, State::Opening | State::Closing { .. }) {
             return None;
         }
         connection.log.take()
@@ -312,13 +314,17 @@ impl<W> Engine<W> {
         self.note_time(now);
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.written(chunk, count, now.instant);
+            if !connection.refused.is_empty() {
+                self.delay_refused(conn);
+            }
         }
     }
 
     /// How many bytes wait to be written on `conn`, not counting a chunk that is out.
     pub fn unwritten(&self, conn: ConnId) -> usize {
         let connection = self.connections.get(conn.0);
-        connection.map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
+        connection
+            .map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
     }
 
     // ---- callers -------------------------------------------------------------------------------
@@ -423,8 +429,9 @@ impl<W> Engine<W> {
     }
 
     fn event(&mut self, event: Event) {
-        let events = self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
-        if events < self.config.events_max {
+        let events =
+            self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
+        if events < self.config.queue.events_max {
             self.outputs.push_back(Output::Event(event));
         }
     }
@@ -454,7 +461,7 @@ impl<W> Engine<W> {
     }
 
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
-        let name = match self.tickets.name_of(op.ticket, op.item) {
+        let name: Cow<'static, str> = match self.tickets.name_of(op.ticket, op.item) {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };
@@ -465,9 +472,10 @@ impl<W> Engine<W> {
 
     /// The earliest instant at which time alone changes something.
     fn next_timer(&self) -> Option<Instant> {
-        let connections = self.connections.iter().filter_map(|(_, connection)| {
-            connection.due(&self.config).map(|(at, _)| at)
-        });
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(|(_, connection)| connection.due(&self.config).map(|(at, _)| at));
         let closing = match self.closing {
             Closing::Draining(until) => Some(until),
             Closing::Open | Closing::Closed => None,
@@ -476,7 +484,7 @@ impl<W> Engine<W> {
         connections
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
-            .chain(self.node.phase.due(&self.config))
+            .chain(self.node.phase.due(self.node.conn.is_some()))
             .chain(delayed)
             .chain(closing)
             .min()

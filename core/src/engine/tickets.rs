@@ -37,7 +37,10 @@ pub(crate) struct Slot<W> {
 #[derive(Debug)]
 pub(crate) enum Work {
     One(Option<Outcome>),
-    Many { outcomes: Vec<Option<Outcome>>, left: usize },
+    Many {
+        outcomes: Vec<Option<Outcome>>,
+        left: usize,
+    },
     /// Waits for room in the queue, then for the connection to be judged: ends without a reply.
     Wait(Wait, Option<Result<(), Failure>>),
 }
@@ -96,10 +99,14 @@ impl<W> Tickets<W> {
     pub(crate) fn end(&mut self, ticket: Ticket, item: u32, outcome: Outcome) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
         match &mut slot.work {
+            // What expired has ended; its late reply changes nothing.
+            Work::One(Some(_)) => return None,
             Work::One(place) => *place = Some(outcome),
             Work::Many { outcomes, left } => {
                 let place = &mut outcomes[item as usize];
-                debug_assert!(place.is_none(), "an item ends once");
+                if place.is_some() {
+                    return None;
+                }
                 *place = Some(outcome);
                 *left -= 1;
                 if *left > 0 {
@@ -194,15 +201,21 @@ impl<W> Tickets<W> {
         any
     }
 
+    /// Whether somebody still wants what comes of it.
+    pub(crate) fn wants(&self, ticket: Ticket) -> bool {
+        self.slots.get(ticket.0).is_some_and(|slot| !slot.expired)
+    }
+
     pub(crate) fn is_expired(&self, ticket: Ticket) -> bool {
         self.slots.get(ticket.0).is_some_and(|slot| slot.expired)
     }
 
     /// The waits of one kind that have not ended.
     pub(crate) fn waits(&self, kind: Wait) -> Vec<Ticket> {
-        let waits = self.slots.iter().filter(
-            |(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind),
-        );
+        let waits = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind));
         waits.map(|(id, _)| Ticket(id)).collect()
     }
 

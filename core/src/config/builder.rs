@@ -1,0 +1,371 @@
+//! One method a knob, for code.
+
+use std::time::Duration;
+
+use super::{Config, MaybeRetry, PingInterval, ProtocolChoice, Schedule, Secret};
+use crate::fallback::Fallback;
+
+/// # Settings
+///
+/// Each takes the value and hands the `Config` back; the field it sets says what it means and why
+/// its default is what it is. Nothing is checked before [`Config::validate`].
+impl Config {
+    /// The user to authenticate as; it needs a [`password`](Config::password).
+    #[must_use]
+    pub fn username(mut self, name: impl Into<String>) -> Self {
+        self.username = Some(name.into());
+        self
+    }
+
+    /// The password to authenticate with. It is never formatted.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The number of the database to select; default 0. In a URL it is the path, or `db`.
+    #[must_use]
+    pub fn database(mut self, number: u32) -> Self {
+        self.database = number;
+        self
+    }
+
+    /// The name that `CLIENT LIST` shows: printable ASCII without spaces.
+    #[must_use]
+    pub fn client_name(mut self, name: impl Into<String>) -> Self {
+        self.client_name = Some(name.into());
+        self
+    }
+
+    /// The protocol to ask for; default [`ProtocolChoice::Auto`].
+    #[must_use]
+    pub fn protocol(mut self, choice: ProtocolChoice) -> Self {
+        self.protocol = choice;
+        self
+    }
+
+    /// Whether connections say which library they are (`CLIENT SETINFO`); default true.
+    #[must_use]
+    pub fn client_info(mut self, enabled: bool) -> Self {
+        self.client_info = enabled;
+        self
+    }
+
+    /// After which silence a connection is sent a PING; default `response_timeout`. A `Duration`, or
+    /// `None` for never.
+    #[must_use]
+    pub fn ping_interval(mut self, interval: impl Into<PingInterval>) -> Self {
+        self.ping_interval = interval.into();
+        self
+    }
+
+    /// The time limit of one request, retries included; default 5 s.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = limit;
+        self
+    }
+
+    /// The time limit of one attempt to connect; default 2 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long a server that owes replies may be silent; default 2 s.
+    #[must_use]
+    pub fn response_timeout(mut self, limit: Duration) -> Self {
+        self.response_timeout = limit;
+        self
+    }
+
+    /// The same for commands that may keep a server busy; default 20 s.
+    #[must_use]
+    pub fn slow_response_timeout(mut self, limit: Duration) -> Self {
+        self.slow_response_timeout = limit;
+        self
+    }
+
+    /// How often a request is tried at most, the first time included; default 10.
+    #[must_use]
+    pub fn attempts_max(mut self, count: u32) -> Self {
+        self.retry.attempts_max = count;
+        self
+    }
+
+    /// How many redirects one request follows at most; default 16.
+    #[must_use]
+    pub fn redirects_max(mut self, count: u32) -> Self {
+        self.retry.redirects_max = count;
+        self
+    }
+
+    /// The longest delay before the first retry; default 50 ms. It doubles with each further one.
+    #[must_use]
+    pub fn retry_backoff_base(mut self, delay: Duration) -> Self {
+        self.retry.backoff.base = delay;
+        self
+    }
+
+    /// What the delay before a retry doubles up to; default 3 s.
+    #[must_use]
+    pub fn retry_backoff_max(mut self, delay: Duration) -> Self {
+        self.retry.backoff.max = delay;
+        self
+    }
+
+    /// A retry schedule of the caller's own: a pure function from the number of attempts already made
+    /// to the delay before the next one. It takes the place of the backoff and its jitter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use unfazed_core::config::Config;
+    ///
+    /// let config = Config::default()
+    ///     .retry_schedule(|attempts| Duration::from_millis(100) * attempts);
+    /// ```
+    #[must_use]
+    pub fn retry_schedule(
+        mut self,
+        delay: impl Fn(u32) -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        self.retry.schedule = Some(Schedule::new(delay));
+        self
+    }
+
+    /// What is sent again by itself although it may already have run; default
+    /// [`MaybeRetry::Repeatable`].
+    #[must_use]
+    pub fn maybe_retry(mut self, choice: MaybeRetry) -> Self {
+        self.retry.maybe = choice;
+        self
+    }
+
+    /// The delay before the second dial of an endpoint; default 50 ms, then doubling.
+    #[must_use]
+    pub fn dial_backoff_base(mut self, delay: Duration) -> Self {
+        self.dial.backoff.base = delay;
+        self
+    }
+
+    /// What the delay between dials doubles up to; default 500 ms.
+    #[must_use]
+    pub fn dial_backoff_max(mut self, delay: Duration) -> Self {
+        self.dial.backoff.max = delay;
+        self
+    }
+
+    /// How far the delay between dials strays to either side, in percent; default 20.
+    #[must_use]
+    pub fn dial_jitter_percent(mut self, percent: u32) -> Self {
+        self.dial.jitter_percent = percent;
+        self
+    }
+
+    /// How many failed dials in a row trip the breaker; default `None`: its other rules decide.
+    #[must_use]
+    pub fn failed_dials_max(mut self, count: impl Into<Option<u32>>) -> Self {
+        self.dial.failed_dials_max = count.into();
+        self
+    }
+
+    /// The delay between two probes of a server that is down; default 500 ms.
+    #[must_use]
+    pub fn probe_interval(mut self, interval: Duration) -> Self {
+        self.breaker.probe_interval = interval;
+        self
+    }
+
+    /// What that delay doubles up to for a server that keeps failing; default 30 s.
+    #[must_use]
+    pub fn probe_interval_max(mut self, interval: Duration) -> Self {
+        self.breaker.probe_interval_max = interval;
+        self
+    }
+
+    /// How far the delay between probes strays to either side, in percent; default 20.
+    #[must_use]
+    pub fn probe_jitter_percent(mut self, percent: u32) -> Self {
+        self.breaker.probe_jitter_percent = percent;
+        self
+    }
+
+    /// How many probes in a row must succeed before a server is trusted again; default 3.
+    #[must_use]
+    pub fn probes(mut self, count: u32) -> Self {
+        self.breaker.probes = count;
+        self
+    }
+
+    /// The delay between those probes; default 100 ms.
+    #[must_use]
+    pub fn probe_gap(mut self, gap: Duration) -> Self {
+        self.breaker.probe_gap = gap;
+        self
+    }
+
+    /// A server down again within this span doubles the probe interval; default 60 s.
+    #[must_use]
+    pub fn retrip_window(mut self, window: Duration) -> Self {
+        self.breaker.retrip_window = window;
+        self
+    }
+
+    /// The span over which connection faults are counted; default 10 s.
+    #[must_use]
+    pub fn fault_window(mut self, window: Duration) -> Self {
+        self.breaker.fault_window = window;
+        self
+    }
+
+    /// With fewer outcomes in that span their share says nothing; default 20.
+    #[must_use]
+    pub fn fault_outcomes_min(mut self, count: u32) -> Self {
+        self.breaker.fault_outcomes_min = count;
+        self
+    }
+
+    /// The share of faults that trips the breaker, in percent; default 50.
+    #[must_use]
+    pub fn fault_percent(mut self, percent: u32) -> Self {
+        self.breaker.fault_percent = percent;
+        self
+    }
+
+    /// The longest random wait between a recovery and draining the journal; default 500 ms.
+    #[must_use]
+    pub fn barrier_max(mut self, wait: Duration) -> Self {
+        self.breaker.barrier_max = wait;
+        self
+    }
+
+    /// A server down for longer is an event of its own; default 5 minutes.
+    #[must_use]
+    pub fn down_event_after(mut self, span: Duration) -> Self {
+        self.breaker.down_event_after = span;
+        self
+    }
+
+    /// How many requests may be under way or waiting; default 65,536.
+    #[must_use]
+    pub fn queue_requests_max(mut self, count: usize) -> Self {
+        self.queue.requests_max = count;
+        self
+    }
+
+    /// How many bytes of encoded requests may be kept; default 64 MiB.
+    #[must_use]
+    pub fn queue_bytes_max(mut self, bytes: usize) -> Self {
+        self.queue.bytes_max = bytes;
+        self
+    }
+
+    /// How many events may wait to be read; default 1,024.
+    #[must_use]
+    pub fn events_max(mut self, count: usize) -> Self {
+        self.queue.events_max = count;
+        self
+    }
+
+    /// The longest bulk string of a reply, in bytes; default 512 MiB.
+    #[must_use]
+    pub fn bulk_max(mut self, bytes: usize) -> Self {
+        self.replies.bulk_max = bytes;
+        self
+    }
+
+    /// How deep a reply may be nested; default 128.
+    #[must_use]
+    pub fn depth_max(mut self, depth: usize) -> Self {
+        self.replies.depth_max = depth;
+        self
+    }
+
+    /// How many elements an aggregate of a reply may have; default 2²⁴.
+    #[must_use]
+    pub fn elements_max(mut self, count: usize) -> Self {
+        self.replies.elements_max = count;
+        self
+    }
+
+    /// The longest line of a reply, in bytes; default 64 KiB.
+    #[must_use]
+    pub fn line_max(mut self, bytes: usize) -> Self {
+        self.replies.line_max = bytes;
+        self
+    }
+
+    /// The longest reply in all, in bytes; default 1 GiB − 1, which is also the most.
+    #[must_use]
+    pub fn reply_max(mut self, bytes: usize) -> Self {
+        self.replies.reply_max = bytes;
+        self
+    }
+
+    /// How many keys the store holds at most; default 10,000.
+    #[must_use]
+    pub fn memory_entries_max(mut self, count: usize) -> Self {
+        self.memory.entries_max = count;
+        self
+    }
+
+    /// How many bytes the store holds at most; default 100 MiB.
+    #[must_use]
+    pub fn memory_bytes_max(mut self, bytes: usize) -> Self {
+        self.memory.bytes_max = bytes;
+        self
+    }
+
+    /// The largest server value that is remembered, in bytes; default 64 KiB.
+    #[must_use]
+    pub fn shadow_value_max(mut self, bytes: usize) -> Self {
+        self.memory.shadow_value_max = bytes;
+        self
+    }
+
+    /// How many keys may wait to be written to the server; default 10,000.
+    #[must_use]
+    pub fn journal_entries_max(mut self, count: usize) -> Self {
+        self.memory.journal_entries_max = count;
+        self
+    }
+
+    /// How many bytes those may take; default 16 MiB.
+    #[must_use]
+    pub fn journal_bytes_max(mut self, bytes: usize) -> Self {
+        self.memory.journal_bytes_max = bytes;
+        self
+    }
+
+    /// Whether requests that no rule matches fail at once while the server is down, instead of
+    /// waiting within their deadline; default false.
+    #[must_use]
+    pub fn fail_fast(mut self, enabled: bool) -> Self {
+        self.fail_fast = enabled;
+        self
+    }
+
+    /// Adds a rule for what may be answered without a server, after those already there: the first
+    /// that matches a key wins.
+    #[must_use]
+    pub fn fallback(mut self, rule: Fallback) -> Self {
+        self.fallbacks.push(rule);
+        self
+    }
+
+    /// After which silence the kernel probes a TCP connection, `None` for never; default 60 s.
+    #[must_use]
+    pub fn tcp_keepalive(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.tcp_keepalive = interval.into();
+        self
+    }
+
+    /// Whether small packets leave at once (`TCP_NODELAY`); default true.
+    #[must_use]
+    pub fn tcp_nodelay(mut self, enabled: bool) -> Self {
+        self.tcp_nodelay = enabled;
+        self
+    }
+}

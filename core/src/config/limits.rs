@@ -1,0 +1,89 @@
+//! The bounds: everything that could grow has one.
+
+pub(super) const KIB: usize = 1024;
+pub(super) const MIB: usize = 1024 * KIB;
+pub(super) const GIB: usize = 1024 * MIB;
+
+/// What a reply may measure. A reply beyond a limit costs its connection, never the process. Of two
+/// limits that apply the smaller one counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplyLimits {
+    /// The longest bulk string, in bytes; default 512 MiB, the server's own `proto-max-bulk-len`.
+    pub bulk_max: usize,
+    /// How deep aggregates may be nested; default 128, far more than any command gives.
+    pub depth_max: usize,
+    /// How many elements one aggregate may have; default 2²⁴.
+    pub elements_max: usize,
+    /// The longest line (simple string, error, number, header), in bytes; default 64 KiB.
+    pub line_max: usize,
+    /// The longest reply in all, in bytes; default 1 GiB − 1, which is also the most.
+    pub reply_max: usize,
+}
+
+impl ReplyLimits {
+    /// The most that `reply_max` can be.
+    pub(super) const REPLY_MAX: usize = GIB - 1;
+    /// The most that `elements_max` can be: the shortest element takes three bytes.
+    pub(super) const ELEMENTS_MAX: usize = Self::REPLY_MAX / 3;
+}
+
+impl Default for ReplyLimits {
+    fn default() -> Self {
+        ReplyLimits {
+            bulk_max: 512 * MIB,
+            depth_max: 128,
+            elements_max: 1 << 24,
+            line_max: 64 * KIB,
+            reply_max: Self::REPLY_MAX,
+        }
+    }
+}
+
+/// What may be kept in memory for the time without a server, and what `memory://` may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryLimits {
+    /// How many keys the store holds at most; default 10,000.
+    pub entries_max: usize,
+    /// How many bytes the store holds at most, keys included; default 100 MiB.
+    pub bytes_max: usize,
+    /// The largest server value that is remembered for the time without a server, in bytes;
+    /// default 64 KiB: larger ones cost more than they are likely to save.
+    pub shadow_value_max: usize,
+    /// How many keys may wait for recovery to write them to the server; default 10,000.
+    pub journal_entries_max: usize,
+    /// How many bytes those may take; default 16 MiB.
+    pub journal_bytes_max: usize,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        MemoryLimits {
+            entries_max: 10_000,
+            bytes_max: 100 * MIB,
+            shadow_value_max: 64 * KIB,
+            journal_entries_max: 10_000,
+            journal_bytes_max: 16 * MIB,
+        }
+    }
+}
+
+/// What may wait inside one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueLimits {
+    /// How many requests may be under way or waiting; default 65,536. A further one waits for room
+    /// within its deadline.
+    pub requests_max: usize,
+    /// How many bytes of encoded requests may be kept; default 64 MiB.
+    pub bytes_max: usize,
+    /// How many events may wait for whoever reads them; default 1,024. Then the oldest is dropped.
+    pub events_max: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        QueueLimits { requests_max: 65_536, bytes_max: 64 * MIB, events_max: 1_024 }
+    }
+}

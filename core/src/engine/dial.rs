@@ -1,0 +1,269 @@
+//! Connections are made: one attempt at a time, over all addresses of a name, for ever.
+//!
+//! ```text
+//!   Idle ──▶ Resolving ──▶ Opening (socket, then handshake) ──ready──▶ Idle
+//!               │              │ next address
+//!               ▼              ▼
+//!            Waiting ◀──── failed
+//!               └── after its delay ──▶ Resolving
+//! ```
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use super::{Closing, ConnId, Engine, Event, Lookup, Output, SocketOptions, Target};
+use crate::{
+    config::{Deployment, Endpoint, ProtocolChoice},
+    connection::{Connection, Progress, Rejection, State},
+    failure::{Cause, FailureKind},
+    fallback::Mode,
+    resp::Reply,
+};
+
+#[derive(Debug)]
+pub(super) enum Dial {
+    Idle,
+    /// Until its delay has passed.
+    Waiting(Instant),
+    Resolving {
+        lookup: Lookup,
+        until: Instant,
+    },
+    /// One address is tried until `until`, the last of them until `end`.
+    Opening {
+        conn: ConnId,
+        rest: VecDeque<SocketAddr>,
+        until: Instant,
+        end: Instant,
+    },
+}
+
+/// A connection that lived for less than this counts as a failed dial: the next one waits.
+const STABLE_AFTER: Duration = Duration::from_millis(500);
+
+/// Failed dials that were neither refused nor silent before the server is judged down, where the
+/// configuration names no number.
+const FAILED_DIALS_MAX_DEFAULT: u32 = 3;
+
+impl Dial {
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self {
+            Dial::Idle => None,
+            Dial::Waiting(until) | Dial::Resolving { until, .. } | Dial::Opening { until, .. } => {
+                Some(*until)
+            }
+        }
+    }
+
+    pub(super) fn is(&self, conn: ConnId) -> bool {
+        matches!(self, Dial::Opening { conn: dialled, .. } if *dialled == conn)
+    }
+}
+
+impl<W> Engine<W> {
+    /// Begins to dial, if there is neither a connection nor an attempt at one.
+    pub(super) fn ensure_dial(&mut self) {
+        let open = self.closing == Closing::Open && self.store.is_none();
+        if open && self.node.conn.is_none() && matches!(self.node.dial, Dial::Idle) {
+            self.dial();
+        }
+    }
+
+    fn dial(&mut self) {
+        let end = self.now.instant + self.config.connect_timeout;
+        let Deployment::Standalone(endpoint) = &self.config.deployment else { return };
+        match endpoint {
+            Endpoint::Unix(path) => {
+                let target = Target::Unix(path.clone());
+                self.open(target, VecDeque::new(), end);
+            }
+            Endpoint::Tcp { host, port } => match host.parse::<IpAddr>() {
+                Ok(ip) => {
+                    let target = Target::Tcp(SocketAddr::new(ip, *port));
+                    self.open(target, VecDeque::new(), end);
+                }
+                Err(_) => {
+                    self.node.lookups += 1;
+                    let lookup = Lookup(self.node.lookups);
+                    let (host, port) = (host.clone(), *port);
+                    self.outputs.push_back(Output::Resolve { lookup, host, port });
+                    self.node.dial = Dial::Resolving { lookup, until: end };
+                }
+            },
+        }
+    }
+
+    pub(super) fn on_resolved(&mut self, lookup: Lookup, addresses: Result<&[SocketAddr], Cause>) {
+        let Dial::Resolving { lookup: current, until } = self.node.dial else { return };
+        if current != lookup {
+            return;
+        }
+        match addresses {
+            Ok(addresses) => {
+                let mut addresses: VecDeque<_> = addresses.iter().copied().collect();
+                match addresses.pop_front() {
+                    Some(first) => self.open(Target::Tcp(first), addresses, until),
+                    None => {
+                        self.dial_failed(Cause::NameNotFound("it has no address".into()), false);
+                    }
+                }
+            }
+            Err(cause) => self.dial_failed(cause, false),
+        }
+    }
+
+    /// Opens one address; those left share what remains of the time limit.
+    fn open(&mut self, target: Target, rest: VecDeque<SocketAddr>, end: Instant) {
+        let now = self.now.instant;
+        let share = end.saturating_duration_since(now) / (rest.len() as u32 + 1);
+        let conn = ConnId(self.connections.insert(Connection::new(&self.config, now)));
+        let socket = SocketOptions {
+            nodelay: self.config.tcp_nodelay,
+            keepalive: self.config.tcp_keepalive,
+        };
+        self.outputs.push_back(Output::Open { conn, target, socket });
+        self.node.dial = Dial::Opening { conn, rest, until: now + share, end };
+    }
+
+    pub(super) fn on_opened(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        if !matches!(connection.state, State::Opening) {
+            return;
+        }
+        let ready = connection.opened(&self.config, self.node.resp2_only, self.now.instant);
+        self.event(Event::Connect { node: self.node.label.clone() });
+        self.outputs.push_back(Output::Flush { conn });
+        if ready {
+            self.on_ready(conn);
+        }
+    }
+
+    pub(super) fn on_handshake_reply(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let State::Handshaking(handshake) = &mut connection.state else { return };
+        match handshake.on_reply(reply, &self.config) {
+            Progress::Going => {}
+            Progress::Done => {
+                connection.become_ready();
+                self.on_ready(conn);
+            }
+            Progress::Again(bytes) => {
+                self.node.resp2_only = true;
+                connection.go_on(&bytes, self.now.instant);
+                self.outputs.push_back(Output::Flush { conn });
+            }
+            Progress::Failed(Rejection { cause, lasting }) => {
+                if lasting {
+                    self.node.rejected = Some(cause.clone());
+                }
+                self.kill(conn, cause);
+            }
+        }
+    }
+
+    /// The connection being dialled is gone before it was ready.
+    pub(super) fn dial_lost(&mut self, awaited_hello: bool, cause: Cause) {
+        let Dial::Opening { rest, end, .. } = std::mem::replace(&mut self.node.dial, Dial::Idle)
+        else {
+            return;
+        };
+        let mut rest = rest;
+        let hung_up = matches!(cause, Cause::EndOfStream | Cause::Reset) && awaited_hello;
+        if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.node.resp2_only {
+            // Some proxies end the stream at a command they do not know.
+            self.node.resp2_only = true;
+            return self.dial();
+        }
+        if hung_up {
+            self.node.resp2_only = false;
+        }
+        let lasting = self.node.rejected.is_some();
+        match rest.pop_front() {
+            Some(next) if !lasting && self.now.instant < end => {
+                self.open(Target::Tcp(next), rest, end);
+            }
+            _ => self.dial_failed(cause, lasting),
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, cause: Cause, lasting: bool) {
+        self.node.failed_dials = self.node.failed_dials.saturating_add(1);
+        self.node.window.fault(self.now.instant);
+        self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+        self.dial_later();
+        if lasting {
+            self.refuse_waiting(&cause);
+        }
+        let most = self.config.dial.failed_dials_max.unwrap_or(FAILED_DIALS_MAX_DEFAULT);
+        let judged = matches!(cause, Cause::Refused | Cause::NotFound)
+            || self.node.failed_dials >= most
+            || !self.node.phase.was_judged();
+        if judged {
+            self.trip(cause);
+        }
+    }
+
+    fn dial_later(&mut self) {
+        let failures = self.node.failed_dials.saturating_sub(1);
+        let jitter = self.config.dial.jitter_percent;
+        let delay = self.config.dial.backoff.delay(failures);
+        let delay = self.rng.percent_of(delay, 100 - jitter.min(100), 100 + jitter);
+        self.event(Event::Reconnecting { node: self.node.label.clone(), delay });
+        self.node.dial = Dial::Waiting(self.now.instant + delay);
+    }
+
+    /// The connection that took requests is gone: the next one is dialled at once, unless this one
+    /// had hardly begun.
+    pub(super) fn dial_anew(&mut self) {
+        if self.closing != Closing::Open || !matches!(self.node.dial, Dial::Idle) {
+            return;
+        }
+        let lived = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+        if lived.is_some_and(|lived| lived >= STABLE_AFTER) {
+            self.node.failed_dials = 0;
+            self.dial();
+        } else {
+            self.node.failed_dials = self.node.failed_dials.saturating_add(1);
+            self.dial_later();
+        }
+    }
+
+    /// Requests that would wait for a server which refuses this client are told at once.
+    fn refuse_waiting(&mut self, cause: &Cause) {
+        let waiting = std::mem::take(&mut self.backlog);
+        for parked in waiting {
+            if parked.op.mode != Mode::Wait {
+                self.backlog.push_back(parked);
+                continue;
+            }
+            let kind = match cause {
+                Cause::Handshake(error) => FailureKind::Server(error.clone()),
+                other => FailureKind::ConnectionLost(other.clone()),
+            };
+            let failure = self.failure(&parked.op, kind, parked.op.executed_so_far());
+            self.end(&parked.op, Err(failure));
+        }
+    }
+
+    pub(super) fn run_dial(&mut self, now: Instant) {
+        match &self.node.dial {
+            Dial::Waiting(until) if *until <= now => {
+                self.node.dial = Dial::Idle;
+                self.ensure_dial();
+            }
+            Dial::Resolving { until, .. } if *until <= now => {
+                self.node.dial = Dial::Idle;
+                let cause = Cause::NameNotFound("the look-up took too long".into());
+                self.dial_failed(cause, false);
+            }
+            Dial::Opening { conn, until, .. } if *until <= now => {
+                let conn = *conn;
+                self.kill(conn, Cause::ConnectTimeout);
+            }
+            _ => {}
+        }
+    }
+}

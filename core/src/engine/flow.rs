@@ -1,0 +1,453 @@
+//! Requests go on: replies come in, connections are lost, delays and deadlines pass.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::{
+    Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
+    classify::{Class, classify},
+    tickets::Wait,
+};
+use crate::{
+    connection::{Due, Incoming, Op, Owner, State},
+    failure::{Cause, Executed, Failure, FailureKind, Stage},
+    fallback::{Mode, Policy},
+    reply::ServerError,
+    request::Effect,
+    resp::Reply,
+};
+
+/// The first delay after an answer that says the server or slot is not ready.
+const NOT_READY_BASE: Duration = Duration::from_millis(100);
+
+/// How long a connection must have been in use before an answer may retire it, so that a server
+/// which refuses every write is not dialled for each of them.
+const RETIRE_AFTER: Duration = Duration::from_secs(1);
+
+impl<W> Engine<W> {
+    pub(super) fn on_received(&mut self, conn: ConnId, bytes: &mut BytesMut) {
+        let now = self.now.instant;
+        match self.connections.get_mut(conn.0) {
+            Some(connection) if !connection.is_deaf() => connection.note_inbound(now),
+            _ => return bytes.clear(),
+        }
+        while let Some(connection) = self.connections.get_mut(conn.0) {
+            if connection.is_deaf() {
+                return bytes.clear();
+            }
+            match connection.next(bytes) {
+                Ok(None) => break,
+                Ok(Some(Incoming::Push(reply))) => self.on_push(reply),
+                Ok(Some(Incoming::Reply(reply, owed, start))) => match owed.owner {
+                    Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+                    Owner::Handshake => self.on_handshake_reply(conn, &reply),
+                    Owner::Own(own) => self.on_own_reply(conn, own, &reply),
+                },
+                Err(cause) => {
+                    self.kill(conn, cause);
+                    return bytes.clear();
+                }
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.release();
+            if connection.retiring && connection.owes_nothing() {
+                self.kill(conn, Cause::Local);
+            }
+        }
+        if self.closing != Closing::Open {
+            self.stirred = true;
+        }
+    }
+
+    fn on_push(&mut self, push: Reply) {
+        if self.pushes == PUSHES_MAX {
+            let oldest = self.outputs.iter().position(|output| matches!(output, Output::Push(_)));
+            self.outputs.remove(oldest.expect("they are counted"));
+            self.pushes -= 1;
+        }
+        self.pushes += 1;
+        self.outputs.push_back(Output::Push(push));
+    }
+
+    fn on_reply(&mut self, conn: ConnId, op: Op, reply: Reply, start: u64, end: u64) {
+        if let Some(error) = reply.error() {
+            return self.on_error_reply(conn, op, error, start, end);
+        }
+        if let Some(note) = &op.note {
+            if self.node.conn == Some(conn) {
+                self.memory.observe(op.spec, note, &reply, self.now);
+            } else {
+                // An older connection may tell what the newer one has overtaken.
+                self.memory.forget(op.spec, Some(note), self.now);
+            }
+        }
+        self.node.window.answer();
+        self.answers.server += 1;
+        self.end(&op, Ok(reply));
+    }
+
+    fn on_error_reply(
+        &mut self,
+        conn: ConnId,
+        mut op: Op,
+        error: ServerError,
+        start: u64,
+        end: u64,
+    ) {
+        self.node.window.answer();
+        let class = classify(op.spec, &error);
+        let mut executed = Executed::No;
+        match class {
+            Class::Told(told) => {
+                executed = told;
+                if op.effect != Effect::Read {
+                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                }
+            }
+            Class::Later => {}
+            Class::NotReady => {
+                if self.memory.degrades() {
+                    self.trip(Cause::NotReady(error.clone()));
+                }
+            }
+            Class::WrongNode => self.retire(conn, Cause::NotMaster),
+            Class::Unauthenticated => {
+                if std::mem::replace(&mut op.rehandshaken, true) {
+                    return self.end_with_error(&op, error, Executed::No);
+                }
+                self.retire(conn, Cause::Handshake(error.clone()));
+            }
+        }
+        let again = !matches!(class, Class::Told(_))
+            && u32::from(op.attempts) < self.config.retry.attempts_max
+            && self.tickets.wants(op.ticket);
+        if !again {
+            return self.end_with_error(&op, error, executed);
+        }
+        let base = match class {
+            Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
+            _ => self.config.retry.backoff.base,
+        };
+        let delay = self.retry_delay(&op, base);
+        let connection = self.connections.get_mut(conn.0).expect("it has just answered");
+        match connection.log.copy(start, end) {
+            Some(bytes) => {
+                let bytes = bytes.to_vec();
+                let cause = Some(Cause::NotReady(error));
+                self.delay(Parked { op, bytes, cause }, delay);
+            }
+            // A caller writes at this moment and has the bytes; it brings them back in an instant.
+            None => connection.refused.push((op, start, end, error, delay)),
+        }
+    }
+
+    /// Delays what was refused while its bytes were with the writer.
+    pub(super) fn delay_refused(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        for (op, start, end, error, delay) in std::mem::take(&mut connection.refused) {
+            let Some(connection) = self.connections.get(conn.0) else { return };
+            let bytes = connection.log.copy(start, end).unwrap_or_default().to_vec();
+            self.delay(Parked { op, bytes, cause: Some(Cause::NotReady(error)) }, delay);
+        }
+        self.stirred = true;
+    }
+
+    fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
+        let executed =
+            if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
+        self.answers.server += 1;
+        let failure = self.failure(op, FailureKind::Server(error), executed);
+        self.end(op, Err(failure));
+    }
+
+    fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
+        let sent = u32::from(op.attempts);
+        if let Some(schedule) = &self.config.retry.schedule {
+            return schedule.delay(sent);
+        }
+        let doubled = base.saturating_mul(1 << sent.saturating_sub(1).min(16));
+        self.rng.percent_of(doubled.min(self.config.retry.backoff.max), 0, 100)
+    }
+
+    fn delay(&mut self, parked: Parked, delay: Duration) {
+        self.stirred = true;
+        let mut at = self.now.instant + delay;
+        match self.tickets.get_mut(parked.op.ticket) {
+            // Items of one pipeline keep their order.
+            Some(slot) => {
+                at = slot.retry_at.map_or(at, |last| last.max(at));
+                slot.retry_at = Some(at);
+            }
+            None => return self.give_up(&parked.op),
+        }
+        self.delayed_count += 1;
+        self.delayed.insert((at, self.delayed_count), parked);
+    }
+
+    pub(super) fn run_delayed(&mut self, now: Instant) {
+        let mut any = false;
+        while let Some(entry) = self.delayed.first_entry().filter(|entry| entry.key().0 <= now) {
+            let parked = entry.remove();
+            any = true;
+            self.place(parked);
+        }
+        if let Some(conn) = self.node.conn.filter(|_| any) {
+            self.outputs.push_back(Output::Flush { conn });
+        }
+    }
+
+    pub(super) fn place_backlog(&mut self, conn: ConnId) {
+        for parked in std::mem::take(&mut self.backlog) {
+            self.place(parked);
+        }
+        self.outputs.push_back(Output::Flush { conn });
+    }
+
+    // ---- connections end -----------------------------------------------------------------------
+
+    /// Takes a connection out of use; what it owes is settled when the adapter has closed it.
+    pub(super) fn kill(&mut self, conn: ConnId, cause: Cause) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        if matches!(connection.state, State::Closing { .. }) {
+            return;
+        }
+        let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
+        connection.close(cause);
+        if self.node.conn == Some(conn) {
+            self.node.conn = None;
+        }
+        self.stirred = true;
+        self.outputs.push_back(Output::Close { conn, linger });
+    }
+
+    /// Lets a connection finish what it owes, and dials another for what is to come.
+    fn retire(&mut self, conn: ConnId, cause: Cause) {
+        let in_use = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+        if self.node.conn != Some(conn) || in_use.is_none_or(|span| span < RETIRE_AFTER) {
+            return;
+        }
+        let connection = self.connections.get_mut(conn.0).expect("the node's connection");
+        connection.retiring = true;
+        self.node.conn = None;
+        self.stirred = true;
+        self.on_lost(cause);
+    }
+
+    pub(super) fn on_closed(&mut self, conn: ConnId, cause: Cause) {
+        let Some(connection) = self.connections.remove(conn.0) else { return };
+        let cause = connection.closing_cause().cloned().unwrap_or(cause);
+        if self.node.dial.is(conn) {
+            let awaited_hello = connection.awaits_hello();
+            return self.dial_lost(awaited_hello, cause);
+        }
+        let was_current = self.node.conn == Some(conn) || connection.was_ready();
+        let retiring = connection.retiring;
+        if self.node.conn == Some(conn) {
+            self.node.conn = None;
+        }
+        let linger_on: Vec<_> = connection.into_owed().collect();
+        let mut back = Vec::new();
+        for (owner, bytes, whole) in linger_on {
+            if let Owner::Request(op) = owner {
+                back.extend(self.lost(op, bytes, whole, &cause));
+            }
+        }
+        // They are older than anything in the backlog, and go before it.
+        for parked in back.into_iter().rev() {
+            self.backlog.push_front(parked);
+        }
+        if was_current && !retiring && self.closing == Closing::Open {
+            self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            self.on_lost(cause);
+        }
+        if let Some(current) = self.node.conn {
+            self.place_backlog(current);
+        } else if self.node.phase.is_down() {
+            for parked in std::mem::take(&mut self.backlog) {
+                self.place(parked);
+            }
+        }
+    }
+
+    /// A command on a lost connection: gives it back if it may go again.
+    fn lost(&mut self, mut op: Op, bytes: Vec<u8>, whole: bool, cause: &Cause) -> Option<Parked> {
+        op.maybe |= whole;
+        if !self.tickets.wants(op.ticket) {
+            self.give_up(&op);
+            return None;
+        }
+        // What memory may take over at the trip is kept until the server is judged.
+        let taken_over = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
+        if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
+            return Some(Parked { op, bytes, cause: Some(cause.clone()) });
+        }
+        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        let kind = FailureKind::ConnectionLost(cause.clone());
+        let failure = self.failure(&op, kind, op.executed_so_far());
+        self.end(&op, Err(failure));
+        None
+    }
+
+    /// Ends what was on a connection without any retry.
+    pub(super) fn settle_lost(&mut self, conn: ConnId, kind: &FailureKind) {
+        let Some(connection) = self.connections.remove(conn.0) else { return };
+        for (owner, _, whole) in connection.into_owed() {
+            if let Owner::Request(mut op) = owner {
+                op.maybe |= whole;
+                self.end_without_answer(&op, kind.clone());
+            }
+        }
+    }
+
+    /// Ends what is on no connection.
+    pub(super) fn end_parked(&mut self, kind: &FailureKind) {
+        let mut parked = std::mem::take(&mut self.backlog);
+        parked.extend(std::mem::take(&mut self.delayed).into_values());
+        parked.append(&mut self.held);
+        for parked in parked {
+            self.end_without_answer(&parked.op, kind.clone());
+        }
+        for (wait, command) in [(Wait::Room, "request"), (Wait::Connect, "connect")] {
+            for ticket in self.tickets.waits(wait) {
+                let failure = Failure::new(kind.clone(), Executed::No, command);
+                let waiter = self.tickets.end_wait(ticket, Err(failure));
+                self.wake(waiter);
+            }
+        }
+        self.room.clear();
+    }
+
+    fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
+        if op.maybe {
+            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        }
+        let failure = self.failure(op, kind, op.executed_so_far());
+        self.end(op, Err(failure));
+    }
+
+    // ---- time passes ---------------------------------------------------------------------------
+
+    pub(super) fn run_connections(&mut self, now: Instant) {
+        let due: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| {
+                let (at, due) = connection.due(&self.config)?;
+                (at <= now).then_some((ConnId(id), due))
+            })
+            .collect();
+        for (conn, due) in due {
+            match due {
+                Due::Ping => self.ask(conn, crate::connection::Own::Ping, &[b"PING"]),
+                Due::Silent => self.kill(conn, Cause::Silent),
+            }
+        }
+    }
+
+    pub(super) fn run_deadlines(&mut self, now: Instant) {
+        if !self.tickets.expire(now) {
+            return;
+        }
+        self.expire_sent();
+        self.expire_parked();
+        for (ticket, kind) in self.tickets.expired_waits() {
+            let result = match kind {
+                Wait::Connect => self.connect_result(),
+                Wait::Room => {
+                    let name = self.tickets.name_of(ticket, 0).unwrap_or_default().to_owned();
+                    let kind = FailureKind::DeadlinePassed(Stage::Room);
+                    Err(Failure::new(kind, Executed::No, name))
+                }
+            };
+            let waiter = self.tickets.end_wait(ticket, result);
+            self.wake(waiter);
+        }
+    }
+
+    /// Ends what is on a connection and has expired. It keeps its place in the queue, and what it
+    /// counts for: its reply may still come.
+    fn expire_sent(&mut self) {
+        let mut expired = Vec::new();
+        for (_, connection) in self.connections.iter() {
+            let sent = connection.log.handed_out();
+            for owed in connection.owed() {
+                if let Owner::Request(op) = &owed.owner {
+                    if self.tickets.is_expired(op.ticket) {
+                        let maybe = op.maybe || owed.end <= sent;
+                        let executed = if maybe { Executed::Maybe } else { Executed::No };
+                        let kind = FailureKind::DeadlinePassed(Stage::Reply);
+                        let failure = self.failure(op, kind, executed);
+                        expired.push((op.ticket, op.item, failure));
+                        if maybe {
+                            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                        }
+                    }
+                }
+            }
+            for (op, ..) in &connection.refused {
+                if self.tickets.is_expired(op.ticket) {
+                    let kind = FailureKind::DeadlinePassed(Stage::Retry);
+                    let failure = self.failure(op, kind, op.executed_so_far());
+                    expired.push((op.ticket, op.item, failure));
+                }
+            }
+        }
+        for (ticket, item, failure) in expired {
+            let waiter = self.tickets.end(ticket, item, Err(failure));
+            self.wake(waiter);
+        }
+    }
+
+    fn expire_parked(&mut self) {
+        let tickets = &self.tickets;
+        let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
+        let mut ended: Vec<(Parked, Stage)> = Vec::new();
+        for queue in [&mut self.backlog, &mut self.held] {
+            if queue.iter().any(expired) {
+                let (gone, kept): (Vec<_>, Vec<_>) =
+                    std::mem::take(queue).into_iter().partition(expired);
+                ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
+                *queue = kept.into();
+            }
+        }
+        if self.delayed.values().any(expired) {
+            for (at, parked) in std::mem::take(&mut self.delayed) {
+                if expired(&parked) {
+                    ended.push((parked, Stage::Retry));
+                } else {
+                    self.delayed.insert(at, parked);
+                }
+            }
+        }
+        for (parked, stage) in ended {
+            self.end_without_answer(&parked.op, FailureKind::DeadlinePassed(stage));
+        }
+    }
+
+    pub(super) fn run_closing(&mut self, now: Instant) {
+        let Closing::Draining(until) = self.closing else { return };
+        if now < until && self.queued.requests > 0 {
+            return;
+        }
+        let from = self.health();
+        self.closing = Closing::Closed;
+        let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
+        for conn in connections {
+            // Ended here and not when the adapter has closed them: after this nothing is pending.
+            let linger = match self.connections.get(conn.0) {
+                Some(connection) if !connection.owes_nothing() => Linger::Reset,
+                _ => Linger::Deliver,
+            };
+            self.settle_lost(conn, &FailureKind::ClientClosed);
+            self.outputs.push_back(Output::Close { conn, linger });
+        }
+        self.node.conn = None;
+        self.node.dial = super::dial::Dial::Idle;
+        self.end_parked(&FailureKind::ClientClosed);
+        self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
+        self.event(Event::End);
+    }
+}

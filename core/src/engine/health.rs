@@ -1,0 +1,267 @@
+//! The server is judged: a circuit breaker that trips on evidence and is closed again by probes.
+//!
+//! ```text
+//!   Starting ──ready──▶ Live ──lost, silent──▶ Suspect ──ready──▶ Live
+//!       │                                         │
+//!       └────────── first dial failed ──┬── dial refused, or not through in time,
+//!                                       ▼   or too many faults
+//!                                     Down ──probes, barrier, drain──▶ Live
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::{ConnId, Engine, Event, Health, recovery::Stage};
+use crate::{Cause, config::Breaker};
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// No connection was ever ready.
+    Starting,
+    Live,
+    /// Judged down at `judge_at`, unless a connection is ready before.
+    Suspect {
+        judge_at: Instant,
+    },
+    Down {
+        stage: Stage,
+        alarm: Alarm,
+    },
+}
+
+/// When operators are reminded that the server is still down.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Alarm {
+    since: Instant,
+    span: Duration,
+}
+
+impl Phase {
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Phase::Live)
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self, Phase::Down { .. })
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self, Phase::Down { stage: Stage::Draining { .. } | Stage::Pause(_), .. })
+    }
+
+    /// Whether it is known how the server stands.
+    pub(super) fn was_judged(&self) -> bool {
+        matches!(self, Phase::Live | Phase::Down { .. })
+    }
+
+    pub(super) fn due(&self, ready: bool) -> Option<Instant> {
+        match self {
+            Phase::Starting | Phase::Live => None,
+            Phase::Suspect { judge_at } => Some(*judge_at),
+            Phase::Down { stage, alarm } => {
+                let stage = stage.due().filter(|_| ready);
+                stage.into_iter().chain(Some(alarm.since + alarm.span)).min()
+            }
+        }
+    }
+}
+
+/// Outcomes of late: one count of faults and one of answers for each slice of the window.
+#[derive(Debug)]
+pub(super) struct Window {
+    slices: [(u32, u32); SLICES],
+    at: usize,
+    begun: Instant,
+}
+
+/// How finely the window of faults is counted.
+const SLICES: usize = 10;
+
+impl Window {
+    pub(super) fn new(now: Instant) -> Self {
+        Window { slices: [(0, 0); SLICES], at: 0, begun: now }
+    }
+
+    pub(super) fn answer(&mut self) {
+        let count = &mut self.slices[self.at].1;
+        *count = count.saturating_add(1);
+    }
+
+    /// Counts a fault in the slice of the last look; `trips` moves the window on.
+    pub(super) fn fault(&mut self, _now: Instant) {
+        let count = &mut self.slices[self.at].0;
+        *count = count.saturating_add(1);
+    }
+
+    /// Whether faults are too many among the outcomes of the last `fault_window`.
+    pub(super) fn trips(&mut self, config: &Breaker, now: Instant) -> bool {
+        let slice = config.fault_window / SLICES as u32;
+        let passed = now.saturating_duration_since(self.begun);
+        let steps = (passed.as_nanos() / slice.as_nanos().max(1)).min(SLICES as u128) as usize;
+        for _ in 0..steps {
+            self.at = (self.at + 1) % SLICES;
+            self.slices[self.at] = (0, 0);
+        }
+        if steps > 0 {
+            self.begun = now;
+        }
+        let faults: u64 = self.slices.iter().map(|(faults, _)| u64::from(*faults)).sum();
+        let answers: u64 = self.slices.iter().map(|(_, answers)| u64::from(*answers)).sum();
+        let outcomes = faults + answers;
+        outcomes >= u64::from(config.fault_outcomes_min)
+            && faults * 100 >= outcomes * u64::from(config.fault_percent)
+    }
+}
+
+impl<W> Engine<W> {
+    /// How the client stands with its server.
+    pub fn health(&self) -> Health {
+        if self.closing == super::Closing::Closed {
+            return Health::Closed;
+        }
+        match &self.node.phase {
+            Phase::Starting => Health::Connecting,
+            Phase::Live => Health::Live,
+            Phase::Suspect { .. } => Health::Suspect,
+            Phase::Down { stage, .. } => match stage {
+                Stage::Waiting(_) | Stage::Asking { .. } | Stage::Between { .. } => {
+                    Health::Degraded
+                }
+                Stage::Barrier(_) | Stage::Draining { .. } | Stage::Pause(_) => Health::Recovering,
+            },
+        }
+    }
+
+    /// Moves to another phase; one event where that changes how the client stands.
+    pub(super) fn to_phase(&mut self, phase: Phase, cause: Option<Cause>) {
+        let from = self.health();
+        self.node.phase = phase;
+        let to = self.health();
+        if from != to {
+            self.node.phase_since = self.now.instant;
+            self.node.cause.clone_from(&cause);
+            self.stirred = true;
+            self.event(Event::HealthChanged { from, to, cause });
+        }
+    }
+
+    pub(super) fn to_starting(&mut self) {
+        if !self.node.phase.is_down() {
+            self.node.phase = Phase::Starting;
+            self.node.phase_since = self.now.instant;
+        }
+    }
+
+    /// A connection has its handshake behind it.
+    pub(super) fn on_ready(&mut self, conn: ConnId) {
+        self.node.dial = super::dial::Dial::Idle;
+        self.node.conn = Some(conn);
+        self.node.ready_at = Some(self.now.instant);
+        self.node.rejected = None;
+        self.event(Event::Ready { node: self.node.label.clone() });
+        if self.memory.degrades() {
+            self.ask_lineage(conn);
+        }
+        match &mut self.node.phase {
+            Phase::Starting | Phase::Suspect { .. } => self.to_phase(Phase::Live, None),
+            Phase::Live => {}
+            // Where nothing degrades nobody needs to be protected from a hasty return.
+            Phase::Down { .. } if !self.memory.degrades() => self.to_phase(Phase::Live, None),
+            Phase::Down { stage, .. } => {
+                let until = match stage {
+                    Stage::Waiting(until) => *until,
+                    _ => self.now.instant,
+                };
+                *stage = Stage::Waiting(until);
+            }
+        }
+        self.end_connect_waits();
+        self.place_backlog(conn);
+        self.run_phase(self.now.instant);
+    }
+
+    /// The connection that took requests is lost or takes no more.
+    pub(super) fn on_lost(&mut self, cause: Cause) {
+        self.node.window.fault(self.now.instant);
+        match &mut self.node.phase {
+            Phase::Live => {
+                let judge_at = self.now.instant + self.config.response_timeout;
+                self.to_phase(Phase::Suspect { judge_at }, Some(cause.clone()));
+            }
+            Phase::Down { stage, .. } => {
+                let stage_was_under_way = !matches!(stage, Stage::Waiting(_));
+                if stage_was_under_way {
+                    self.to_stage(Stage::Waiting(self.now.instant), Some(cause.clone()));
+                }
+            }
+            Phase::Starting | Phase::Suspect { .. } => {}
+        }
+        if self.node.window.trips(&self.config.breaker, self.now.instant) {
+            self.trip(cause);
+        }
+        self.dial_anew();
+    }
+
+    /// Judges the server down: what may degrade is answered from memory from now on, what waits
+    /// among it first, in the order in which it came.
+    pub(super) fn trip(&mut self, cause: Cause) {
+        if self.node.phase.is_down() {
+            return;
+        }
+        let now = self.now.instant;
+        let config = &self.config.breaker;
+        let again = self.node.recovered_at.is_some_and(|at| now - at < config.retrip_window);
+        self.node.probe_interval = if again {
+            (self.node.probe_interval * 2).min(config.probe_interval_max)
+        } else {
+            config.probe_interval
+        };
+        let first_probe = if again { self.next_probe() } else { now };
+        let alarm = Alarm { since: now, span: self.config.breaker.down_event_after };
+        self.to_phase(Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
+        self.end_connect_waits();
+        if self.memory.degrades() {
+            let waiting = std::mem::take(&mut self.backlog);
+            let delayed = std::mem::take(&mut self.delayed);
+            for parked in waiting {
+                self.place(parked);
+            }
+            for (at, parked) in delayed {
+                if parked.op.mode == crate::fallback::Mode::Wait {
+                    self.delayed.insert(at, parked);
+                } else {
+                    self.place(parked);
+                }
+            }
+        }
+        self.run_phase(now);
+    }
+
+    /// What brought the server's fall about, for those who are told that it is down.
+    pub(super) fn down_cause(&self) -> Cause {
+        self.node.cause.clone().unwrap_or(Cause::Local)
+    }
+
+    pub(super) fn run_phase(&mut self, now: Instant) {
+        match &mut self.node.phase {
+            Phase::Starting | Phase::Live => {}
+            Phase::Suspect { judge_at } => {
+                if *judge_at <= now && self.node.conn.is_none() {
+                    let cause = self.down_cause();
+                    self.trip(cause);
+                }
+            }
+            Phase::Down { alarm, .. } => {
+                if alarm.since + alarm.span <= now {
+                    let span = now - alarm.since;
+                    while alarm.since + alarm.span <= now {
+                        alarm.span *= 2;
+                    }
+                    self.event(Event::StillDown { span });
+                }
+                if self.node.conn.is_some() {
+                    self.run_recovery(now);
+                }
+            }
+        }
+    }
+}

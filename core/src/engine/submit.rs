@@ -1,0 +1,584 @@
+//! Requests come in: checked, counted, and put where they can be served now.
+
+use std::time::Duration;
+
+use super::{
+    Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket,
+    tickets::{Wait, Work},
+};
+use crate::{
+    Failure, Now,
+    commands::Spec,
+    config::MaybeRetry,
+    connection::Op,
+    failure::{Executed, FailureKind, MemoryRefusal, Stage},
+    fallback::{Answer, Mode, Policy},
+    request::{Effect, Options, Request, split_command},
+    resp::{Reply, Source},
+};
+
+/// What has gathered on a connection when the caller that adds to it is asked to write by itself:
+/// one big batch would be lock-step with the server, this refills by halves.
+const FLUSH_NOW_BYTES: u64 = 8 * 1024;
+
+const SHARED_CONNECTION: &str = "this command changes the state of its connection, which this \
+    client shares between callers; use the client's configuration (database, name, credentials)";
+const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
+    connection; this version has no connections of their own for such commands";
+
+impl<W> Engine<W> {
+    /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
+    /// latest.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::Full`] when there is no room in the queue, or others wait for room already. The
+    /// request leaves no trace.
+    pub fn submit(
+        &mut self,
+        request: &Request<'_>,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        self.check_room(request.asked())?;
+        self.submit_promised_or_not(request, waiter, now)
+    }
+
+    /// Accepts a request into the place that was promised to its caller when
+    /// [`wait_for_room`](Engine::wait_for_room) ended well.
+    ///
+    /// # Errors
+    ///
+    /// As for [`submit`](Engine::submit), but never for lack of room.
+    pub fn submit_promised(
+        &mut self,
+        request: &Request<'_>,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        self.promised -= 1;
+        self.submit_promised_or_not(request, waiter, now)
+    }
+
+    fn submit_promised_or_not(
+        &mut self,
+        request: &Request<'_>,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        self.note_time(now);
+        let spec = request.spec();
+        self.check_use(spec, request.command())?;
+        let options = request.asked();
+        let deadline = self.now.instant + options.deadline.unwrap_or(self.config.deadline);
+        let names = match request.unknown_name() {
+            Some(name) => vec![(0, name.into())],
+            None => Vec::new(),
+        };
+        let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
+        let effect = request.declared_effect();
+        let (mode, noted) = self.memory.mode_for(spec, effect, request.arguments());
+        let mut op = self.op(ticket, 0, spec, effect, options, mode);
+        self.queued.requests += 1;
+        if let Some(conn) = self.direct(mode) {
+            let connection = self.connections.get_mut(conn.0).expect("the node's connection");
+            let before = connection.log.unwritten();
+            if noted {
+                let mut bytes = Vec::new();
+                request.encode(&mut bytes);
+                op.note = Some(bytes.into());
+            }
+            op.attempts = 1;
+            let cost = &mut self.queued.bytes;
+            connection.send(op, self.now.instant, |out, op| {
+                let start = out.len();
+                request.encode(out);
+                op.cost = (out.len() - start) as u32;
+                *cost += out.len() - start;
+            });
+            return Ok((ticket, self.flush(conn, before)));
+        }
+        let mut bytes = std::mem::take(&mut self.scratch);
+        request.encode(&mut bytes);
+        op.cost = bytes.len() as u32;
+        self.queued.bytes += bytes.len();
+        if noted {
+            op.note = Some(bytes.as_slice().into());
+        }
+        let flush = self.submit_indirectly(op, &bytes);
+        bytes.clear();
+        if bytes.capacity() <= SCRATCH_BYTES_MAX {
+            self.scratch = bytes;
+        }
+        Ok((ticket, flush))
+    }
+
+    /// Accepts a pipeline: its commands go out in order, each ends on its own, the ticket ends with
+    /// the last of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`submit`](Engine::submit); it is accepted or refused as a whole.
+    pub fn submit_batch(
+        &mut self,
+        batch: &Batch,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        self.check_room(batch.options)?;
+        self.submit_batch_promised_or_not(batch, waiter, now)
+    }
+
+    /// Accepts a pipeline into the place that was promised to its caller.
+    ///
+    /// # Errors
+    ///
+    /// As for [`submit_batch`](Engine::submit_batch), but never for lack of room.
+    pub fn submit_batch_promised(
+        &mut self,
+        batch: &Batch,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        self.promised -= 1;
+        self.submit_batch_promised_or_not(batch, waiter, now)
+    }
+
+    fn submit_batch_promised_or_not(
+        &mut self,
+        batch: &Batch,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        self.note_time(now);
+        for (at, item) in batch.items.iter().enumerate() {
+            self.check_use(item.spec, batch.name_of(at))?;
+        }
+        let deadline = self.now.instant + batch.options.deadline.unwrap_or(self.config.deadline);
+        let count = batch.items.len();
+        let work = Work::Many { outcomes: vec![const { None }; count], left: count };
+        let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
+        self.queued.requests += count;
+        self.queued.bytes += batch.bytes.len();
+        // Where no key may degrade, all of it goes into the log in one piece.
+        if let Some(conn) = self.direct(Mode::Wait).filter(|_| !self.memory.degrades()) {
+            let now = self.now.instant;
+            let ops = batch.items.iter().enumerate().map(|(at, item)| {
+                let mut op =
+                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, Mode::Wait);
+                op.attempts = 1;
+                op.cost = batch.bytes_of(at).len() as u32;
+                (op, item.end)
+            });
+            let ops: Vec<_> = ops.collect();
+            let connection = self.connections.get_mut(conn.0).expect("the node's connection");
+            let before = connection.log.unwritten();
+            connection.send_batch(ops.into_iter(), &batch.bytes, now);
+            return Ok((ticket, self.flush(conn, before)));
+        }
+        let mut flush = Flush::Nothing;
+        for (at, item) in batch.items.iter().enumerate() {
+            let bytes = batch.bytes_of(at);
+            let args = split_command(bytes);
+            let args = &args[item.spec.words().min(args.len())..];
+            let (mode, noted) = self.memory.mode_for(item.spec, item.effect, args);
+            let mut op = self.op(ticket, at as u32, item.spec, item.effect, batch.options, mode);
+            op.cost = bytes.len() as u32;
+            op.note = noted.then(|| bytes.into());
+            let next = self.submit_indirectly(op, bytes);
+            if next != Flush::Nothing {
+                flush = next;
+            }
+        }
+        Ok((ticket, flush))
+    }
+
+    /// Joins the queue of those who wait for room. The ticket ends well when one place is promised to
+    /// its caller, who uses it with [`submit_promised`](Engine::submit_promised) or gives it back
+    /// with [`give_back_promise`](Engine::give_back_promise); it ends with a failure at the
+    /// deadline.
+    ///
+    /// # Errors
+    ///
+    /// When the client is closed.
+    pub fn wait_for_room(
+        &mut self,
+        command: &str,
+        deadline: Option<Duration>,
+        waiter: Option<W>,
+        now: Now,
+    ) -> Result<Ticket, Rejected> {
+        self.note_time(now);
+        self.check_open(command)?;
+        let deadline = self.now.instant + deadline.unwrap_or(self.config.deadline);
+        let names = vec![(0, command.into())];
+        let ticket = self.tickets.insert(Work::Wait(Wait::Room, None), waiter, deadline, names);
+        self.stirred = true;
+        self.room.push_back(ticket);
+        self.grant_room();
+        Ok(ticket)
+    }
+
+    /// Gives back a promised place that will not be used.
+    pub fn give_back_promise(&mut self) {
+        self.promised -= 1;
+        self.grant_room();
+    }
+
+    /// Begins to connect, if nobody has; the ticket ends when the first connection is ready, or was
+    /// judged.
+    ///
+    /// It ends well once the server can be used, and also when the server can't be reached but some
+    /// key pattern may be answered without it. It ends with a failure when the server can't be
+    /// reached and nothing may degrade, and whenever the credentials or the configuration are wrong.
+    pub fn connect(&mut self, waiter: Option<W>, now: Now) -> Ticket {
+        self.note_time(now);
+        let deadline = self.now.instant + self.config.connect_timeout;
+        let work = Work::Wait(Wait::Connect, None);
+        let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, "connect".into())]);
+        self.stirred = true;
+        if let Err(Rejected::Failed(failure)) = self.check_open("connect") {
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
+            return ticket;
+        }
+        self.ensure_dial();
+        if self.store.is_some() || self.node.phase.was_judged() {
+            self.end_connect_waits();
+        }
+        ticket
+    }
+
+    /// Gives a ticket up. A request that still waits for a connection or for room is withdrawn; one
+    /// that was encoded for a connection keeps its place there, and its reply is thrown away when it
+    /// comes.
+    pub fn cancel(&mut self, ticket: Ticket, now: Now) {
+        self.note_time(now);
+        let Some(slot) = self.tickets.remove(ticket) else { return };
+        if matches!(slot.work, Work::Wait(Wait::Room, Some(Ok(())))) {
+            self.give_back_promise();
+        }
+        self.cancelled += 1;
+        // Clearing costs one look at each parked request, so it is done when at least half of them
+        // can be stale.
+        if 2 * self.cancelled > self.backlog.len() + self.delayed.len() + self.held.len() {
+            self.cancelled = 0;
+            self.drop_unwanted();
+        }
+    }
+
+    /// Gives a ticket up, but not its request, which is carried out all the same: fire and forget.
+    pub fn detach(&mut self, ticket: Ticket) {
+        self.tickets.detach(ticket);
+    }
+
+    // ---- inside --------------------------------------------------------------------------------
+
+    fn check_open(&self, command: &str) -> Result<(), Rejected> {
+        match self.closing {
+            Closing::Open => Ok(()),
+            Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
+                FailureKind::ClientClosed,
+                Executed::No,
+                command.to_owned(),
+            ))),
+        }
+    }
+
+    fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+        self.check_open(command)?;
+        let advice = match () {
+            () if spec.is_session() => SHARED_CONNECTION,
+            () if spec.is_blocking() => BLOCKS,
+            () => return Ok(()),
+        };
+        if self.store.is_some() {
+            return Ok(());
+        }
+        let kind = FailureKind::Misuse(advice);
+        Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
+    }
+
+    fn check_room(&mut self, options: Options) -> Result<(), Rejected> {
+        // Nobody overtakes those who wait for room; who asks not to wait does not queue either.
+        if self.has_room() && (self.room.is_empty() || options.refuse_when_full) {
+            self.full_told = false;
+            return Ok(());
+        }
+        self.tell_full("the queue");
+        Err(Rejected::Full)
+    }
+
+    fn has_room(&self) -> bool {
+        self.queued.requests + self.promised < self.config.queue.requests_max
+            && self.queued.bytes < self.config.queue.bytes_max
+    }
+
+    pub(super) fn grant_room(&mut self) {
+        while self.has_room() {
+            let Some(ticket) = self.room.pop_front() else { return };
+            if self.tickets.wants(ticket) {
+                self.promised += 1;
+                let waiter = self.tickets.end_wait(ticket, Ok(()));
+                self.wake(waiter);
+            }
+        }
+    }
+
+    pub(super) fn tell_full(&mut self, what: &'static str) {
+        if !std::mem::replace(&mut self.full_told, true) {
+            self.stirred = true;
+            self.event(super::Event::Full { what });
+        }
+    }
+
+    fn op(
+        &self,
+        ticket: Ticket,
+        item: u32,
+        spec: &'static Spec,
+        effect: Effect,
+        options: Options,
+        mode: Mode,
+    ) -> Op {
+        Op {
+            ticket,
+            item,
+            spec,
+            effect,
+            maybe_retry: options.maybe_retry.unwrap_or(self.config.retry.maybe),
+            attempts: 0,
+            maybe: false,
+            rehandshaken: false,
+            mode,
+            note: None,
+            cost: 0,
+        }
+    }
+
+    /// The connection that takes a new request of this rule at once, in the common case.
+    fn direct(&self, mode: Mode) -> Option<ConnId> {
+        let conn = self.node.conn?;
+        let served = self.node.phase.is_live() || mode == Mode::Wait;
+        served.then_some(conn)
+    }
+
+    fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
+        let connection = self.connections.get(conn.0).expect("just sent on it");
+        let due = self.now.instant + self.config.response_timeout;
+        if self.armed.is_none_or(|armed| due.min(self.tickets.earliest().unwrap_or(due)) < armed) {
+            self.stirred = true;
+        }
+        match connection.log.unwritten() {
+            unwritten if unwritten >= FLUSH_NOW_BYTES && before < FLUSH_NOW_BYTES => {
+                Flush::Now(conn)
+            }
+            _ if before == 0 => Flush::AfterOthers(conn),
+            _ => Flush::Nothing,
+        }
+    }
+
+    /// Any way but straight onto the connection.
+    fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
+        self.stirred = true;
+        if self.store.is_some() {
+            self.answer_from_store(&op, bytes);
+            return Flush::Nothing;
+        }
+        self.ensure_dial();
+        let before = self.node.conn.map(|conn| (conn, self.unwritten_before(conn)));
+        self.place(Parked { op, bytes: bytes.to_vec(), cause: None });
+        match before {
+            Some((conn, before)) if self.unwritten_before(conn) > before => {
+                self.flush(conn, before)
+            }
+            _ => Flush::Nothing,
+        }
+    }
+
+    fn unwritten_before(&self, conn: ConnId) -> u64 {
+        self.connections.get(conn.0).map_or(0, |connection| connection.log.unwritten())
+    }
+
+    /// Puts a command where it can be served now: onto the connection, into memory, or into a queue.
+    pub(super) fn place(&mut self, parked: Parked) {
+        if !self.tickets.wants(parked.op.ticket) {
+            return self.give_up(&parked.op);
+        }
+        let mode = parked.op.mode;
+        if mode == Mode::Wait || !self.node.phase.is_down() {
+            return self.place_on_server(parked);
+        }
+        if mode == Mode::Fail {
+            let kind = FailureKind::Down(self.down_cause());
+            let executed = parked.op.executed_so_far();
+            let failure = self.failure(&parked.op, kind, executed);
+            return self.end(&parked.op, Err(failure));
+        }
+        if self.node.phase.is_draining() {
+            let args = split_command(&parked.bytes);
+            let keys = &args[parked.op.spec.words().min(args.len())..];
+            if !self.memory.owes(parked.op.spec, keys) {
+                return self.place_on_server(parked);
+            }
+            if parked.op.effect != Effect::Read {
+                return self.held.push_back(parked);
+            }
+        }
+        self.place_in_memory(parked);
+    }
+
+    fn place_on_server(&mut self, parked: Parked) {
+        let Some(conn) = self.node.conn else {
+            return self.backlog.push_back(parked);
+        };
+        let Parked { mut op, bytes, cause } = parked;
+        if op.maybe && !op.may_repeat() {
+            return self.end_maybe(&op, cause);
+        }
+        op.attempts = op.attempts.saturating_add(1);
+        let now = self.now.instant;
+        let connection = self.connections.get_mut(conn.0).expect("the node's connection");
+        connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
+    }
+
+    fn place_in_memory(&mut self, parked: Parked) {
+        let Parked { op, bytes, cause } = parked;
+        let invalidates = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        if op.maybe && op.effect != Effect::Read && !invalidates {
+            return self.end_maybe(&op, cause);
+        }
+        let args = split_command(&bytes);
+        match self.memory.answer(op.spec, op.effect, op.mode, &args, self.now) {
+            Ok(reply) => self.end_from_memory(&op, reply),
+            Err(refusal) => {
+                if let MemoryRefusal::Full(what) = refusal {
+                    self.tell_full(what);
+                }
+                let executed = op.executed_so_far();
+                let failure = self.failure(&op, FailureKind::Memory(refusal), executed);
+                self.end(&op, Err(failure));
+            }
+        }
+    }
+
+    fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
+        let args = split_command(bytes);
+        let store = self.store.as_mut().expect("only asked where there is one");
+        match store.execute(&args, self.now) {
+            Answer::Reply(value) => {
+                self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+            }
+            Answer::Full(value) => self.end_from_memory(op, Reply::from(value)),
+            Answer::Unsupported => {
+                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
+                let failure = self.failure(op, kind, Executed::No);
+                self.end(op, Err(failure));
+            }
+        }
+    }
+
+    fn end_from_memory(&mut self, op: &Op, reply: Reply) {
+        match reply.view().error() {
+            Some(error) => {
+                let executed = match super::classify::classify(op.spec, &error) {
+                    super::classify::Class::Told(executed) => executed,
+                    _ => Executed::No,
+                };
+                let failure = self.failure(op, FailureKind::Server(error), executed);
+                self.end(op, Err(failure));
+            }
+            None => {
+                self.count_answer(reply.source());
+                self.end(op, Ok(reply));
+            }
+        }
+    }
+
+    /// Ends a command that may have been executed and is not to be repeated.
+    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
+        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        let kind = FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local));
+        let failure = self.failure(op, kind, Executed::Maybe);
+        self.end(op, Err(failure));
+    }
+
+    /// Drops a command that nobody waits for any more.
+    pub(super) fn give_up(&mut self, op: &Op) {
+        if op.maybe {
+            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        }
+        self.queued.requests -= 1;
+        self.queued.bytes -= op.cost as usize;
+        if !self.room.is_empty() {
+            self.grant_room();
+        }
+    }
+
+    fn drop_unwanted(&mut self) {
+        let tickets = &self.tickets;
+        let unwanted = |parked: &Parked| !tickets.wants(parked.op.ticket);
+        let mut dropped: Vec<Parked> = Vec::new();
+        for queue in [&mut self.backlog, &mut self.held] {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(queue).into_iter().partition(unwanted);
+            dropped.extend(gone);
+            *queue = kept.into();
+        }
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
+        dropped.extend(gone.into_iter().map(|(_, parked)| parked));
+        self.delayed = kept.into_iter().collect();
+        for parked in dropped {
+            self.give_up(&parked.op);
+        }
+    }
+
+    pub(super) fn end_connect_waits(&mut self) {
+        for ticket in self.tickets.waits(Wait::Connect) {
+            let result = self.connect_result();
+            let waiter = self.tickets.end_wait(ticket, result);
+            self.wake(waiter);
+        }
+    }
+
+    /// What `connect` says now that the server was judged, or its time limit has passed.
+    pub(super) fn connect_result(&self) -> Result<(), Failure> {
+        if let Some(cause) = &self.node.rejected {
+            let kind = FailureKind::ConnectionLost(cause.clone());
+            return Err(self.connect_failure(kind));
+        }
+        if self.node.phase.is_live() || self.memory.degrades() {
+            return Ok(());
+        }
+        let kind = match &self.node.cause {
+            Some(cause) => FailureKind::Down(cause.clone()),
+            None => FailureKind::DeadlinePassed(Stage::Connection),
+        };
+        Err(self.connect_failure(kind))
+    }
+
+    fn connect_failure(&self, kind: FailureKind) -> Failure {
+        Failure::new(kind, Executed::No, "connect").at(Some(self.node.label.clone()))
+    }
+}
+
+/// A scratch buffer that grew beyond this for one large command is given up.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+impl Op {
+    /// What can be said of a command that ends without an answer.
+    pub(super) fn executed_so_far(&self) -> Executed {
+        if self.maybe { Executed::Maybe } else { Executed::No }
+    }
+
+    /// Whether it may be sent again although it may have been executed.
+    pub(super) fn may_repeat(&self) -> bool {
+        match self.maybe_retry {
+            MaybeRetry::Never => false,
+            MaybeRetry::Repeatable => self.effect <= Effect::Repeatable,
+            MaybeRetry::Idempotent => self.effect <= Effect::IdempotentWrite,
+            MaybeRetry::Always => true,
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! Answers in the server's stead: what was last known, what was written since, and what is owed.
+//!
+//! | part | holds | lives |
+//! |---|---|---|
+//! | shadow | last known values of the server | while live; read while degraded |
+//! | overlay | what was written in memory | from the trip until recovery |
+//! | tombstones | keys deleted in memory: they hide the shadow | as the overlay |
+//! | journal | keys that recovery owes a deletion | until it is acknowledged |
+
+use bytes::Bytes;
+use hashbrown::HashSet;
+
+use super::{
+    Answer, Bounds, Mode, Policy, Rules, Store,
+    journal::{Journal, Keyed},
+    shadow::Shadow,
+};
+use crate::{
+    Now,
+    commands::{KeySpec, Spec},
+    config::Config,
+    failure::MemoryRefusal,
+    request::{Effect, split_command},
+    resp::{Reply, Source, Value, View},
+    rng::Rng,
+};
+
+#[derive(Debug)]
+pub(crate) struct Memory {
+    rules: Rules,
+    /// Some key may be answered otherwise than by waiting for the server.
+    degrades: bool,
+    overlay: Store,
+    tombstones: HashSet<Bytes, Keyed>,
+    tombstones_max: usize,
+    shadow: Shadow,
+    /// Always empty: what a `Miss` is answered from.
+    blank: Store,
+    journal: Journal,
+}
+
+impl Memory {
+    pub(crate) fn new(config: &Config, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let default = if config.fail_fast { Mode::Fail } else { Mode::Wait };
+        let modes = config.fallbacks.iter().map(|rule| rule.mode);
+        let degrades = modes.chain([default]).any(|mode| mode != Mode::Wait);
+        let limits = &config.memory;
+        let bounds = Bounds::from(limits);
+        Memory {
+            rules: Rules::new(config.fallbacks.clone(), default),
+            degrades,
+            overlay: Store::new(rng.next(), bounds),
+            tombstones: HashSet::with_hasher(Keyed::new(rng.next())),
+            tombstones_max: limits.entries_max,
+            shadow: Shadow::new(&mut rng, bounds, limits.shadow_value_max),
+            blank: Store::new(rng.next(), bounds),
+            journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),
+        }
+    }
+
+    /// Whether any key may be answered without the server, or fail at once.
+    pub(crate) fn degrades(&self) -> bool {
+        self.degrades
+    }
+
+    /// How a command behaves while the server is down, and whether its reply is of interest to the
+    /// shadow. `args` are the arguments after the name.
+    pub(crate) fn mode_for<A: AsRef<[u8]>>(
+        &self,
+        spec: &Spec,
+        effect: Effect,
+        args: &[A],
+    ) -> (Mode, bool) {
+        if !self.degrades {
+            return (Mode::Wait, false);
+        }
+        if spec.concerns_all_keys() {
+            return (self.rules.mode_of_all(), effect != Effect::Read);
+        }
+        let mut mode = None;
+        let mut remembers = false;
+        for key in spec.keys().of(args) {
+            let of_key = self.rules.mode_of(key);
+            remembers |= matches!(of_key, Mode::Memory { .. });
+            mode = Some(mode.map_or(of_key, |mode: Mode| mode.strictest(of_key)));
+        }
+        // A command that nobody knows may write to any of its arguments.
+        remembers |= spec.is_unknown();
+        let noted = remembers && (effect != Effect::Read || matches!(spec.name(), "GET" | "MGET"));
+        (mode.unwrap_or(self.rules.default_mode()), noted)
+    }
+
+    // ---- while live ----------------------------------------------------------------------------
+
+    /// Learns from a command that the server has carried out.
+    pub(crate) fn observe(&mut self, spec: &Spec, command: &[u8], reply: &Reply, now: Now) {
+        let words = split_command(command);
+        let args = &words[spec.words().min(words.len())..];
+        match (spec.name(), args) {
+            ("GET", [key]) => self.learn(key, text(reply.view()), None, now),
+            ("MGET", keys) => {
+                for (key, value) in keys.iter().zip(reply.view().items()) {
+                    self.learn(key, text(value), None, now);
+                }
+            }
+            ("SET", [key, value, options @ ..]) => match ttl_of_set(options, now) {
+                Some(ttl) => self.learn(key, Some(value), ttl, now),
+                None => self.shadow.remove(key, now),
+            },
+            ("GETSET", [key, value]) => self.learn(key, Some(value), None, now),
+            ("SETEX", [key, seconds, value]) => {
+                self.learn(key, Some(value), millis(seconds, 1_000), now);
+            }
+            ("PSETEX", [key, span, value]) => self.learn(key, Some(value), millis(span, 1), now),
+            ("MSET", pairs) => {
+                for pair in pairs.chunks_exact(2) {
+                    self.learn(pair[0], Some(pair[1]), None, now);
+                }
+            }
+            _ => self.forget_words(spec, args, now),
+        }
+    }
+
+    /// Forgets what is known of the keys of a write whose effect nobody knows.
+    pub(crate) fn forget(&mut self, spec: &Spec, command: Option<&[u8]>, now: Now) {
+        let Some(command) = command else { return };
+        let words = split_command(command);
+        let args = &words[spec.words().min(words.len())..];
+        self.forget_words(spec, args, now);
+    }
+
+    fn forget_words(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
+        if spec.effect() == Effect::Read && !spec.is_script() {
+            return;
+        }
+        if spec.concerns_all_keys() {
+            return self.shadow.clear();
+        }
+        let keys = if spec.is_unknown() { KeySpec::All } else { spec.keys() };
+        for key in keys.of(args) {
+            self.shadow.remove(key, now);
+        }
+    }
+
+    fn learn(&mut self, key: &[u8], value: Option<&[u8]>, ttl_millis: Option<u64>, now: Now) {
+        let Mode::Memory { max_age, .. } = self.rules.mode_of(key) else { return };
+        match value {
+            Some(value) => self.shadow.insert(key, value, max_age, ttl_millis, now),
+            None => self.shadow.remove(key, now),
+        }
+    }
+
+    pub(crate) fn drop_shadow(&mut self) {
+        self.shadow.clear();
+    }
+
+    // ---- while degraded ------------------------------------------------------------------------
+
+    /// Answers a command. `words` are its name and arguments.
+    pub(crate) fn answer(
+        &mut self,
+        spec: &Spec,
+        effect: Effect,
+        mode: Mode,
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, MemoryRefusal> {
+        let never = spec.is_unknown()
+            || spec.is_script()
+            || spec.is_session()
+            || (spec.concerns_all_keys() && effect != Effect::Read);
+        if never || !Store::supports(words[0]) {
+            return Err(MemoryRefusal::Unsupported);
+        }
+        let args = &words[spec.words().min(words.len())..];
+        let reads = effect == Effect::Read;
+        let invalidates = match mode {
+            Mode::Miss => true,
+            Mode::Memory { policy, .. } => policy == Policy::Invalidate,
+            Mode::Wait | Mode::Fail => unreachable!("these are not answered from memory"),
+        };
+        if !reads {
+            self.check_write(spec, args, invalidates, now)?;
+        }
+        if mode == Mode::Miss {
+            let value = executed(&mut self.blank, words, now)?;
+            self.blank.clear();
+            if !reads {
+                self.owe(spec, args);
+            }
+            return Ok(Reply::from(value).with_source(Source::Unknown));
+        }
+        let (lent, source) = self.lend(spec, args, now)?;
+        let result = executed(&mut self.overlay, words, now);
+        let changed = !reads && matches!(&result, Ok(value) if !matches!(value, Value::Error(_)));
+        if changed {
+            self.note_write(spec, args, now);
+            if invalidates {
+                self.owe(spec, args);
+            }
+        } else {
+            for key in &lent {
+                self.overlay.remove(key, now);
+            }
+        }
+        Ok(Reply::from(result?).with_source(source))
+    }
+
+    /// Lends the overlay what the shadow knows of the command's keys. Gives what was lent, and how
+    /// good the answer can be.
+    fn lend(
+        &mut self,
+        spec: &Spec,
+        args: &[&[u8]],
+        now: Now,
+    ) -> Result<(Vec<Bytes>, Source), MemoryRefusal> {
+        let keys: Vec<Bytes> = if spec.concerns_all_keys() {
+            self.shadow.keys(now)
+        } else {
+            spec.keys().of(args).map(Bytes::copy_from_slice).collect()
+        };
+        let mut lent = Vec::new();
+        let mut source = if spec.concerns_all_keys() { Source::Unknown } else { Source::Overlay };
+        for key in keys {
+            if self.is_written(&key, now) {
+                continue;
+            }
+            match self.shadow.lend(&mut self.overlay, &key, now) {
+                Ok(true) => {
+                    // When a remembered value expires is the client's guess, not the server's word.
+                    if asks_for_ttl(spec) {
+                        self.overlay.remove(&key, now);
+                        return Err(MemoryRefusal::Unseen);
+                    }
+                    if source == Source::Overlay {
+                        source = Source::Shadow;
+                    }
+                    lent.push(key);
+                }
+                Ok(false) => source = Source::Unknown,
+                Err(_) => {
+                    for key in &lent {
+                        self.overlay.remove(key, now);
+                    }
+                    return Err(MemoryRefusal::Full("the overlay"));
+                }
+            }
+        }
+        Ok((lent, source))
+    }
+
+    fn is_written(&self, key: &[u8], now: Now) -> bool {
+        self.overlay.contains(key, now) || self.tombstones.contains(key)
+    }
+
+    fn check_write(
+        &self,
+        spec: &Spec,
+        args: &[&[u8]],
+        invalidates: bool,
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
+        let option = |name: &str| {
+            spec.name() == "SET"
+                && args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        // This is how locks are taken, and two clients would both get theirs.
+        if matches!(spec.name(), "SETNX" | "MSETNX") || option("NX") {
+            return Err(MemoryRefusal::Unsafe);
+        }
+        let needs_value = option("XX")
+            || matches!(
+                spec.name(),
+                "EXPIRE"
+                    | "PEXPIRE"
+                    | "EXPIREAT"
+                    | "PEXPIREAT"
+                    | "PERSIST"
+                    | "RENAME"
+                    | "RENAMENX"
+                    | "COPY"
+            );
+        let first = args.first().copied().unwrap_or_default();
+        if needs_value && !self.is_written(first, now) && !self.shadow.contains(first, now) {
+            return Err(MemoryRefusal::Unseen);
+        }
+        if self.tombstones.len() >= self.tombstones_max {
+            return Err(MemoryRefusal::Full("the overlay"));
+        }
+        if invalidates && !self.journal.has_room(spec.keys().of(args)) {
+            return Err(MemoryRefusal::Full("the journal"));
+        }
+        Ok(())
+    }
+
+    /// After a write: what is gone leaves a tombstone that hides the shadow.
+    fn note_write(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
+        for key in spec.keys().of(args) {
+            if self.overlay.contains(key, now) {
+                self.tombstones.remove(key);
+            } else if !self.tombstones.contains(key) {
+                self.tombstones.insert(Bytes::copy_from_slice(key));
+            }
+        }
+    }
+
+    fn owe(&mut self, spec: &Spec, args: &[&[u8]]) {
+        for key in spec.keys().of(args) {
+            self.journal.add(key);
+        }
+    }
+
+    // ---- recovery ------------------------------------------------------------------------------
+
+    /// Whether recovery still owes something to a key of this command.
+    pub(crate) fn owes(&self, spec: &Spec, args: &[&[u8]]) -> bool {
+        if spec.concerns_all_keys() {
+            return self.journal.len() > 0;
+        }
+        spec.keys().of(args).any(|key| self.journal.contains(key))
+    }
+
+    /// The keys that are owed a deletion, the oldest first.
+    pub(crate) fn journal_next(&self, count: usize) -> Vec<Bytes> {
+        self.journal.first(count)
+    }
+
+    /// The server has deleted this key.
+    pub(crate) fn settled(&mut self, key: &[u8]) {
+        self.journal.remove(key);
+    }
+
+    /// Everything is the server's again.
+    pub(crate) fn recovered(&mut self, now: Now) {
+        // What was remembered of keys that were written in memory is older than these writes.
+        let written: Vec<_> = self.overlay.keys(now).cloned().collect();
+        for key in written.iter().chain(&self.tombstones) {
+            self.shadow.remove(key, now);
+        }
+        self.overlay.clear();
+        self.tombstones.clear();
+    }
+
+    // ---- sizes ---------------------------------------------------------------------------------
+
+    /// Entries and bytes written in memory.
+    pub(crate) fn overlay_size(&self) -> (usize, usize) {
+        (self.overlay.len(), self.overlay.bytes())
+    }
+
+    /// Entries and bytes remembered of the server.
+    pub(crate) fn shadow_size(&self) -> (usize, usize) {
+        self.shadow.size()
+    }
+
+    pub(crate) fn journal_len(&self) -> usize {
+        self.journal.len()
+    }
+}
+
+fn executed(store: &mut Store, words: &[&[u8]], now: Now) -> Result<Value, MemoryRefusal> {
+    match store.execute(words, now) {
+        Answer::Reply(value) => Ok(value),
+        Answer::Full(_) => Err(MemoryRefusal::Full("the overlay")),
+        Answer::Unsupported => Err(MemoryRefusal::Unsupported),
+    }
+}
+
+fn text(value: View<'_>) -> Option<&[u8]> {
+    (!value.is_null() && !value.is_error()).then(|| value.payload())
+}
+
+fn asks_for_ttl(spec: &Spec) -> bool {
+    matches!(spec.name(), "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME")
+}
+
+/// The time to live that a SET gives, in milliseconds: `None` where it may not have set the value, or
+/// keeps a time to live that nobody here knows.
+fn ttl_of_set(options: &[&[u8]], now: Now) -> Option<Option<u64>> {
+    let [option, value] = options else {
+        return options.is_empty().then_some(None);
+    };
+    let at = |unit| Some(millis(value, unit)?.saturating_sub(now.unix_millis()));
+    match option.to_ascii_uppercase().as_slice() {
+        b"EX" => Some(millis(value, 1_000)),
+        b"PX" => Some(millis(value, 1)),
+        b"EXAT" => Some(at(1_000)),
+        b"PXAT" => Some(at(1)),
+        _ => None,
+    }
+}
+
+fn millis(number: &[u8], unit: u64) -> Option<u64> {
+    let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    number.checked_mul(unit)
+}

@@ -1,0 +1,81 @@
+//! Numbers and words as Redis reads them from arguments and values.
+
+use super::refusal::Refusal;
+
+/// Reads a signed 64-bit integer written as Redis writes it: no plus sign, no leading zero, no
+/// space, no `-0` (`string2ll` in `src/util.c`).
+pub(super) fn integer(text: &[u8]) -> Result<i64, Refusal> {
+    // One sign and 19 digits.
+    const LENGTH_MAX: usize = 20;
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let canonical = match digits {
+        b"0" => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => text.len() <= LENGTH_MAX && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    std::str::from_utf8(text)
+        .ok()
+        .filter(|_| canonical)
+        .and_then(|text| text.parse().ok())
+        .ok_or(Refusal::NOT_INTEGER)
+}
+
+/// Reads the index of a database. There is one, 0.
+pub(super) fn database(text: &[u8]) -> Result<(), Refusal> {
+    let index = i32::try_from(integer(text)?).map_err(|_| {
+        let (min, max) = (i32::MIN, i32::MAX);
+        Refusal::new(format!("ERR value is out of range, value must between {min} and {max}"))
+    })?;
+    if index == 0 { Ok(()) } else { Err(Refusal::INDEX) }
+}
+
+/// Whether an argument is this option, in any case. Redis compares options as C strings, so what
+/// stands behind a NUL byte does not count.
+pub(super) fn is(argument: &[u8], option: &str) -> bool {
+    until_nul(argument).eq_ignore_ascii_case(option.as_bytes())
+}
+
+/// The part of an argument that C sees as a string.
+pub(super) fn until_nul(argument: &[u8]) -> &[u8] {
+    argument.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_integer_as_redis_writes_it_is_one() {
+        for good in ["0", "1", "-1", "10", "9223372036854775807", "-9223372036854775808"] {
+            assert_eq!(integer(good.as_bytes()).unwrap().to_string(), good);
+        }
+        let bad = [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-0",
+            "00",
+            " 1",
+            "1 ",
+            "1.0",
+            "1e3",
+            "0x1",
+            "a",
+            "--1",
+            "1\0",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "100000000000000000000",
+        ];
+        for bad in bad {
+            assert_eq!(integer(bad.as_bytes()), Err(Refusal::NOT_INTEGER), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_option_ends_at_its_first_nul() {
+        assert!(is(b"nX\0rest", "NX"));
+        assert!(!is(b"NXX", "NX"));
+    }
+}

@@ -1,0 +1,278 @@
+//! An embedded Redis: strings, counters and expiry in memory, without a server.
+//!
+//! It is `memory://`, the overlay of what was written while a server is down, and the shadow of
+//! what a server said last. Replies, errors and expiry are those of Redis 7.0, held to it by
+//! `core/tests/store.rs`. It evicts nothing: a write that would go beyond its bounds is refused
+//! as Redis refuses it at `maxmemory` under `noeviction`, and a command that fails changes nothing.
+//!
+//! Calls go downwards: [`Store`] finds a command in the table of `dispatch`, the commands
+//! (`strings`, `counters`, `keys`, `expiry`, `server`) work on the `keyspace`, which owns the
+//! entries (`entry`), their order, their expiry and the account of what they take.
+//! `argument` reads numbers and words as Redis does; `extended` is the arithmetic of
+//! INCRBYFLOAT; `refusal` holds the errors.
+//!
+//! ```
+//! use std::time::{Instant, SystemTime};
+//! use unfazed_core::Now;
+//! use unfazed_core::fallback::store::{Answer, Bounds, Store};
+//! use unfazed_core::resp::Value;
+//!
+//! let mut store = Store::new(7, Bounds { entries_max: 10_000, bytes_max: 100 << 20 });
+//! let now = Now::new(Instant::now(), SystemTime::now());
+//! let answer = store.execute(&[&b"INCR"[..], b"visits"], now);
+//! assert_eq!(answer, Answer::Reply(Value::Integer(1)));
+//! ```
+//!
+//! Time is what [`Now`] says. A wall clock that jumps backwards lengthens what is left of an
+//! entry's life, as it does on a server, and does nothing worse.
+
+mod argument;
+mod counters;
+mod dispatch;
+mod entry;
+mod expiry;
+mod extended;
+mod keys;
+mod keyspace;
+mod refusal;
+mod server;
+mod strings;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::{Now, resp};
+use entry::{Data, Entry, Text};
+use keyspace::Keyspace;
+use refusal::Refusal;
+
+pub use keyspace::ENTRY_BYTES;
+
+/// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
+pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// How much a [`Store`] may hold. Beyond either bound it refuses writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The number of entries.
+    pub entries_max: usize,
+    /// The sum over all entries of the key's bytes, the value's bytes and [`ENTRY_BYTES`].
+    ///
+    /// What is counted is what is held. A string that grows by APPEND takes up to twice its
+    /// length from the allocator, so that appending stays cheap.
+    pub bytes_max: usize,
+}
+
+impl Bounds {
+    /// No bound: for tests, and for stores whose owner counts for itself.
+    pub const NONE: Bounds = Bounds { entries_max: usize::MAX, bytes_max: usize::MAX };
+}
+
+/// An embedded Redis of strings, counters and expiry.
+///
+/// Every call that can see an expired entry takes the time; an entry that has expired counts as
+/// absent in all of them, whether or not it still takes up room. Its room comes back when a
+/// command meets it, and a few at a time with each [`execute`](Store::execute).
+pub struct Store {
+    keyspace: Keyspace,
+}
+
+/// What [`Store::execute`] makes of a command.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "a command that the store does not support has no reply"]
+pub enum Answer {
+    /// The reply of Redis 7.0, in the shape that RESP3 gives it; errors are replies too.
+    Reply(resp::Value),
+    /// The reply to a write that the store had no room for: nothing was changed.
+    Full(resp::Value),
+    /// A command that Redis knows and this store does not. Nothing was changed.
+    Unsupported,
+}
+
+impl Store {
+    /// An empty store.
+    ///
+    /// The seed keys the hash of the keys and is the randomness of RANDOMKEY: the same seed and
+    /// the same calls give the same answers.
+    #[must_use]
+    pub fn new(seed: u64, bounds: Bounds) -> Self {
+        Store { keyspace: Keyspace::new(seed, bounds) }
+    }
+
+    /// Runs one command: its name, in any case, and its arguments. All are copied where kept.
+    ///
+    /// Takes what the command takes on a server, and a constant more for the expiry of a few
+    /// entries that are due.
+    pub fn execute(&mut self, args: &[&[u8]], now: Now) -> Answer {
+        self.keyspace.expire_some(now.unix_millis());
+        dispatch::execute(&mut self.keyspace, args, now)
+    }
+
+    /// Whether [`execute`](Store::execute) knows the command of this name, in any case.
+    #[must_use]
+    pub fn supports(name: &[u8]) -> bool {
+        dispatch::find(name).is_some()
+    }
+
+    /// Whether there is an entry at `key`.
+    #[must_use]
+    pub fn contains(&self, key: &[u8], now: Now) -> bool {
+        self.peek(key, now).is_some()
+    }
+
+    /// The entry at `key`, without touching it.
+    #[must_use]
+    pub fn peek(&self, key: &[u8], now: Now) -> Option<EntryView<'_>> {
+        let entry = self.keyspace.peek(key, now.unix_millis())?;
+        Some(EntryView { entry })
+    }
+
+    /// Puts a string at `key` in place of whatever is there, its expiry included.
+    ///
+    /// `expires_at` is in milliseconds since the Unix epoch; `None` is for ever. The value is
+    /// kept as it is, not copied: pass a copy of a slice that would keep a large buffer alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] where the store's bounds leave no room; nothing was changed.
+    pub fn insert_string(
+        &mut self,
+        key: &[u8],
+        value: Bytes,
+        expires_at: Option<u64>,
+        now: Now,
+    ) -> Result<(), Full> {
+        let data = Data::String(Text::Bytes(value));
+        self.insert(key, Entry { data, expires_at }, now)
+    }
+
+    /// Copies the entry at `key` of `other` into this store, in place of whatever is there, its
+    /// expiry included. Its bytes are shared, not copied. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] where this store's bounds leave no room; nothing was changed.
+    pub fn copy_from(&mut self, other: &Store, key: &[u8], now: Now) -> Result<bool, Full> {
+        match other.keyspace.peek(key, now.unix_millis()) {
+            Some(entry) => self.insert(key, entry.clone(), now).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn insert(&mut self, key: &[u8], entry: Entry, now: Now) -> Result<(), Full> {
+        self.keyspace.put(key, entry, now.unix_millis()).map_err(|_| Full)
+    }
+
+    /// Takes the entry at `key` away. Returns whether there was one.
+    pub fn remove(&mut self, key: &[u8], now: Now) -> bool {
+        self.keyspace.remove(key, now.unix_millis()).is_some()
+    }
+
+    /// The keys, in an order that depends on nothing but the calls made so far: that of their
+    /// insertion, but that a key which is removed leaves its place to the last one.
+    pub fn keys(&self, now: Now) -> impl Iterator<Item = &Bytes> {
+        self.keyspace.keys(now.unix_millis())
+    }
+
+    /// How many entries take up room. Those that have expired count until they are met;
+    /// [`expire`](Store::expire) first to leave them out.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keyspace.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the entries take, counted as [`Bounds::bytes_max`] says.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.keyspace.bytes()
+    }
+
+    /// The bounds that the store was made with.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.keyspace.bounds()
+    }
+
+    /// Takes away all entries that have expired. Takes time for these only.
+    pub fn expire(&mut self, now: Now) {
+        self.keyspace.expire_all(now.unix_millis());
+    }
+
+    /// Takes away all entries.
+    pub fn clear(&mut self) {
+        self.keyspace.clear();
+    }
+}
+
+impl fmt::Debug for Store {
+    /// Counts only: keys and values can be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("entries", &self.len())
+            .field("bytes", &self.bytes())
+            .field("bounds", &self.bounds())
+            .finish()
+    }
+}
+
+/// An entry of a [`Store`].
+#[derive(Clone, Copy)]
+pub struct EntryView<'a> {
+    entry: &'a Entry,
+}
+
+impl EntryView<'_> {
+    /// The name that TYPE gives.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        self.entry.data.type_name()
+    }
+
+    /// The value, where the entry is a string. Shares the store's bytes.
+    #[must_use]
+    pub fn string(&self) -> Option<Bytes> {
+        self.entry.data.text().ok().map(Text::to_bytes)
+    }
+
+    /// When the entry expires, in milliseconds since the Unix epoch; `None` is never.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<u64> {
+        self.entry.expires_at
+    }
+
+    /// The bytes of the value, without the key and [`ENTRY_BYTES`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.entry.data.bytes()
+    }
+}
+
+/// A write was refused because the store's [`Bounds`] leave no room for it. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the embedded store is full")
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// What a command comes to: the reply, or an error reply that changed nothing.
+type Outcome = Result<resp::Value, Refusal>;
+
+/// A number of things as a reply.
+fn count(number: usize) -> resp::Value {
+    resp::Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

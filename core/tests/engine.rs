@@ -1,0 +1,255 @@
+//! The engine against bytes: what it says and does, step by step.
+#![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use unfazed_core::{
+    Cause, Config, Engine, Executed, FailureKind, Now, Request,
+    engine::{ConnId, Flush, Health, Input, Output, Ticket},
+    fallback::{Fallback, Policy},
+    reply::FromReply,
+};
+
+/// One engine, its clock, and the server's side of its one connection.
+struct World {
+    engine: Engine<u32>,
+    now: Now,
+    inbox: BytesMut,
+    conn: Option<ConnId>,
+    closing: Vec<ConnId>,
+    /// What the client wrote and the test has not looked at.
+    sent: Vec<u8>,
+    events: Vec<String>,
+    timer: Option<Instant>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let now = Now::new(Instant::now(), SystemTime::now());
+        let engine = Engine::new(config, 7, now).expect("a sound configuration");
+        World {
+            engine,
+            now,
+            inbox: BytesMut::new(),
+            conn: None,
+            closing: Vec::new(),
+            sent: Vec::new(),
+            events: Vec::new(),
+            timer: None,
+        }
+    }
+
+    fn plain() -> Config {
+        Config::standalone("127.0.0.1", 6379).client_info(false)
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.engine.poll_output() {
+                Output::Open { conn, .. } => self.conn = Some(conn),
+                Output::Close { conn, .. } => self.closing.push(conn),
+                Output::Event(event) => self.events.push(event.to_string()),
+                Output::Wait(at) => {
+                    self.timer = at;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        for conn in std::mem::take(&mut self.closing) {
+            self.engine.handle_input(Input::Closed { conn, cause: Cause::Local }, self.now);
+            self.drain();
+        }
+    }
+
+    fn open(&mut self) {
+        self.drain();
+        let conn = self.conn.expect("a connection is asked for");
+        self.engine.handle_input(Input::Opened { conn }, self.now);
+        self.drain();
+    }
+
+    /// Writes what there is to write, all of it.
+    fn write(&mut self) -> String {
+        let conn = self.conn.expect("a connection");
+        while let Some(chunk) = self.engine.take_output(conn) {
+            let bytes = chunk.unwritten().to_vec();
+            self.sent.extend_from_slice(&bytes);
+            self.engine.written(conn, chunk, bytes.len(), self.now);
+        }
+        String::from_utf8(std::mem::take(&mut self.sent)).expect("text")
+    }
+
+    fn say(&mut self, bytes: &str) {
+        let conn = self.conn.expect("a connection");
+        self.inbox.extend_from_slice(bytes.as_bytes());
+        self.engine.received(conn, &mut self.inbox, self.now);
+        self.drain();
+    }
+
+    fn lose(&mut self, cause: Cause) {
+        let conn = self.conn.take().expect("a connection");
+        self.inbox.clear();
+        self.engine.handle_input(Input::Closed { conn, cause }, self.now);
+        self.drain();
+    }
+
+    fn live(config: Config) -> Self {
+        let mut world = World::new(config);
+        let ticket = world.engine.connect(None, world.now);
+        world.open();
+        world.write();
+        world.say("%1\r\n+server\r\n+redis\r\n");
+        assert!(world.engine.take_wait(ticket).expect("connected").is_ok());
+        world.answer_lineage("one");
+        world
+    }
+
+    fn answer_lineage(&mut self, run: &str) {
+        if self.write().contains("INFO") {
+            self.say(&format!("+run_id:{run}\r\n"));
+            self.say(&format!("+master_replid:{run}\r\n"));
+        }
+    }
+
+    fn run(&mut self, request: &Request<'_>) -> Ticket {
+        let (ticket, _) = self.engine.submit(request, None, self.now).expect("room");
+        self.drain();
+        ticket
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let end = self.now.instant + span;
+        while let Some(at) = self.timer.filter(|at| *at <= end) {
+            self.now = self.now + at.saturating_duration_since(self.now.instant);
+            self.engine.handle_input(Input::Timeout, self.now);
+            self.drain();
+        }
+        self.now = self.now + (end - self.now.instant);
+    }
+
+    fn value<T: FromReply>(&mut self, ticket: Ticket) -> T {
+        let reply = self.engine.take(ticket).expect("ended").expect("no failure");
+        T::from_reply(&reply).expect("the type asked for")
+    }
+}
+
+#[test]
+fn a_request_is_answered_by_the_reply_that_comes_for_it() {
+    let mut world = World::live(World::plain());
+    let get = Request::new("GET").arg("a");
+    let incr = Request::new("INCR").arg("b");
+    let (first, flush) = world.engine.submit(&get, Some(1), world.now).expect("room");
+    assert!(matches!(flush, Flush::AfterOthers(_)));
+    let (second, flush) = world.engine.submit(&incr, Some(2), world.now).expect("room");
+    assert_eq!(flush, Flush::Nothing);
+    assert_eq!(world.write(), "*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$4\r\nINCR\r\n$1\r\nb\r\n");
+    world.say("$1\r\nx\r\n:5\r\n");
+    let mut woken = Vec::new();
+    world.engine.take_ready(&mut woken);
+    assert_eq!(woken, [1, 2]);
+    assert_eq!(world.value::<String>(first), "x");
+    assert_eq!(world.value::<i64>(second), 5);
+    assert_eq!(world.engine.status().queued_requests, 0);
+    assert_eq!(world.engine.status().queued_bytes, 0);
+    assert_eq!(world.engine.status().tickets, 0);
+}
+
+#[test]
+fn a_written_incr_that_gets_no_answer_ends_as_maybe_and_is_not_sent_again() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("INCR").arg("a"));
+    world.write();
+    world.lose(Cause::Reset);
+    let failure = world.engine.take(ticket).expect("ended").expect_err("no answer");
+    assert_eq!(failure.executed(), Executed::Maybe);
+    assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::Reset)));
+}
+
+#[test]
+fn an_incr_whose_last_byte_was_not_accepted_goes_again() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("INCR").arg("a"));
+    let conn = world.conn.expect("connected");
+    let chunk = world.engine.take_output(conn).expect("bytes");
+    let all_but_one = chunk.unwritten().len() - 1;
+    world.engine.written(conn, chunk, all_but_one, world.now);
+    world.lose(Cause::Reset);
+    assert!(world.engine.take(ticket).is_none());
+    world.wait(Duration::from_millis(100));
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    assert_eq!(world.write(), "*2\r\n$4\r\nINCR\r\n$1\r\na\r\n");
+    world.say(":1\r\n");
+    assert_eq!(world.value::<i64>(ticket), 1);
+}
+
+#[test]
+fn a_key_that_may_degrade_is_read_and_written_through_an_outage() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    let pending = world.run(&Request::new("GET").arg("cache:a"));
+    world.write();
+    world.wait(Duration::from_secs(1));
+    world.lose(Cause::Reset);
+    assert_eq!(world.engine.health(), Health::Suspect);
+    assert!(world.engine.take(pending).is_none(), "one lost connection degrades nothing");
+    world.lose(Cause::Refused);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    assert_eq!(world.value::<String>(pending), "1");
+    let incr = world.run(&Request::new("INCR").arg("cache:a"));
+    assert_eq!(world.value::<i64>(incr), 2);
+    let wallet = world.run(&Request::new("INCR").arg("wallet:a"));
+    assert!(world.engine.take(wallet).is_none(), "what may not degrade waits");
+
+    world.wait(Duration::from_millis(100));
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    // The wallet goes at once; the cache after probes, barrier and drain.
+    let sent = world.write();
+    assert!(sent.contains("INFO") && sent.contains("wallet:a"), "{sent}");
+    world.say("+run_id:two\r\n+master_replid:two\r\n:1\r\n");
+    assert_eq!(world.value::<i64>(wallet), 1);
+    world.say("+PONG\r\n*1\r\n+master\r\n:0\r\n");
+    let mut drained = String::new();
+    for _ in 0..40 {
+        world.wait(Duration::from_millis(50));
+        let sent = world.write();
+        let answers = [("PING", "+PONG\r\n"), ("ROLE", "*1\r\n+master\r\n"), ("DEL", ":0\r\n")];
+        for (word, answer) in answers {
+            for _ in 0..sent.matches(&format!("\r\n{word}\r\n")).count() {
+                world.say(answer);
+            }
+        }
+        drained.push_str(&sent);
+    }
+    assert!(drained.contains("$3\r\nDEL\r\n$7\r\ncache:a\r\n"), "{drained}");
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let status = world.engine.status();
+    assert_eq!((status.journal_entries, status.overlay_entries, status.shadow_entries), (0, 0, 0));
+    let changes = world.events.iter().filter(|event| event.contains("->")).count();
+    assert_eq!(changes, 5, "{:?}", world.events);
+}
+
+#[test]
+fn a_silent_server_is_found_within_its_time_limit_and_the_deadline_holds() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    world.wait(Duration::from_millis(1_999));
+    assert!(world.closing.is_empty() && world.engine.health() == Health::Live);
+    world.wait(Duration::from_millis(2));
+    assert_eq!(world.engine.health(), Health::Suspect);
+    assert!(world.engine.take(ticket).is_none(), "a read goes again");
+    world.wait(Duration::from_secs(3));
+    let failure = world.engine.take(ticket).expect("ended").expect_err("too late");
+    assert!(failure.is_timeout());
+    assert_eq!(failure.executed(), Executed::Maybe);
+}
