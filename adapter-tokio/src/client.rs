@@ -49,8 +49,9 @@ impl Client {
     ///
     /// As for `connect`.
     pub async fn from_env() -> Result<Self, Failure> {
-        let variables = env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Self::connect(Config::from_vars(variables)?).await
     }
 

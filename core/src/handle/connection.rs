@@ -169,9 +169,8 @@ impl<R: Runtime> Driver<'_, R> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<(Linger, Cause)> {
         for _ in 0..STEPS_MAX {
             let Driver { shared, conn, waited, wakes, .. } = self;
-            let step = shared.with_wakes(wakes, |state, wakes| {
-                state.step(*conn, cx.waker(), *waited, wakes)
-            });
+            let step = shared
+                .with_wakes(wakes, |state, wakes| state.step(*conn, cx.waker(), *waited, wakes));
             self.waited = matches!(step, Step::AfterOthers);
             match step {
                 Step::Idle => return Poll::Pending,
@@ -198,7 +197,9 @@ impl<R: Runtime> Driver<'_, R> {
         let mut out = Out { shared, conn, chunk: Some(chunk), count: 0 };
         loop {
             match self.stream.poll_write(cx, out.rest()) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
                 Poll::Ready(Ok(count)) => out.count += count,
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

@@ -28,15 +28,12 @@ mod pending;
 mod runtime;
 mod shared;
 
-#[cfg(test)]
-mod tests;
-
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{Handback, Shared, State, Wakes, Write};
+pub use shared::{Drained, Driving, Handback, Job, Shared, Start, State, Step, Wakes, Write};
 
 use crate::{
     Failure,

@@ -92,11 +92,7 @@ impl<T> Pending<T> {
             None => Cow::Borrowed(request.spec().name()),
             Some(name) => Cow::Owned(name.to_owned()),
         };
-        Pending {
-            wait: Wait { shared: shared.clone(), stage },
-            command,
-            decoded: PhantomData,
-        }
+        Pending { wait: Wait { shared: shared.clone(), stage }, command, decoded: PhantomData }
     }
 
     /// Lets the request go on by itself: fire and forget. Where it still waits for room, it is
@@ -197,12 +193,14 @@ impl Wait {
             drop(old);
             return Poll::Pending;
         }
-        self.poll_many(cx).map(|outcomes| {
-            outcomes?.pop().expect("a pipeline of one has one outcome")
-        })
+        self.poll_many(cx)
+            .map(|outcomes| outcomes?.pop().expect("a pipeline of one has one outcome"))
     }
 
-    fn poll_many(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
+    fn poll_many(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
         loop {
             match &self.stage {
                 Stage::Many(ticket) => {
@@ -282,20 +280,11 @@ impl Drop for Wait {
     fn drop(&mut self) {
         match &self.stage {
             Stage::One(ticket) | Stage::Many(ticket) => self.shared.cancel(*ticket),
-            Stage::Room(room) => give_up_wait(&self.shared, room.ticket),
+            // If a place was promised meanwhile, it is given back by this.
+            Stage::Room(room) => self.shared.cancel(room.ticket),
             Stage::Failed(_) | Stage::Done => {}
         }
     }
-}
-
-/// Gives up a wait for room, and the place that was promised if it was.
-fn give_up_wait(shared: &Shared, ticket: Ticket) {
-    let now = shared.now();
-    shared.with(|state, _| match state.engine.take_wait(ticket) {
-        Some(Ok(())) => state.engine.give_back_promise(),
-        Some(Err(_)) => {}
-        None => state.engine.cancel(ticket, now),
-    });
 }
 
 impl Connected {

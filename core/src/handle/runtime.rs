@@ -51,11 +51,8 @@ pub trait Runtime: Send + Sync + 'static {
 pub trait Stream: Send + 'static {
     /// Reads what there is into the free space of `buffer`, which is never empty; 0 is the end of
     /// the stream. Where there is nothing, the task is woken once there is.
-    fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut BytesMut,
-    ) -> Poll<io::Result<usize>>;
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut)
+    -> Poll<io::Result<usize>>;
 
     /// Writes a part of `bytes`, which is never empty. Where the kernel takes nothing, the task is
     /// woken once it does.

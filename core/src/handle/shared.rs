@@ -29,8 +29,7 @@ use crate::{
         Batch, ConnId, Engine, Event, Flush, Input, Linger, Lookup, Output, Rejected,
         SocketOptions, Status, Target, Ticket,
     },
-    failure::{Executed, FailureKind},
-    failure::Cause,
+    failure::{Cause, Executed, FailureKind},
     request::Request,
 };
 
@@ -339,12 +338,22 @@ impl Shared {
     /// Gives a ticket up: what was not sent is withdrawn, a reply that still comes is thrown away.
     pub fn cancel(&self, ticket: Ticket) {
         let now = self.now();
-        self.with(|state, _| state.engine.cancel(ticket, now));
+        let waiter = self.with(|state, _| {
+            let waiter = state.engine.take_waiter(ticket);
+            state.engine.cancel(ticket, now);
+            waiter
+        });
+        drop(waiter);
     }
 
     /// Gives a ticket up, but not what was asked.
     pub fn detach(&self, ticket: Ticket) {
-        self.with(|state, _| state.engine.detach(ticket));
+        let waiter = self.with(|state, _| {
+            let waiter = state.engine.take_waiter(ticket);
+            state.engine.detach(ticket);
+            waiter
+        });
+        drop(waiter);
     }
 
     /// Refuses new requests; what was sent may finish within `grace`. Everything else ends.
@@ -483,7 +492,8 @@ impl State {
                 Output::Push(_) => {}
                 Output::Event(event) => self.tell(event, wakes),
                 Output::Wait(at) => {
-                    let closed = self.engine.is_closed() && self.drivers.iter().all(Option::is_none);
+                    let closed =
+                        self.engine.is_closed() && self.drivers.iter().all(Option::is_none);
                     return if closed { Drained::Closed } else { Drained::Wait(at) };
                 }
             }
@@ -551,13 +561,7 @@ impl State {
 
     /// What a connection's driver is to do. Called again after each [`Step::Write`]; `waited` says
     /// that others have had their turn since the last [`Step::AfterOthers`].
-    pub fn step(
-        &mut self,
-        conn: ConnId,
-        waker: &Waker,
-        waited: bool,
-        wakes: &mut Wakes,
-    ) -> Step {
+    pub fn step(&mut self, conn: ConnId, waker: &Waker, waited: bool, wakes: &mut Wakes) -> Step {
         let Some(driver) = self.driver(conn) else { return Step::Close(Linger::Reset, None) };
         if let Some(linger) = driver.close {
             return Step::Close(linger, None);
@@ -622,7 +626,8 @@ impl State {
             return self.leave(now);
         }
         for at in 0..self.drivers.len() {
-            if let Some(driver) = self.drivers[at].take_if(|driver| driver.gone && !driver.writing) {
+            if let Some(driver) = self.drivers[at].take_if(|driver| driver.gone && !driver.writing)
+            {
                 let cause = driver.broken.unwrap_or(Cause::Local);
                 self.engine.handle_input(Input::Closed { conn: driver.conn, cause }, now);
             }
