@@ -138,7 +138,7 @@ async fn closing_ends_everything() {
     let mut witness = Raw::connect(server.port());
     eventually("the witness is alone", SOON, || {
         let list = format!("{:?}", witness.cmd(&["CLIENT", "LIST"]));
-        (list.matches("addr=").count() == 1).then_some(())
+        (list.matches(" addr=").count() == 1).then_some(())
     });
 }
 

@@ -282,6 +282,10 @@ impl<W> Engine<W> {
     pub fn received(&mut self, conn: ConnId, bytes: &mut bytes::BytesMut, now: Now) {
         self.note_time(now);
         self.on_received(conn, bytes);
+        if self.closing != Closing::Open {
+            // The last answer that was waited for may have come.
+            self.run_closing(self.now.instant);
+        }
     }
 
     /// How many more bytes a large reply is known to need; what to reserve before the next read.
