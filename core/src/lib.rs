@@ -7,6 +7,7 @@ mod connection;
 pub mod engine;
 pub mod failure;
 pub mod fallback;
+pub mod handle;
 pub mod reply;
 mod request;
 pub mod resp;
@@ -20,3 +21,11 @@ pub use engine::Engine;
 pub use failure::{Cause, Executed, Failure, FailureKind};
 pub use request::{Effect, Options, Request};
 pub use time::Now;
+
+/// What most programs need: the commands as methods, and how they fail.
+pub mod prelude {
+    pub use crate::{
+        commands::prelude::*,
+        failure::{Executed, Failure},
+    };
+}

@@ -285,6 +285,10 @@ impl<W> Engine<W> {
     pub fn received(&mut self, conn: ConnId, bytes: &mut bytes::BytesMut, now: Now) {
         self.note_time(now);
         self.on_received(conn, bytes);
+        if self.closing != Closing::Open {
+            // The last answer that was waited for may have come.
+            self.run_closing(self.now.instant);
+        }
     }
 
     /// How many more bytes a large reply is known to need: what to reserve before the next read.
@@ -334,9 +338,16 @@ impl<W> Engine<W> {
 
     // ---- callers -------------------------------------------------------------------------------
 
-    /// Sets who is to be woken when the ticket has ended.
-    pub fn set_waiter(&mut self, ticket: Ticket, waiter: W) {
-        self.tickets.set_waiter(ticket, waiter);
+    /// Sets who is to be woken when the ticket has ended. Gives back who was to be before, to be
+    /// dropped once the lock is released: dropping a waker may run foreign code.
+    pub fn set_waiter(&mut self, ticket: Ticket, waiter: W) -> Option<W> {
+        self.tickets.set_waiter(ticket, waiter)
+    }
+
+    /// Takes back who is to be woken, before a ticket is given up: to be dropped once the lock is
+    /// released.
+    pub fn take_waiter(&mut self, ticket: Ticket) -> Option<W> {
+        self.tickets.take_waiter(ticket)
     }
 
     /// What came of a request, once it has ended; frees the ticket.
@@ -357,6 +368,11 @@ impl<W> Engine<W> {
     /// Whether a ticket is neither ended nor given up.
     pub fn is_pending(&self, ticket: Ticket) -> bool {
         self.tickets.is_live(ticket)
+    }
+
+    /// Whether the client is closed: nothing is pending, and nothing new is accepted.
+    pub fn is_closed(&self) -> bool {
+        self.closing == Closing::Closed
     }
 
     /// How the client is doing.

@@ -92,10 +92,16 @@ impl<W> Tickets<W> {
         self.slots.len()
     }
 
-    pub(crate) fn set_waiter(&mut self, ticket: Ticket, waiter: W) {
-        if let Some(slot) = self.slots.get_mut(ticket.0) {
-            slot.waiter = Some(waiter);
+    /// Gives back the waiter that this one replaces.
+    pub(crate) fn set_waiter(&mut self, ticket: Ticket, waiter: W) -> Option<W> {
+        match self.slots.get_mut(ticket.0) {
+            Some(slot) => slot.waiter.replace(waiter),
+            None => Some(waiter),
         }
+    }
+
+    pub(crate) fn take_waiter(&mut self, ticket: Ticket) -> Option<W> {
+        self.slots.get_mut(ticket.0)?.waiter.take()
     }
 
     /// Ends one item. Where that ends the ticket, gives whom to wake.
