@@ -253,3 +253,18 @@ fn a_silent_server_is_found_within_its_time_limit_and_the_deadline_holds() {
     assert!(failure.is_timeout());
     assert_eq!(failure.executed(), Executed::Maybe);
 }
+
+#[test]
+fn a_password_that_is_wanted_and_missing_is_noticed_in_the_handshake() {
+    use unfazed_core::config::ProtocolChoice;
+    let config = World::plain().protocol(ProtocolChoice::Resp2).client_info(true);
+    let mut world = World::new(config);
+    let ticket = world.engine.connect(None, world.now);
+    world.open();
+    assert!(world.write().ends_with("PING\r\n"), "something that every server knows");
+    // Before 7.2 CLIENT SETINFO is unknown, and that comes first.
+    world.say("-ERR unknown subcommand\r\n-ERR unknown subcommand\r\n");
+    world.say("-NOAUTH Authentication required.\r\n");
+    let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no way in");
+    assert!(refused.to_string().contains("NOAUTH"), "{refused}");
+}
