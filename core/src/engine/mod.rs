@@ -271,6 +271,11 @@ impl<W> Engine<W> {
         self.stirred || !self.outputs.is_empty()
     }
 
+    /// Whether [`take_ready`](Engine::take_ready) would give anybody.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Moves the wakers of those whose ticket has ended into `into`; to be woken after unlocking.
     pub fn take_ready(&mut self, into: &mut Vec<W>) {
         into.append(&mut self.ready);
