@@ -19,7 +19,7 @@ use crate::{
     config::{Deployment, Endpoint, ProtocolChoice},
     connection::{Connection, Progress, Rejection, State},
     failure::{Cause, FailureKind},
-    fallback::Mode,
+    fallback::Standing,
     resp::Reply,
 };
 
@@ -235,7 +235,7 @@ impl<W> Engine<W> {
     fn refuse_waiting(&mut self, cause: &Cause) {
         let waiting = std::mem::take(&mut self.backlog);
         for parked in waiting {
-            if parked.op.mode != Mode::Wait {
+            if parked.op.standing != Standing::Wait {
                 self.backlog.push_back(parked);
                 continue;
             }

@@ -226,7 +226,7 @@ impl<W> Engine<W> {
                 self.place(parked);
             }
             for (at, parked) in delayed {
-                if parked.op.mode == crate::fallback::Mode::Wait {
+                if parked.op.standing == crate::fallback::Standing::Wait {
                     self.delayed.insert(at, parked);
                 } else {
                     self.place(parked);

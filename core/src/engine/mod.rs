@@ -164,6 +164,9 @@ enum Closing {
     Closed,
 }
 
+/// The most that is reserved because a peer declared that so much will follow.
+const RESERVE_MAX: usize = 4 * 1024 * 1024;
+
 /// How many unread pushes are kept; older ones are dropped.
 const PUSHES_MAX: usize = 1_024;
 
@@ -293,9 +296,11 @@ impl<W> Engine<W> {
         }
     }
 
-    /// How many more bytes a large reply is known to need; what to reserve before the next read.
+    /// How many more bytes a large reply is known to need: what to reserve before the next read.
+    ///
+    /// At most 4 MiB, whatever the peer declared: memory grows with what was received.
     pub fn missing(&self, conn: ConnId) -> usize {
-        self.connections.get(conn.0).map_or(0, Connection::missing)
+        self.connections.get(conn.0).map_or(0, Connection::missing).min(RESERVE_MAX)
     }
 
     /// The next bytes to write on `conn`. They are written without any lock held, and handed back
@@ -462,6 +467,7 @@ impl<W> Engine<W> {
     }
 
     /// Ends one command of a request: the only place where that happens.
+    #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
         self.queued.requests -= 1;
         self.queued.bytes -= op.cost as usize;

@@ -12,7 +12,7 @@ use crate::{
     config::MaybeRetry,
     connection::Op,
     failure::{Executed, FailureKind, MemoryRefusal, Stage},
-    fallback::{Answer, Mode, Policy},
+    fallback::{Answer, Policy, Standing},
     request::{Effect, Options, Request, split_command},
     resp::{Reply, Source},
 };
@@ -77,10 +77,10 @@ impl<W> Engine<W> {
         };
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
         let effect = request.declared_effect();
-        let (mode, noted) = self.memory.mode_for(spec, effect, request.arguments());
-        let mut op = self.op(ticket, 0, spec, effect, options, mode);
+        let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
+        let mut op = self.op(ticket, 0, spec, effect, options, standing);
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(mode) {
+        if let Some(conn) = self.direct(standing) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
@@ -161,11 +161,17 @@ impl<W> Engine<W> {
         self.queued.requests += count;
         self.queued.bytes += batch.bytes.len();
         // Where no key may degrade, all of it goes into the log in one piece.
-        if let Some(conn) = self.direct(Mode::Wait).filter(|_| !self.memory.degrades()) {
+        if let Some(conn) = self.direct(Standing::Wait).filter(|_| !self.memory.degrades()) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
-                let mut op =
-                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, Mode::Wait);
+                let mut op = self.op(
+                    ticket,
+                    at as u32,
+                    item.spec,
+                    item.effect,
+                    batch.options,
+                    Standing::Wait,
+                );
                 op.attempts = 1;
                 op.cost = batch.bytes_of(at).len() as u32;
                 (op, item.end)
@@ -181,8 +187,9 @@ impl<W> Engine<W> {
             let bytes = batch.bytes_of(at);
             let args = split_command(bytes);
             let args = &args[item.spec.words().min(args.len())..];
-            let (mode, noted) = self.memory.mode_for(item.spec, item.effect, args);
-            let mut op = self.op(ticket, at as u32, item.spec, item.effect, batch.options, mode);
+            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, args);
+            let mut op =
+                self.op(ticket, at as u32, item.spec, item.effect, batch.options, standing);
             op.cost = bytes.len() as u32;
             op.note = noted.then(|| bytes.into());
             let next = self.submit_indirectly(op, bytes);
@@ -339,7 +346,7 @@ impl<W> Engine<W> {
         spec: &'static Spec,
         effect: Effect,
         options: Options,
-        mode: Mode,
+        standing: Standing,
     ) -> Op {
         Op {
             ticket,
@@ -350,16 +357,16 @@ impl<W> Engine<W> {
             attempts: 0,
             maybe: false,
             rehandshaken: false,
-            mode,
+            standing,
             note: None,
             cost: 0,
         }
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, mode: Mode) -> Option<ConnId> {
+    fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
-        let served = self.node.phase.is_live() || mode == Mode::Wait;
+        let served = self.node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
@@ -405,11 +412,11 @@ impl<W> Engine<W> {
         if !self.tickets.wants(parked.op.ticket) {
             return self.give_up(&parked.op);
         }
-        let mode = parked.op.mode;
-        if mode == Mode::Wait || !self.node.phase.is_down() {
+        let standing = parked.op.standing;
+        if standing == Standing::Wait || !self.node.phase.is_down() {
             return self.place_on_server(parked);
         }
-        if mode == Mode::Fail {
+        if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
             let executed = parked.op.executed_so_far();
             let failure = self.failure(&parked.op, kind, executed);
@@ -444,12 +451,12 @@ impl<W> Engine<W> {
 
     fn place_in_memory(&mut self, parked: Parked) {
         let Parked { op, bytes, cause } = parked;
-        let invalidates = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
         if op.maybe && op.effect != Effect::Read && !invalidates {
             return self.end_maybe(&op, cause);
         }
         let args = split_command(&bytes);
-        match self.memory.answer(op.spec, op.effect, op.mode, &args, self.now) {
+        match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
             Ok(reply) => self.end_from_memory(&op, reply),
             Err(refusal) => {
                 if let MemoryRefusal::Full(what) = refusal {

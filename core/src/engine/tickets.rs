@@ -24,8 +24,8 @@ pub(crate) struct Slot<W> {
     pub(crate) work: Work,
     waiter: Option<W>,
     deadline: Instant,
-    /// The names of commands that the table does not know, by item.
-    names: Vec<(u32, Box<str>)>,
+    /// The names of commands that the table does not know, by item; boxed, since few have any.
+    names: Option<Box<Names>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
     /// The deadline has passed; its items are about to be ended.
@@ -33,6 +33,8 @@ pub(crate) struct Slot<W> {
     /// When the last of its delayed items goes again; a later one never goes before it.
     pub(crate) retry_at: Option<Instant>,
 }
+
+pub(crate) type Names = Vec<(u32, Box<str>)>;
 
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -56,12 +58,13 @@ impl<W> Tickets<W> {
         Tickets { slots: Slab::new(), earliest: None }
     }
 
+    #[inline]
     pub(crate) fn insert(
         &mut self,
         work: Work,
         waiter: Option<W>,
         deadline: Instant,
-        names: Vec<(u32, Box<str>)>,
+        names: Names,
     ) -> Ticket {
         if self.earliest.is_none_or(|earliest| deadline < earliest) {
             self.earliest = Some(deadline);
@@ -70,7 +73,7 @@ impl<W> Tickets<W> {
             work,
             waiter,
             deadline,
-            names,
+            names: if names.is_empty() { None } else { Some(Box::new(names)) },
             detached: false,
             expired: false,
             retry_at: None,
@@ -102,6 +105,7 @@ impl<W> Tickets<W> {
     }
 
     /// Ends one item. Where that ends the ticket, gives whom to wake.
+    #[inline]
     pub(crate) fn end(&mut self, ticket: Ticket, item: u32, outcome: Outcome) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
         match &mut slot.work {
@@ -146,7 +150,7 @@ impl<W> Tickets<W> {
     pub(crate) fn take_one(&mut self, ticket: Ticket) -> Option<Outcome> {
         let Work::One(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
         let outcome = place.take()?;
-        self.slots.remove(ticket.0);
+        self.slots.free(ticket.0);
         Some(outcome)
     }
 
@@ -155,14 +159,14 @@ impl<W> Tickets<W> {
             return None;
         };
         let outcomes = std::mem::take(outcomes);
-        self.slots.remove(ticket.0);
+        self.slots.free(ticket.0);
         Some(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
         let Work::Wait(_, place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
         let result = place.take()?;
-        self.slots.remove(ticket.0);
+        self.slots.free(ticket.0);
         Some(result)
     }
 
@@ -208,6 +212,7 @@ impl<W> Tickets<W> {
     }
 
     /// Whether somebody still wants what comes of it.
+    #[inline]
     pub(crate) fn wants(&self, ticket: Ticket) -> bool {
         self.slots.get(ticket.0).is_some_and(|slot| !slot.expired)
     }
@@ -238,7 +243,7 @@ impl<W> Tickets<W> {
 
     /// The name of a command that the table does not know.
     pub(crate) fn name_of(&self, ticket: Ticket, item: u32) -> Option<&str> {
-        let names = &self.slots.get(ticket.0)?.names;
+        let names = self.slots.get(ticket.0)?.names.as_deref()?;
         names.iter().find(|(of, _)| *of == item).map(|(_, name)| &**name)
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::{
-    Answer, Bounds, Mode, Policy, Rules, Store,
+    Answer, Bounds, Mode, Policy, Rules, Standing, Store,
     journal::{Journal, Keyed},
     shadow::Shadow,
 };
@@ -66,15 +66,21 @@ impl Memory {
 
     /// How a command behaves while the server is down, and whether its reply is of interest to the
     /// shadow. `args` are the arguments after the name.
+    #[inline]
     pub(crate) fn mode_for<A: AsRef<[u8]>>(
         &self,
         spec: &Spec,
         effect: Effect,
         args: &[A],
-    ) -> (Mode, bool) {
+    ) -> (Standing, bool) {
         if !self.degrades {
-            return (Mode::Wait, false);
+            return (Standing::Wait, false);
         }
+        let (mode, noted) = self.mode_of(spec, effect, args);
+        (mode.into(), noted)
+    }
+
+    fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {
         if spec.concerns_all_keys() {
             return (self.rules.mode_of_all(), effect != Effect::Read);
         }
@@ -162,7 +168,7 @@ impl Memory {
         &mut self,
         spec: &Spec,
         effect: Effect,
-        mode: Mode,
+        standing: Standing,
         words: &[&[u8]],
         now: Now,
     ) -> Result<Reply, MemoryRefusal> {
@@ -175,15 +181,15 @@ impl Memory {
         }
         let args = &words[spec.words().min(words.len())..];
         let reads = effect == Effect::Read;
-        let invalidates = match mode {
-            Mode::Miss => true,
-            Mode::Memory { policy, .. } => policy == Policy::Invalidate,
-            Mode::Wait | Mode::Fail => unreachable!("these are not answered from memory"),
+        let invalidates = match standing {
+            Standing::Miss => true,
+            Standing::Memory(policy) => policy == Policy::Invalidate,
+            Standing::Wait | Standing::Fail => unreachable!("these are not answered from memory"),
         };
         if !reads {
             self.check_write(spec, args, invalidates, now)?;
         }
-        if mode == Mode::Miss {
+        if standing == Standing::Miss {
             let value = executed(&mut self.blank, words, now)?;
             self.blank.clear();
             if !reads {
