@@ -238,8 +238,8 @@ impl Shared {
         self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
     }
 
-    /// Submits what [`wait_for_room`](Engine::wait_for_room) has promised a place to.
-    pub(super) fn submit_with(
+    /// Submits something; writes it where the engine says that it is the caller's turn to.
+    fn submit_with(
         self: &Arc<Self>,
         command: &str,
         submit: impl FnOnce(&mut Engine<Waker>, Now) -> Result<(Ticket, Flush), Rejected>,
