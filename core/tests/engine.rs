@@ -394,3 +394,28 @@ fn requests_that_wait_for_room_keep_their_order() {
     assert_eq!(world.value::<String>(third), "1");
     assert_eq!(world.value::<Option<String>>(fourth), None);
 }
+
+#[test]
+fn a_full_memory_is_told_once_until_there_is_room_again() {
+    let config =
+        World::plain().fallback(Fallback::memory("*", Policy::Discard)).memory_entries_max(2);
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    let full = |world: &mut World, key: &str| {
+        let ticket = world.run(&Request::new("SET").key(key).arg("v"));
+        let refused = world.engine.take(ticket).expect("ended").is_err();
+        (refused, world.events.iter().filter(|event| event.ends_with("is full")).count())
+    };
+    assert_eq!(full(&mut world, "a"), (false, 0));
+    assert_eq!(full(&mut world, "b"), (false, 0));
+    assert_eq!(full(&mut world, "c"), (true, 1));
+    assert_eq!(full(&mut world, "a"), (false, 1), "it has its room");
+    assert_eq!(full(&mut world, "c"), (true, 1));
+    let del = world.run(&Request::new("DEL").key("a"));
+    assert_eq!(world.value::<i64>(del), 1);
+    assert_eq!(full(&mut world, "c"), (false, 1));
+    assert_eq!(full(&mut world, "d"), (true, 2));
+}

@@ -110,17 +110,39 @@ impl Changes {
         changes
     }
 
-    /// How often the client went from live (or suspect) to degraded, and back to live.
+    /// How often the client was judged down, and how often it recovered.
     #[track_caller]
-    pub(crate) fn trips_and_returns(&mut self) -> (usize, usize) {
+    fn trips_and_returns(&mut self) -> (usize, usize) {
         let changes = self.health();
         let count = |wanted: fn(&(Health, Health)) -> bool| {
             changes.iter().filter(|change| wanted(change)).count()
         };
         (
             count(|(from, to)| *to == Health::Degraded && *from != Health::Recovering),
-            count(|(from, to)| *to == Health::Live && *from != Health::Suspect),
+            count(|(from, to)| *from == Health::Recovering && *to == Health::Live),
         )
+    }
+
+    /// Waits until the client says that it was judged down this often and recovered that often. It
+    /// says so a moment after it acts so.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, trips: usize, returns: usize) {
+        eventually("as many changes of health", LIMIT, || {
+            let (trips_now, returns_now) = self.trips_and_returns();
+            let enough = trips_now >= trips && returns_now >= returns;
+            assert!(trips_now <= trips && returns_now <= returns, "{:?}", self.all);
+            enough.then_some(())
+        });
+    }
+
+    /// Waits until there are as many events of this kind, and checks that there are not more.
+    #[track_caller]
+    pub(crate) fn expect_some(&mut self, count: usize, wanted: fn(&Event) -> bool) {
+        eventually("as many such events", LIMIT, || {
+            let found = self.events().iter().filter(|event| wanted(event)).count();
+            assert!(found <= count, "{:?}", self.all);
+            (found == count).then_some(())
+        });
     }
 }
 
