@@ -91,8 +91,8 @@ impl Handle {
     }
 
     /// Submits a pipeline. Gives the outcome of each command, in order.
-    pub fn submit_batch(&self, batch: Batch) -> PendingReplies {
-        PendingReplies::new(&self.owner.shared, &batch)
+    pub fn submit_batch(&self, batch: &Batch) -> PendingReplies {
+        PendingReplies::new(&self.owner.shared, batch)
     }
 
     /// How the client is doing.

@@ -408,7 +408,7 @@ fn a_pipeline_gives_each_command_its_own_outcome() {
     let mut batch = Batch::new();
     batch.push(&Request::new("GET").key("name"));
     batch.push(&Request::new("INCR").key("name"));
-    let mut replies = client.submit_batch(batch);
+    let mut replies = client.submit_batch(&batch);
     settle();
     socket(0).say("$3\r\nAda\r\n-ERR value is not an integer or out of range\r\n");
     settle();
