@@ -12,8 +12,8 @@
 //!                     └──────────────────────────┘ ◀──bytes── read, write ◀────────┘
 //! ```
 //!
-//! - [`shared`] is the lock and everything under it; nothing in it depends on async, so a blocking
-//!   client can stand on it as well;
+//! - [`shared`] is the lock, [`state`] what stands under it; nothing in either depends on async, so a
+//!   blocking client can stand on them as well;
 //! - [`pending`] is a request from its caller's side;
 //! - [`control`] carries out what the engine asks for, [`connection`] drives one socket;
 //! - [`events`] hands out what operators want to know.
@@ -27,6 +27,7 @@ mod events;
 mod pending;
 mod runtime;
 mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -35,9 +36,8 @@ use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{
-    Clocks, Drained, Driving, Handback, Job, Shared, Start, State, Step, Wakes, Write,
-};
+pub use shared::{Clocks, Driving, Shared, Start};
+pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
 
 use crate::{
     Failure,
