@@ -12,13 +12,13 @@
 //!                     └──────────────────────────┘ ◀──bytes── read, write ◀────────┘
 //! ```
 //!
-//! - [`shared`] is the lock, [`state`] what stands under it; nothing in either depends on async, so a
+//! - `shared` is the lock, `state` what stands under it; nothing in either depends on async, so a
 //!   blocking client can stand on them as well;
-//! - [`pending`] is a request from its caller's side;
-//! - [`control`] carries out what the engine asks for, [`connection`] drives one socket;
-//! - [`events`] hands out what operators want to know.
+//! - `pending` is a request from its caller's side;
+//! - `control` carries out what the engine asks for, `connection` drives one socket;
+//! - `events` hands out what operators want to know.
 //!
-//! Calls go from callers and tasks into [`shared`], and from there into the engine. Whoever is to
+//! Calls go from callers and tasks into `shared`, and from there into the engine. Whoever is to
 //! be woken is woken after the lock is released, always.
 
 mod connection;
