@@ -66,7 +66,7 @@ pub(super) struct Driver {
     gone: bool,
 }
 
-/// A chunk that a caller is to write, see [`Shared::write`].
+/// A chunk that a caller is to write, see [`Shared::write`](super::Shared::write).
 #[must_use = "the chunk is written by nobody else"]
 pub struct Write {
     pub(super) conn: ConnId,
