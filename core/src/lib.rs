@@ -116,10 +116,11 @@ pub use failure::{Cause, Executed, Failure, FailureKind};
 pub use request::{Effect, Options, Request};
 pub use time::Now;
 
-/// What most programs need: the commands as methods, and how they fail.
+/// What most programs need: the commands as methods, views and pipelines, and how they fail.
 pub mod prelude {
     pub use crate::{
         commands::prelude::*,
         failure::{Executed, Failure},
+        handle::{Pipelines, Views},
     };
 }

@@ -15,6 +15,8 @@
 //! - `shared` is the lock, `state` what stands under it; nothing in either depends on async, so a
 //!   blocking client can stand on them as well;
 //! - `pending` is a request from its caller's side;
+//! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
+//!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
 //! - `events` hands out what operators want to know.
 //!
@@ -25,19 +27,25 @@ mod connection;
 mod control;
 mod events;
 mod pending;
+mod pipeline;
 mod runtime;
 mod shared;
+mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
+pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};
 pub use runtime::{Runtime, Stream, Wire};
 pub use shared::{Clocks, Driving, Shared, Start};
+pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
+pub use views::{Asking, Sourcing, Views};
 
 use crate::{
     Failure,
