@@ -132,7 +132,7 @@ impl<W> Engine<W> {
                     at as u32,
                     item.spec,
                     item.effect,
-                    batch.options,
+                    batch.options_of(item),
                     Standing::Wait,
                 );
                 op.attempts = 1;
@@ -152,8 +152,8 @@ impl<W> Engine<W> {
             let args = split_command(bytes);
             let args = &args[item.spec.words().min(args.len())..];
             let (standing, noted) = self.memory.mode_for(item.spec, item.effect, args);
-            let mut op =
-                self.op(ticket, at as u32, item.spec, item.effect, batch.options, standing);
+            let options = batch.options_of(item);
+            let mut op = self.op(ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = bytes.len() as u32;
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
