@@ -123,6 +123,9 @@ struct Node {
     lookups: u64,
     /// The server was found to speak only RESP2.
     resp2_only: bool,
+    /// It was not found but guessed, because the connection ended at HELLO; a server that was dying
+    /// looks like this as well. It holds once such a connection is ready, and until one fails.
+    resp2_guessed: bool,
     /// The server refused the last handshake for good: wrong credentials or configuration.
     rejected: Option<Cause>,
     phase: Phase,
@@ -214,6 +217,7 @@ impl<W> Engine<W> {
             failed_dials: 0,
             lookups: 0,
             resp2_only: false,
+            resp2_guessed: false,
             rejected: None,
             phase,
             phase_since: now.instant,
