@@ -444,3 +444,17 @@ fn a_server_that_dies_at_hello_is_not_taken_for_one_that_speaks_only_resp2() {
     world.open();
     assert!(!world.write().contains("HELLO"), "it has proved itself");
 }
+
+#[test]
+fn a_server_that_refuses_before_it_is_asked_is_quoted() {
+    let mut world = World::new(World::plain());
+    let ticket = world.engine.connect(None, world.now);
+    world.open();
+    // It accepts and refuses in one go, and nothing was written yet.
+    world.say("-ERR max number of clients reached\r\n");
+    let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no room");
+    assert!(refused.to_string().contains("max number of clients"), "{refused}");
+    world.wait(Duration::from_millis(100));
+    world.open();
+    assert!(world.write().contains("HELLO"), "it is asked again, and as before");
+}

@@ -164,13 +164,17 @@ impl<W> Engine<W> {
                 connection.go_on(&bytes, self.now.instant);
                 self.outputs.push_back(Output::Flush { conn });
             }
-            Progress::Failed(Rejection { cause, lasting }) => {
-                if lasting {
-                    self.node.rejected = Some(cause.clone());
-                }
-                self.kill(conn, cause);
-            }
+            Progress::Failed(rejection) => self.refused(conn, rejection),
         }
+    }
+
+    /// The server does not want this client.
+    pub(super) fn refused(&mut self, conn: ConnId, rejection: Rejection) {
+        let Rejection { cause, lasting } = rejection;
+        if lasting {
+            self.node.rejected = Some(cause.clone());
+        }
+        self.kill(conn, cause);
     }
 
     /// The connection being dialled is gone before it was ready.

