@@ -95,6 +95,9 @@ pub(crate) trait Async: Adapter {
     fn poll_once<T: FromReply + Send + 'static>(
         pending: &mut <Self::Client as Run>::Pending<T>,
     ) -> Option<Result<T, Failure>>;
+
+    /// Lets a request go on by itself.
+    fn detach<T: FromReply + Send + 'static>(pending: <Self::Client as Run>::Pending<T>);
 }
 
 /// A task that runs beside its scenario. It is joined, or goes on by itself.

@@ -87,4 +87,8 @@ impl Async for OnSmol {
             Poll::Pending => None,
         }
     }
+
+    fn detach<T: FromReply + Send + 'static>(pending: <Client as Run>::Pending<T>) {
+        pending.detach();
+    }
 }

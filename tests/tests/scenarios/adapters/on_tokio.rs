@@ -104,4 +104,8 @@ impl Async for OnTokio {
             Poll::Pending => None,
         }
     }
+
+    fn detach<T: FromReply + Send + 'static>(pending: <Client as Run>::Pending<T>) {
+        pending.detach();
+    }
 }
