@@ -335,7 +335,7 @@ impl RunBatch for Handle {
     type PendingBatch<G: Gather> = PendingPipeline<PendingReplies, G>;
 
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
-        PendingPipeline::new(batch, gather, |batch| self.submit_batch(batch)).at(self
+        PendingPipeline::new(batch, gather, |batch| self.submit_batch(&batch)).at(self
             .owner
             .shared
             .node()
