@@ -151,8 +151,10 @@ impl Handshake {
         if config.database != 0 {
             send(Step::Select, &["SELECT", &config.database.to_string()]);
         }
-        if self.owed.is_empty() && config.ping_every().is_some() {
-            // Without any reply nobody would know whether the server is there at all.
+        if !hello && password.is_none() && config.ping_every().is_some() {
+            // Perhaps nothing else was sent, and nobody would know whether the server is there at all;
+            // and what a server does not know (CLIENT SETINFO, before 7.2) it refuses as unknown even
+            // where it should first ask for a password.
             self.owed.push_back(Step::Ping);
             encode::array_header(out, 1);
             encode::bulk(out, b"PING");

@@ -103,7 +103,10 @@ pub struct Engine<W> {
     /// Something happened since the control plane was last drained.
     stirred: bool,
     answers: Answers,
+    /// Operators know that the queue is full.
     full_told: bool,
+    /// Operators know that memory is full, which was when it had these many entries and bytes.
+    memory_full_told: Option<(usize, usize)>,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -244,6 +247,7 @@ impl<W> Engine<W> {
             stirred: false,
             answers: Answers::default(),
             full_told: false,
+            memory_full_told: None,
             closing: Closing::Open,
             scratch: Vec::new(),
             config,

@@ -200,6 +200,7 @@ impl<W> Engine<W> {
     }
 
     fn recovered(&mut self) {
+        self.memory_full_told = None;
         self.node.recovered_at = Some(self.now.instant);
         self.enter(Phase::Live, None);
         self.place_held();
