@@ -27,6 +27,10 @@ impl Runtime for Smol {
         Now::new(Instant::now(), SystemTime::now())
     }
 
+    fn instant() -> Instant {
+        Instant::now()
+    }
+
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<(), &'static str> {
         smol::spawn(task).detach();
         Ok(())

@@ -28,6 +28,10 @@ impl Runtime for Tokio {
         Now::new(Instant::now(), SystemTime::now())
     }
 
+    fn instant() -> Instant {
+        Instant::now()
+    }
+
     fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Result<(), &'static str> {
         let Ok(handle) = runtime::Handle::try_current() else {
             return Err("no tokio runtime here: call this inside `block_on`, a task, or `enter`");

@@ -4,7 +4,7 @@
 //! its outputs. Its methods come in kinds:
 //!
 //! - **callers**: [`submit`](Engine::submit), [`submit_batch`](Engine::submit_batch),
-//!   [`wait_for_room`](Engine::wait_for_room), [`connect`](Engine::connect) give a [`Ticket`];
+//!   [`connect`](Engine::connect) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
 //! - **control plane**: [`handle_input`](Engine::handle_input) and
@@ -17,7 +17,7 @@
 //! ```text
 //!                     submit                                   take
 //!                       │                                        ▲
-//!   refused ◀── full? ──┤                                        │ ends, exactly once
+//!   in line ◀── full? ──┤                                        │ ends, exactly once
 //!                       ▼                                        │
 //!        ┌────── where now? (admission) ──────┬───────────┐      │
 //!        ▼              ▼                     ▼           ▼      │
@@ -90,10 +90,10 @@ pub struct Engine<W> {
     held: VecDeque<Parked>,
     /// Cancelled since the queues were last cleared of what nobody waits for.
     cancelled: usize,
-    /// Callers that wait for room, in order.
-    room: VecDeque<Ticket>,
-    /// Places promised to callers that waited for room and have not used them yet.
-    promised: usize,
+    /// Requests that wait for room in the queue, in order, each with all its commands.
+    line: VecDeque<Vec<Parked>>,
+    in_line: Queued,
+    /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
     outputs: VecDeque<Output>,
     pushes: usize,
@@ -145,6 +145,18 @@ struct Parked {
 struct Queued {
     requests: usize,
     bytes: usize,
+}
+
+impl Queued {
+    fn add(&mut self, op: &Op) {
+        self.requests += 1;
+        self.bytes += op.cost as usize;
+    }
+
+    fn subtract(&mut self, op: &Op) {
+        self.requests -= 1;
+        self.bytes -= op.cost as usize;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -222,8 +234,8 @@ impl<W> Engine<W> {
             delayed_count: 0,
             held: VecDeque::new(),
             cancelled: 0,
-            room: VecDeque::new(),
-            promised: 0,
+            line: VecDeque::new(),
+            in_line: Queued::default(),
             queued: Queued::default(),
             outputs: VecDeque::new(),
             pushes: 0,
@@ -255,6 +267,7 @@ impl<W> Engine<W> {
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
         }
         self.run_timers();
+        self.admit();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -274,6 +287,11 @@ impl<W> Engine<W> {
         self.stirred || !self.outputs.is_empty()
     }
 
+    /// Whether [`take_ready`](Engine::take_ready) would give anybody.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Moves the wakers of those whose ticket has ended into `into`; to be woken after unlocking.
     pub fn take_ready(&mut self, into: &mut Vec<W>) {
         into.append(&mut self.ready);
@@ -285,6 +303,7 @@ impl<W> Engine<W> {
     pub fn received(&mut self, conn: ConnId, bytes: &mut bytes::BytesMut, now: Now) {
         self.note_time(now);
         self.on_received(conn, bytes);
+        self.admit();
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
             self.run_closing(self.now.instant);
@@ -390,6 +409,8 @@ impl<W> Engine<W> {
             cause: self.node.cause.clone(),
             queued_requests: self.queued.requests,
             queued_bytes: self.queued.bytes,
+            waiting_requests: self.in_line.requests,
+            waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
             overlay_entries: sizes.0,
@@ -464,13 +485,9 @@ impl<W> Engine<W> {
     /// Ends one command of a request: the only place where that happens.
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
-        self.queued.requests -= 1;
-        self.queued.bytes -= op.cost as usize;
+        self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
-        if !self.room.is_empty() {
-            self.grant_room();
-        }
     }
 
     fn count_answer(&mut self, source: Source) {

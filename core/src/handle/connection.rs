@@ -159,10 +159,7 @@ impl<R: Runtime> Driver<'_, R> {
     fn receive(&mut self) {
         let now = R::now();
         let Driver { shared, conn, buffer, wakes, .. } = self;
-        self.missing = shared.with_wakes(wakes, |state, _| {
-            state.engine.received(*conn, buffer, now);
-            state.engine.missing(*conn)
-        });
+        self.missing = shared.with_wakes(wakes, |state, _| state.received(*conn, buffer, now));
     }
 
     /// Writes what there is, and does what the engine wants done with the connection.

@@ -27,13 +27,17 @@ mod events;
 mod pending;
 mod runtime;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{Drained, Driving, Handback, Job, Shared, Start, State, Step, Wakes, Write};
+pub use shared::{
+    Clocks, Drained, Driving, Handback, Job, Shared, Start, State, Step, Wakes, Write,
+};
 
 use crate::{
     Failure,
@@ -75,7 +79,8 @@ impl Handle {
     ///
     /// When the configuration is wrong.
     pub fn new<R: Runtime>(config: Config, seed: u64) -> Result<Self, Failure> {
-        let shared = Shared::new(config, seed, R::now, control::start::<R>)?;
+        let clocks = Clocks { now: R::now, instant: R::instant };
+        let shared = Shared::new(config, seed, clocks, control::start::<R>)?;
         Ok(Handle { owner: Arc::new(Owner { shared }) })
     }
 
@@ -87,7 +92,7 @@ impl Handle {
 
     /// Submits a pipeline. Gives the outcome of each command, in order.
     pub fn submit_batch(&self, batch: Batch) -> PendingReplies {
-        PendingReplies::new(&self.owner.shared, batch)
+        PendingReplies::new(&self.owner.shared, &batch)
     }
 
     /// How the client is doing.

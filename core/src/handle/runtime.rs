@@ -24,6 +24,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Reads both clocks.
     fn now() -> Now;
 
+    /// Reads the monotonic clock alone.
+    fn instant() -> Instant;
+
     /// Runs a task on the runtime of the caller's context.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
+
 use super::{
     events::{self, Subscriber},
     runtime::Wire,
@@ -39,8 +41,19 @@ pub struct Shared {
     config: Config,
     /// The node's name, for failures that the engine does not make.
     node: Arc<str>,
-    now: fn() -> Now,
+    clocks: Clocks,
     start: Start,
+    /// Requests are answered from memory only, where the wall clock is what keys expire by.
+    embedded: bool,
+}
+
+/// How the clocks are read.
+#[derive(Clone, Copy)]
+pub struct Clocks {
+    /// Both.
+    pub now: fn() -> Now,
+    /// The monotonic one alone.
+    pub instant: fn() -> Instant,
 }
 
 /// Starts what drives the client, in the caller's context; or says what the caller should do.
@@ -49,6 +62,8 @@ pub type Start = fn(Driving) -> Result<(), &'static str>;
 /// What stands under the lock.
 pub struct State {
     pub(super) engine: Engine<Waker>,
+    /// What the clocks said when the control plane or a connection last had them read.
+    clock: Now,
     mode: Mode,
     /// Counts the starts, so that the end of an earlier driver does not end its successor.
     epoch: u64,
@@ -167,29 +182,28 @@ pub struct Wakes {
 }
 
 impl Shared {
-    /// Makes a client that reads the clocks with `now`, and whose driver is begun by `start` when
-    /// there is something to drive.
+    /// Makes a client whose driver is begun by `start` when there is something to drive.
     pub fn new(
         config: Config,
         seed: u64,
-        now: fn() -> Now,
+        clocks: Clocks,
         start: Start,
     ) -> Result<Arc<Self>, Failure> {
-        let engine = Engine::new(config.clone(), seed, now())?;
+        let clock = (clocks.now)();
+        let engine = Engine::new(config.clone(), seed, clock)?;
         let node = engine.status().node;
-        let mode = match config.deployment {
-            Deployment::Memory => Mode::Inline,
-            _ => Mode::Idle,
-        };
+        let embedded = matches!(config.deployment, Deployment::Memory);
+        let mode = if embedded { Mode::Inline } else { Mode::Idle };
         let state = Mutex::new(State {
             engine,
+            clock,
             mode,
             epoch: 0,
             drivers: Vec::new(),
             subscribers: Vec::new(),
             closers: Vec::new(),
         });
-        Ok(Arc::new(Shared { state, config, node, now, start }))
+        Ok(Arc::new(Shared { state, config, node, clocks, start, embedded }))
     }
 
     /// The configuration.
@@ -209,7 +223,7 @@ impl Shared {
 
     /// Reads the clocks.
     pub fn now(&self) -> Now {
-        (self.now)()
+        (self.clocks.now)()
     }
 
     // ---- callers -------------------------------------------------------------------------------
@@ -224,27 +238,51 @@ impl Shared {
         self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
     }
 
-    /// Submits what [`wait_for_room`](Engine::wait_for_room) has promised a place to.
-    pub(super) fn submit_with(
+    /// Submits something; writes it where the engine says that it is the caller's turn to.
+    fn submit_with(
         self: &Arc<Self>,
         command: &str,
         submit: impl FnOnce(&mut Engine<Waker>, Now) -> Result<(Ticket, Flush), Rejected>,
     ) -> Result<Ticket, Rejected> {
-        let now = self.now();
-        let mut wakes = Wakes::default();
+        let instant = if self.embedded { None } else { Some((self.clocks.instant)()) };
         let mut state = self.lock_driven(command)?;
-        let submitted = submit(&mut state.engine, now);
-        let (ticket, write) = match submitted {
-            Ok((ticket, flush)) => (Ok(ticket), state.flush(flush, &mut wakes)),
-            Err(rejected) => (Err(rejected), None),
+        let now = instant.map_or_else(|| self.now(), |instant| state.now_at(instant));
+        let (ticket, flush) = match submit(&mut state.engine, now) {
+            Ok(submitted) => submitted,
+            Err(rejected) => {
+                self.settle_and_wake(state);
+                return Err(rejected);
+            }
         };
+        let driver = match flush {
+            Flush::Nothing => None,
+            Flush::AfterOthers(conn) => state.driver(conn).and_then(Driver::ask_flush),
+            Flush::Now(conn) => {
+                if let Some(write) = state.lend(conn) {
+                    self.settle_and_wake(state);
+                    self.write(write);
+                    return Ok(ticket);
+                }
+                None
+            }
+        };
+        if state.is_settled() {
+            drop(state);
+        } else {
+            self.settle_and_wake(state);
+        }
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Ok(ticket)
+    }
+
+    #[cold]
+    fn settle_and_wake(&self, mut state: MutexGuard<'_, State>) {
+        let mut wakes = Wakes::default();
         state.settle(&mut wakes);
         drop(state);
         wakes.wake();
-        if let Some(write) = write {
-            self.write(write);
-        }
-        ticket
     }
 
     /// Waits for the first connection.
@@ -329,7 +367,7 @@ impl Shared {
                 let broke = broken.is_some();
                 driver.broken = broken.or(driver.broken.take());
                 if more || broke {
-                    driver.ask_flush(wakes);
+                    wakes.add(driver.ask_flush());
                 }
             }
         });
@@ -389,7 +427,10 @@ impl Shared {
     /// Tells the engine something.
     pub fn input(&self, input: Input<'_>) {
         let now = self.now();
-        self.with(|state, _| state.engine.handle_input(input, now));
+        self.with(|state, _| {
+            state.clock = now;
+            state.engine.handle_input(input, now);
+        });
     }
 
     /// Acts on the state, settles, unlocks and wakes.
@@ -430,6 +471,19 @@ impl State {
         }
     }
 
+    /// Whether settling would find nothing to do.
+    fn is_settled(&self) -> bool {
+        !self.engine.has_ready() && !self.engine.has_output() && self.closers.is_empty()
+    }
+
+    /// The time at `instant`. A second system call for the wall clock would be a twentieth of a
+    /// request; it runs on from what it said when it was last read, which is as long ago as anything
+    /// was received or any timer ran.
+    fn now_at(&self, instant: Instant) -> Now {
+        let unix = self.clock.unix + instant.saturating_duration_since(self.clock.instant);
+        Now { instant, unix }
+    }
+
     #[cold]
     fn stir(&mut self, wakes: &mut Wakes) {
         match &mut self.mode {
@@ -459,6 +513,7 @@ impl State {
                 _ => wakes.add(place.replace(waker.clone())),
             }
         }
+        self.clock = now;
         self.settle_gone(now);
         let drained = self.drain_engine(jobs, wakes);
         if matches!(drained, Drained::Closed) {
@@ -485,7 +540,7 @@ impl State {
                 }
                 Output::Flush { conn } => {
                     if let Some(driver) = self.driver(conn) {
-                        driver.ask_flush(wakes);
+                        wakes.add(driver.ask_flush());
                     }
                 }
                 // Subscriptions are not made yet, so nobody asked for one.
@@ -549,6 +604,14 @@ impl State {
             }
             _ => true,
         }
+    }
+
+    /// Bytes came in: whole frames are taken off the front of `buffer`. Gives how much is known to
+    /// be missing of a large reply.
+    pub fn received(&mut self, conn: ConnId, buffer: &mut BytesMut, now: Now) -> usize {
+        self.clock = now;
+        self.engine.received(conn, buffer, now);
+        self.engine.missing(conn)
     }
 
     /// A socket is connected. `wire` is how callers write on it.
@@ -645,17 +708,6 @@ impl State {
         self.mode = if self.engine.is_closed() { Mode::Inline } else { Mode::Idle };
     }
 
-    fn flush(&mut self, flush: Flush, wakes: &mut Wakes) -> Option<Write> {
-        match flush {
-            Flush::Nothing => None,
-            Flush::AfterOthers(conn) => {
-                self.driver(conn)?.ask_flush(wakes);
-                None
-            }
-            Flush::Now(conn) => self.lend(conn),
-        }
-    }
-
     /// Hands a chunk to a caller that is to write it, unless somebody writes already or the kernel
     /// takes nothing.
     fn lend(&mut self, conn: ConnId) -> Option<Write> {
@@ -671,9 +723,10 @@ impl State {
 }
 
 impl Driver {
-    fn ask_flush(&mut self, wakes: &mut Wakes) {
+    /// Has the driver write once others had their turn; gives whom to wake for it.
+    fn ask_flush(&mut self) -> Option<Waker> {
         self.flush = true;
-        wakes.add(self.waker.take());
+        self.waker.take()
     }
 
     /// Has the driver woken; gives the waker that this one replaces, where it is another task's.
