@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    config::{Config, ProtocolChoice},
+    config::{Config, ProtocolChoice, Secret},
     failure::Cause,
     reply::ServerError,
     resp::{Kind, Reply, encode},
@@ -119,7 +119,7 @@ impl Handshake {
 
     fn write(&mut self, config: &Config, hello: bool, out: &mut Vec<u8>) {
         let user = config.username.as_deref();
-        let password = config.password.as_ref().map(|secret| secret.expose());
+        let password = config.password.as_ref().map(Secret::expose);
         let name = config.client_name.as_deref();
         let mut send = |step, words: &[&str]| {
             encode::array_header(out, words.len());

@@ -28,7 +28,8 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! [`dial`] makes connections, [`health`] judges, [`recovery`] pays what is owed after an outage.
+//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
+//! `health` judges, `recovery` pays what is owed after an outage.
 
 mod batch;
 mod classify;
@@ -461,7 +462,7 @@ impl<W> Engine<W> {
         self.node.failed_dials = 0;
         if self.closing == Closing::Open {
             if self.store.is_none() {
-                self.to_starting();
+                self.start_over();
             }
         } else {
             self.closing = Closing::Closed;
