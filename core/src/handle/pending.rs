@@ -95,6 +95,16 @@ impl<T> Pending<T> {
         Pending { wait: Wait { shared: shared.clone(), stage }, command, decoded: PhantomData }
     }
 
+    /// Waits for room, where there was none; then the request may be [detached](Pending::detach) and
+    /// is carried out all the same.
+    ///
+    /// # Errors
+    ///
+    /// When the request was refused, or there was no room within its deadline. That ends it.
+    pub fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.wait.poll_accepted(cx)
+    }
+
     /// Lets the request go on by itself: fire and forget. Where it still waits for room, it is
     /// withdrawn, because there is nowhere to leave it.
     pub fn detach(mut self) {
@@ -201,20 +211,30 @@ impl Wait {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
+        match self.poll_accepted(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Ready(Ok(())) => {}
+        }
+        let Stage::Many(ticket) = self.stage else {
+            unreachable!("a single request has no pipeline's outcome");
+        };
+        let mut state = self.shared.lock();
+        if let Some(outcomes) = state.engine.take_batch(ticket) {
+            drop(state);
+            self.stage = Stage::Done;
+            return Poll::Ready(Ok(outcomes));
+        }
+        let old = state.engine.set_waiter(ticket, cx.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         loop {
             match &self.stage {
-                Stage::Many(ticket) => {
-                    let mut state = self.shared.lock();
-                    if let Some(outcomes) = state.engine.take_batch(*ticket) {
-                        drop(state);
-                        self.stage = Stage::Done;
-                        return Poll::Ready(Ok(outcomes));
-                    }
-                    let old = state.engine.set_waiter(*ticket, cx.waker().clone());
-                    drop(state);
-                    drop(old);
-                    return Poll::Pending;
-                }
+                Stage::One(_) | Stage::Many(_) => return Poll::Ready(Ok(())),
                 Stage::Room(room) => {
                     let mut state = self.shared.lock();
                     let Some(granted) = state.engine.take_wait(room.ticket) else {
@@ -232,7 +252,6 @@ impl Wait {
                     };
                     return Poll::Ready(Err(failure));
                 }
-                Stage::One(_) => unreachable!("a single request has no pipeline's outcome"),
                 Stage::Done => panic!("polled after it had ended"),
             }
         }
