@@ -286,3 +286,47 @@ impl fmt::Debug for Events {
         self.events.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unfazed_core::prelude::*;
+    use unfazed_tests::{Raw, RawReply, Server};
+
+    fn ids(witness: &mut Raw) -> Vec<String> {
+        let RawReply::Bulk(list) = witness.cmd(&["CLIENT", "LIST"]) else {
+            panic!("CLIENT LIST answers with text");
+        };
+        let list = String::from_utf8(list).expect("it is text");
+        list.lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// No `fork` is made: that is unsafe in a process with threads. The client is made to believe
+    /// that it was made by another process instead.
+    #[test]
+    fn a_forked_child_leaves_alone_what_it_inherited() {
+        let server = Server::start();
+        let mut witness = Raw::connect(server.port());
+        let mut inner =
+            Inner::new(Config::from_url(&server.url()).expect("a good URL")).expect("no fault");
+        inner.wait(inner.handle().connected()).expect("there is a server");
+        let before = ids(&mut witness);
+        inner.pid = inner.pid.map(|pid| pid + 1);
+        let client = Client(Arc::new(inner));
+        assert_eq!(client.incr("visits").expect("a plain INCR"), 1);
+        assert_eq!(client.incr("visits").expect("a plain INCR"), 2);
+        let with_heir = ids(&mut witness);
+        assert_eq!(with_heir.len(), before.len() + 1, "the child has one connection of its own");
+        assert!(with_heir.starts_with(&before), "the inherited one is as it was");
+        drop(client);
+        unfazed_tests::eventually("only the child's is closed", Duration::from_secs(10), || {
+            (ids(&mut witness) == before).then_some(())
+        });
+    }
+
+    #[test]
+    fn a_client_is_shared_by_threads() {
+        fn shared<T: Send + Sync + Clone>() {}
+        shared::<Client>();
+    }
+}
