@@ -2,10 +2,12 @@
 
 use std::{
     env, fmt,
-    future::poll_fn,
+    future::Future,
     hash::{BuildHasher, RandomState},
+    pin::Pin,
     process,
     sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -14,7 +16,7 @@ use unfazed_core::{
     commands::Run,
     config::{Config, Deployment},
     engine::{Batch, Event, Status},
-    handle::{self, Clocks, Handle, Shared, Writer},
+    handle::{self, Clocks, Gather, Handle, RunBatch, Shared, Writer},
     reply::FromReply,
     resp::Reply,
 };
@@ -100,12 +102,12 @@ impl Client {
         Ok(Client(Arc::new(Inner::new(config.try_into()?)?)))
     }
 
-    /// Runs a pipeline: its commands go out together. Gives what came of each, in order.
+    /// Sends a pipeline that was put together by hand. Gives what came of each command, in order.
     ///
     /// # Errors
     ///
     /// When it was refused as a whole, and nothing of it was executed.
-    pub fn run_batch(&self, batch: Batch) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+    pub fn submit_batch(&self, batch: &Batch) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let inner = self.here();
         inner.wait(inner.handle().submit_batch(batch))
     }
@@ -172,17 +174,31 @@ impl Run for Client {
 }
 
 impl Run for Detached<'_> {
-    /// Whether the request was accepted; it waits for room where there is none.
+    /// Whether the request was accepted. Where the queue is full, it stands in line for room.
     type Pending<T: Send + 'static> = Result<(), Failure>;
 
     fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Result<(), Failure> {
         let inner = self.0.here();
         let mut pending = inner.handle().run::<T>(request);
-        inner.wait(poll_fn(|cx| pending.poll_accepted(cx)))?;
+        // Only what was refused, or answered from memory, has ended already.
+        if let Poll::Ready(result) =
+            Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return result.map(drop);
+        }
         pending.detach();
         // If nobody leads, somebody has to see to it that the reply is read.
         inner.driver.attend();
         Ok(())
+    }
+}
+
+impl RunBatch for Client {
+    type PendingBatch<G: Gather> = G::Output;
+
+    fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> G::Output {
+        let inner = self.here();
+        inner.wait(inner.handle().run_batch(batch, gather))
     }
 }
 

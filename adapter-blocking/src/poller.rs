@@ -39,6 +39,8 @@ pub(crate) struct Poller {
     /// a frame that has come, and an idle one keeps nothing.
     scratch: Vec<u8>,
     jobs: Vec<Job>,
+    /// What poll said of the bell and each connection; empty but for its place in memory.
+    happened: Vec<PollFlags>,
     wakes: Wakes,
     /// When the engine wants to be asked again.
     pub(crate) armed: Option<Instant>,
@@ -72,6 +74,7 @@ impl Poller {
             connections: Vec::new(),
             scratch: vec![0; READ_BYTES],
             jobs: Vec::new(),
+            happened: Vec::new(),
             wakes: Wakes::default(),
             armed: None,
             watch: true,
@@ -130,15 +133,15 @@ impl Poller {
 
     /// Waits for the sockets, then reads and writes where it can.
     fn wait(&mut self, bell: &Bell, span: Option<std::time::Duration>, hurry: &dyn Fn() -> bool) {
-        let sockets = self.connections.iter().map(|connection| {
+        let Some(ear) = bell.ear() else { return };
+        let mut fds = Vec::with_capacity(self.connections.len() + 1);
+        fds.push(PollFd::new(ear, PollFlags::IN));
+        fds.extend(self.connections.iter().map(|connection| {
             let mut events = PollFlags::empty();
             events.set(PollFlags::IN, !connection.connecting);
             events.set(PollFlags::OUT, connection.connecting || connection.blocked);
             PollFd::new(&*connection.socket, events)
-        });
-        let Some(ear) = bell.ear() else { return };
-        let mut fds: Vec<_> = sockets.collect();
-        fds.push(PollFd::new(ear, PollFlags::IN));
+        }));
         let timeout = span.map(|span| Timespec::try_from(span).unwrap_or(FAR));
         // Whoever rings from here on is heard; who did before is seen by `hurry` or the stir.
         bell.lie_down();
@@ -146,18 +149,17 @@ impl Poller {
         let awake = bell.is_stirred() || hurry();
         let polled = poll(&mut fds, if awake { Some(&at_once) } else { timeout.as_ref() });
         bell.get_up();
-        match polled {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
+        if !matches!(polled, Ok(1..)) {
+            return;
         }
-        let heard = fds.pop().is_some_and(|fd| !fd.revents().is_empty());
-        let happened: Vec<_> = fds.iter().map(PollFd::revents).collect();
+        let mut happened = std::mem::take(&mut self.happened);
+        happened.extend(fds.iter().map(PollFd::revents));
         drop(fds);
-        if heard {
+        if !happened[0].is_empty() {
             bell.hear();
         }
         // From the back: a connection that is closed makes room for the last, which was seen to.
-        for (at, revents) in happened.into_iter().enumerate().rev() {
+        for (at, revents) in happened.drain(1..).enumerate().rev() {
             let Some(connection) = self.connections.get_mut(at).filter(|_| !revents.is_empty())
             else {
                 continue;
@@ -174,6 +176,8 @@ impl Poller {
                 self.read(at);
             }
         }
+        happened.clear();
+        self.happened = happened;
     }
 
     fn look_up(&self, lookup: Lookup, host: Arc<str>, port: u16) {
@@ -227,22 +231,22 @@ impl Poller {
         for _ in 0..READS_MAX {
             let Poller { connections, driving, scratch, wakes, watch, .. } = self;
             let Connection { conn, socket, buffer, missing, .. } = &mut connections[at];
-            match socket.read(scratch) {
+            let (rest, room) = (*missing, scratch.len());
+            let large = rest > room;
+            let read =
+                if large { socket.read_rest(buffer, rest) } else { socket.read(buffer, scratch) };
+            match read {
                 // Unanswered writes are better not executed later, hence the reset.
                 Ok(0) => return self.close(at, Linger::Reset, Cause::EndOfStream),
                 Ok(count) => {
-                    if *missing > buffer.capacity() - buffer.len() {
-                        buffer.reserve(*missing);
-                    }
-                    buffer.extend_from_slice(&scratch[..count]);
                     let now = now();
                     (*missing, *watch) = driving.shared().with_wakes(wakes, |state, _| {
                         (state.received(*conn, buffer, now), state.awaits_peer())
                     });
-                    if count < scratch.len() {
+                    if large || count < room {
                         return;
                     }
-                    scratch.resize((2 * scratch.len()).min(READ_BYTES_MAX), 0);
+                    scratch.resize((2 * room).min(READ_BYTES_MAX), 0);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,

@@ -1,12 +1,14 @@
 //! One socket, TCP or Unix: neither reading nor writing ever waits.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsFd, BorrowedFd},
     time::Duration,
 };
 
+use bytes::{Bytes, BytesMut};
 use rustix::{
+    buffer::spare_capacity,
     io::Errno,
     net::{RecvFlags, SendFlags, recv, send},
 };
@@ -58,10 +60,21 @@ impl Socket {
         self.0.take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Reads what there is; 0 is the end of the stream.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (count, _) = recv(&self.0, buffer, RecvFlags::empty())?;
+    /// Appends what there is to `buffer`, through `scratch`; 0 is the end of the stream.
+    pub(crate) fn read(&self, buffer: &mut BytesMut, scratch: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = recv(&self.0, &mut *scratch, RecvFlags::empty())?;
+        buffer.extend_from_slice(&scratch[..count]);
         Ok(count)
+    }
+
+    /// Likewise, but straight into the place for a large reply of which so much is `missing`. Its
+    /// bytes are not copied for that, only passed from one owner to the other and back.
+    pub(crate) fn read_rest(&self, buffer: &mut BytesMut, missing: usize) -> io::Result<usize> {
+        let mut bytes = Vec::from(mem::take(buffer));
+        bytes.reserve_exact(missing);
+        let count = recv(&self.0, spare_capacity(&mut bytes), RecvFlags::empty());
+        *buffer = Bytes::from(bytes).into();
+        Ok(count?.1)
     }
 
     /// Says what becomes of bytes on their way when the last reference is dropped.

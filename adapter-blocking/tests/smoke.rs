@@ -81,6 +81,22 @@ fn values_go_out_and_come_back() {
 }
 
 #[test]
+fn pipelines_and_views_work_as_everywhere() {
+    let server = Server::start();
+    let client = connect(&server);
+    let (set, visits): ((), i64) =
+        client.pipeline(|p| (p.set("name", "Ada"), p.incr("visits"))).expect("plain commands");
+    assert_eq!((set, visits), ((), 1));
+    let (name, visits) = client.pipeline_each(|p| (p.incr("name"), p.incr("visits")));
+    assert!(name.is_err(), "it is no number");
+    assert_eq!(visits.expect("a plain INCR"), 2);
+    let name: Option<String> = client.within(SOON).get("name").expect("a plain GET");
+    assert_eq!(name.as_deref(), Some("Ada"));
+    client.detached().within(SOON).incr("visits").expect("it is accepted");
+    assert_eq!(client.get("visits").expect("a plain GET"), Some(3));
+}
+
+#[test]
 fn no_server_is_needed_for_memory() {
     let client = Client::connect("memory://").expect("nothing to connect to");
     client.set("greeting", "hello").expect("a plain SET");
@@ -201,7 +217,7 @@ fn a_large_pipeline_passes_small_buffers() {
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    let outcomes = client.run_batch(batch(&value)).expect("it is accepted");
+                    let outcomes = client.submit_batch(&batch(&value)).expect("it is accepted");
                     assert_eq!(outcomes.len(), 20);
                     for outcome in outcomes {
                         outcome.expect("plain commands");

@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
     classify::{Class, classify},
-    tickets::Wait,
 };
 use crate::{
     connection::{Due, Op, Owner, State},
@@ -227,6 +226,7 @@ impl<W> Engine<W> {
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
         connection.close(cause);
+        self.node.dial.closing(conn);
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
@@ -319,17 +319,16 @@ impl<W> Engine<W> {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
         parked.append(&mut self.held);
+        parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
+        self.in_line = super::Queued::default();
         for parked in parked {
             self.end_without_answer(&parked.op, kind.clone());
         }
-        for (wait, command) in [(Wait::Room, "request"), (Wait::Connect, "connect")] {
-            for ticket in self.tickets.waits(wait) {
-                let failure = Failure::new(kind.clone(), Executed::No, command);
-                let waiter = self.tickets.end_wait(ticket, Err(failure));
-                self.wake(waiter);
-            }
+        for ticket in self.tickets.waits() {
+            let failure = Failure::new(kind.clone(), Executed::No, "connect");
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
         }
-        self.room.clear();
     }
 
     fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
@@ -365,15 +364,8 @@ impl<W> Engine<W> {
         }
         self.expire_sent();
         self.expire_parked();
-        for (ticket, kind) in self.tickets.expired_waits() {
-            let result = match kind {
-                Wait::Connect => self.connect_result(),
-                Wait::Room => {
-                    let name = self.tickets.name_of(ticket, 0).unwrap_or_default().to_owned();
-                    let kind = FailureKind::DeadlinePassed(Stage::Room);
-                    Err(Failure::new(kind, Executed::No, name))
-                }
-            };
+        for ticket in self.tickets.expired_waits() {
+            let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
             self.wake(waiter);
         }
@@ -386,17 +378,16 @@ impl<W> Engine<W> {
         for (_, connection) in self.connections.iter() {
             let sent = connection.log.handed_out();
             for owed in connection.owed() {
-                if let Owner::Request(op) = &owed.owner {
-                    if self.tickets.is_expired(op.ticket) {
-                        let maybe = op.maybe || owed.end <= sent;
-                        let executed = if maybe { Executed::Maybe } else { Executed::No };
-                        let kind = FailureKind::DeadlinePassed(Stage::Reply);
-                        let failure = self.failure(op, kind, executed);
-                        expired.push((op.ticket, op.item, failure));
-                        if maybe {
-                            self.memory.forget(op.spec, op.note.as_deref(), self.now);
-                        }
-                    }
+                let Owner::Request(op) = &owed.owner else { continue };
+                if !self.tickets.is_expired(op.ticket) {
+                    continue;
+                }
+                let maybe = op.maybe || owed.end <= sent;
+                let executed = if maybe { Executed::Maybe } else { Executed::No };
+                let kind = FailureKind::DeadlinePassed(Stage::Reply);
+                expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
+                if maybe {
+                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
                 }
             }
             for (op, ..) in &connection.refused {
@@ -432,6 +423,16 @@ impl<W> Engine<W> {
                 } else {
                     self.delayed.insert(at, parked);
                 }
+            }
+        }
+        let in_line = |request: &Vec<Parked>| expired(&request[0]);
+        if self.line.iter().any(in_line) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.line).into_iter().partition(in_line);
+            self.line = kept.into();
+            for parked in gone.into_iter().flatten() {
+                self.in_line.subtract(&parked.op);
+                ended.push((parked, Stage::Room));
             }
         }
         for (parked, stage) in ended {

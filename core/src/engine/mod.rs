@@ -4,7 +4,7 @@
 //! its outputs. Its methods come in kinds:
 //!
 //! - **callers**: [`submit`](Engine::submit), [`submit_batch`](Engine::submit_batch),
-//!   [`wait_for_room`](Engine::wait_for_room), [`connect`](Engine::connect) give a [`Ticket`];
+//!   [`connect`](Engine::connect) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
 //! - **control plane**: [`handle_input`](Engine::handle_input) and
@@ -17,7 +17,7 @@
 //! ```text
 //!                     submit                                   take
 //!                       │                                        ▲
-//!   refused ◀── full? ──┤                                        │ ends, exactly once
+//!   in line ◀── full? ──┤                                        │ ends, exactly once
 //!                       ▼                                        │
 //!        ┌────── where now? (admission) ──────┬───────────┐      │
 //!        ▼              ▼                     ▼           ▼      │
@@ -28,7 +28,8 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! [`dial`] makes connections, [`health`] judges, [`recovery`] pays what is owed after an outage.
+//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
+//! `health` judges, `recovery` pays what is owed after an outage.
 
 mod batch;
 mod classify;
@@ -90,10 +91,10 @@ pub struct Engine<W> {
     held: VecDeque<Parked>,
     /// Cancelled since the queues were last cleared of what nobody waits for.
     cancelled: usize,
-    /// Callers that wait for room, in order.
-    room: VecDeque<Ticket>,
-    /// Places promised to callers that waited for room and have not used them yet.
-    promised: usize,
+    /// Requests that wait for room in the queue, in order, each with all its commands.
+    line: VecDeque<Vec<Parked>>,
+    in_line: Queued,
+    /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
     outputs: VecDeque<Output>,
     pushes: usize,
@@ -102,7 +103,10 @@ pub struct Engine<W> {
     /// Something happened since the control plane was last drained.
     stirred: bool,
     answers: Answers,
+    /// Operators know that the queue is full.
     full_told: bool,
+    /// Operators know that memory is full, which was when it had these many entries and bytes.
+    memory_full_told: Option<(usize, usize)>,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -145,6 +149,18 @@ struct Parked {
 struct Queued {
     requests: usize,
     bytes: usize,
+}
+
+impl Queued {
+    fn add(&mut self, op: &Op) {
+        self.requests += 1;
+        self.bytes += op.cost as usize;
+    }
+
+    fn subtract(&mut self, op: &Op) {
+        self.requests -= 1;
+        self.bytes -= op.cost as usize;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -222,8 +238,8 @@ impl<W> Engine<W> {
             delayed_count: 0,
             held: VecDeque::new(),
             cancelled: 0,
-            room: VecDeque::new(),
-            promised: 0,
+            line: VecDeque::new(),
+            in_line: Queued::default(),
             queued: Queued::default(),
             outputs: VecDeque::new(),
             pushes: 0,
@@ -231,6 +247,7 @@ impl<W> Engine<W> {
             stirred: false,
             answers: Answers::default(),
             full_told: false,
+            memory_full_told: None,
             closing: Closing::Open,
             scratch: Vec::new(),
             config,
@@ -255,6 +272,7 @@ impl<W> Engine<W> {
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
         }
         self.run_timers();
+        self.admit();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -290,6 +308,7 @@ impl<W> Engine<W> {
     pub fn received(&mut self, conn: ConnId, bytes: &mut bytes::BytesMut, now: Now) {
         self.note_time(now);
         self.on_received(conn, bytes);
+        self.admit();
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
             self.run_closing(self.now.instant);
@@ -403,6 +422,8 @@ impl<W> Engine<W> {
             cause: self.node.cause.clone(),
             queued_requests: self.queued.requests,
             queued_bytes: self.queued.bytes,
+            waiting_requests: self.in_line.requests,
+            waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
             overlay_entries: sizes.0,
@@ -445,7 +466,7 @@ impl<W> Engine<W> {
         self.node.failed_dials = 0;
         if self.closing == Closing::Open {
             if self.store.is_none() {
-                self.to_starting();
+                self.start_over();
             }
         } else {
             self.closing = Closing::Closed;
@@ -477,13 +498,9 @@ impl<W> Engine<W> {
     /// Ends one command of a request: the only place where that happens.
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
-        self.queued.requests -= 1;
-        self.queued.bytes -= op.cost as usize;
+        self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
-        if !self.room.is_empty() {
-            self.grant_room();
-        }
     }
 
     fn count_answer(&mut self, source: Source) {

@@ -43,14 +43,8 @@ pub(crate) enum Work {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
     },
-    /// Waits for room in the queue, then for the connection to be judged: ends without a reply.
-    Wait(Wait, Option<Result<(), Failure>>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    Room,
-    Connect,
+    /// Waits for the first connection, or for its judgement: ends without a reply.
+    Wait(Option<Result<(), Failure>>),
 }
 
 impl<W> Tickets<W> {
@@ -123,7 +117,7 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
-            Work::Wait(..) => unreachable!("a wait has no items"),
+            Work::Wait(_) => unreachable!("a wait has no items"),
         }
         self.done(ticket.0)
     }
@@ -131,7 +125,7 @@ impl<W> Tickets<W> {
     /// Ends a wait.
     pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
-        let Work::Wait(_, place) = &mut slot.work else {
+        let Work::Wait(place) = &mut slot.work else {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
@@ -164,13 +158,13 @@ impl<W> Tickets<W> {
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
-        let Work::Wait(_, place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
+        let Work::Wait(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
         let result = place.take()?;
         self.slots.free(ticket.0);
         Some(result)
     }
 
-    /// Turns a wait for room that was granted into a request.
+    /// Takes a ticket away, whatever its state.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Slot<W>> {
         self.slots.remove(ticket.0)
     }
@@ -221,24 +215,20 @@ impl<W> Tickets<W> {
         self.slots.get(ticket.0).is_some_and(|slot| slot.expired)
     }
 
-    /// The waits of one kind that have not ended.
-    pub(crate) fn waits(&self, kind: Wait) -> Vec<Ticket> {
-        let waits = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind));
-        waits.map(|(id, _)| Ticket(id)).collect()
+    /// The waits that have not ended.
+    pub(crate) fn waits(&self) -> Vec<Ticket> {
+        self.open_waits(|_| true)
     }
 
     /// The waits that have expired and not ended.
-    pub(crate) fn expired_waits(&self) -> Vec<(Ticket, Wait)> {
-        let expired = self.slots.iter().filter(|(_, slot)| slot.expired);
-        expired
-            .filter_map(|(id, slot)| match slot.work {
-                Work::Wait(kind, None) => Some((Ticket(id), kind)),
-                _ => None,
-            })
-            .collect()
+    pub(crate) fn expired_waits(&self) -> Vec<Ticket> {
+        self.open_waits(|slot| slot.expired)
+    }
+
+    fn open_waits(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
+        let open = |slot: &Slot<W>| matches!(slot.work, Work::Wait(None)) && which(slot);
+        let waits = self.slots.iter().filter(|(_, slot)| open(slot));
+        waits.map(|(id, _)| Ticket(id)).collect()
     }
 
     /// The name of a command that the table does not know.
@@ -253,7 +243,7 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
-            Work::Wait(_, result) => result.is_some(),
+            Work::Wait(result) => result.is_some(),
         }
     }
 }

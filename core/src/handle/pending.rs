@@ -8,17 +8,16 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
+    task::{Context, Poll, Waker},
 };
 
 use super::shared::Shared;
 use crate::{
     Failure,
-    engine::{Batch, Rejected, Ticket},
+    engine::{Batch, Engine, Rejected, Ticket},
     failure::{Executed, FailureKind},
-    reply::FromReply,
-    request::{Options, Request},
+    reply::{DecodeError, FromReply},
+    request::Request,
     resp::Reply,
 };
 
@@ -62,31 +61,17 @@ enum Stage {
     One(Ticket),
     /// Submitted as a pipeline.
     Many(Ticket),
-    /// There was no room for it.
-    Room(Box<Room>),
     /// Refused.
     Failed(Failure),
     /// Taken, or given up.
     Done,
 }
 
-/// What waits for room, with the wait's own ticket. A single request is kept as a pipeline of one.
-struct Room {
-    ticket: Ticket,
-    batch: Batch,
-    until: Instant,
-    command: String,
-}
-
 impl<T> Pending<T> {
     pub(super) fn new(shared: &Arc<Shared>, request: &Request<'_>) -> Self {
         let stage = match shared.submit(request) {
             Ok(ticket) => Stage::One(ticket),
-            Err(rejected) => refused(shared, rejected, request.command(), request.asked(), || {
-                let mut batch = Batch::new().options(request.asked());
-                batch.push(request);
-                batch
-            }),
+            Err(rejected) => refused(shared, rejected, request.command()),
         };
         let command = match request.unknown_name() {
             None => Cow::Borrowed(request.spec().name()),
@@ -95,18 +80,7 @@ impl<T> Pending<T> {
         Pending { wait: Wait { shared: shared.clone(), stage }, command, decoded: PhantomData }
     }
 
-    /// Waits for room, where there was none; then the request may be [detached](Pending::detach) and
-    /// is carried out all the same.
-    ///
-    /// # Errors
-    ///
-    /// When the request was refused, or there was no room within its deadline. That ends it.
-    pub fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.wait.poll_accepted(cx)
-    }
-
-    /// Lets the request go on by itself: fire and forget. Where it still waits for room, it is
-    /// withdrawn, because there is nowhere to leave it.
+    /// Lets the request go on by itself: fire and forget.
     pub fn detach(mut self) {
         self.wait.detach();
     }
@@ -117,25 +91,29 @@ impl<T: FromReply> Future for Pending<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let Poll::Ready(outcome) = this.wait.poll_one(cx) else { return Poll::Pending };
-        Poll::Ready(outcome.and_then(|reply| {
-            T::from_reply(&reply).map_err(|error| {
-                let command = mem::take(&mut this.command);
-                Failure::new(FailureKind::Decode(error), Executed::Yes, command)
-                    .at(Some(this.wait.shared.node().clone()))
-            })
-        }))
+        let reply = match this.wait.poll_one(cx) {
+            Poll::Ready(Ok(reply)) => reply,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(T::from_reply(&reply).map_err(|error| this.undecodable(error)))
+    }
+}
+
+impl<T> Pending<T> {
+    #[cold]
+    fn undecodable(&mut self, error: DecodeError) -> Failure {
+        let command = mem::take(&mut self.command);
+        Failure::new(FailureKind::Decode(error), Executed::Yes, command)
+            .at(Some(self.wait.shared.node().clone()))
     }
 }
 
 impl PendingReplies {
-    pub(super) fn new(shared: &Arc<Shared>, batch: Batch) -> Self {
-        let stage = match shared.submit_batch(&batch) {
+    pub(super) fn new(shared: &Arc<Shared>, batch: &Batch) -> Self {
+        let stage = match shared.submit_batch(batch) {
             Ok(ticket) => Stage::Many(ticket),
-            Err(rejected) => {
-                let asked = batch.options;
-                refused(shared, rejected, "pipeline", asked, || batch)
-            }
+            Err(rejected) => refused(shared, rejected, "pipeline"),
         };
         PendingReplies { wait: Wait { shared: shared.clone(), stage } }
     }
@@ -154,76 +132,46 @@ impl Future for PendingReplies {
     }
 }
 
-/// What is to be waited for after a request was refused.
+/// What is left of a request that was refused.
 #[cold]
-fn refused(
-    shared: &Arc<Shared>,
-    rejected: Rejected,
-    command: &str,
-    asked: Options,
-    batch: impl FnOnce() -> Batch,
-) -> Stage {
-    match rejected {
-        Rejected::Failed(failure) => Stage::Failed(failure),
-        Rejected::Full if asked.refuse_when_full => {
-            Stage::Failed(shared.failure(FailureKind::QueueFull, command))
-        }
-        Rejected::Full => {
-            let now = shared.now();
-            let limit = asked.deadline.unwrap_or(shared.config().deadline);
-            let waiting = shared
-                .with(|state, _| state.engine.wait_for_room(command, asked.deadline, None, now));
-            match waiting {
-                Ok(ticket) => Stage::Room(Box::new(Room {
-                    ticket,
-                    batch: batch(),
-                    until: now.instant + limit,
-                    command: command.to_owned(),
-                })),
-                Err(Rejected::Failed(failure)) => Stage::Failed(failure),
-                Err(Rejected::Full) => {
-                    Stage::Failed(shared.failure(FailureKind::QueueFull, command))
-                }
-            }
-        }
-    }
+fn refused(shared: &Shared, rejected: Rejected, command: &str) -> Stage {
+    Stage::Failed(match rejected {
+        Rejected::Failed(failure) => failure,
+        Rejected::Full => shared.failure(FailureKind::QueueFull, command),
+    })
 }
 
 impl Wait {
+    #[inline]
     fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
-        if let Stage::One(ticket) = self.stage {
-            let mut state = self.shared.lock();
-            if let Some(outcome) = state.engine.take(ticket) {
-                drop(state);
-                self.stage = Stage::Done;
-                return Poll::Ready(outcome);
-            }
-            let old = state.engine.set_waiter(ticket, cx.waker().clone());
-            drop(state);
-            drop(old);
-            return Poll::Pending;
+        match self.stage {
+            Stage::One(ticket) => self.poll(cx, ticket, Engine::take),
+            _ => self.refusal(),
         }
-        self.poll_many(cx)
-            .map(|outcomes| outcomes?.pop().expect("a pipeline of one has one outcome"))
     }
 
     fn poll_many(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
-        match self.poll_accepted(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-            Poll::Ready(Ok(())) => {}
+        match self.stage {
+            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Ok),
+            _ => self.refusal(),
         }
-        let Stage::Many(ticket) = self.stage else {
-            unreachable!("a single request has no pipeline's outcome");
-        };
+    }
+
+    #[inline]
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ticket: Ticket,
+        take: impl FnOnce(&mut Engine<Waker>, Ticket) -> Option<T>,
+    ) -> Poll<T> {
         let mut state = self.shared.lock();
-        if let Some(outcomes) = state.engine.take_batch(ticket) {
+        if let Some(outcome) = take(&mut state.engine, ticket) {
             drop(state);
             self.stage = Stage::Done;
-            return Poll::Ready(Ok(outcomes));
+            return Poll::Ready(outcome);
         }
         let old = state.engine.set_waiter(ticket, cx.waker().clone());
         drop(state);
@@ -231,60 +179,12 @@ impl Wait {
         Poll::Pending
     }
 
-    fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        loop {
-            match &self.stage {
-                Stage::One(_) | Stage::Many(_) => return Poll::Ready(Ok(())),
-                Stage::Room(room) => {
-                    let mut state = self.shared.lock();
-                    let Some(granted) = state.engine.take_wait(room.ticket) else {
-                        let old = state.engine.set_waiter(room.ticket, cx.waker().clone());
-                        drop(state);
-                        drop(old);
-                        return Poll::Pending;
-                    };
-                    drop(state);
-                    self.enter(granted);
-                }
-                Stage::Failed(_) => {
-                    let Stage::Failed(failure) = mem::replace(&mut self.stage, Stage::Done) else {
-                        unreachable!("it was matched");
-                    };
-                    return Poll::Ready(Err(failure));
-                }
-                Stage::Done => panic!("polled after it had ended"),
-            }
-        }
-    }
-
-    /// There is room, or there will be none.
     #[cold]
-    fn enter(&mut self, granted: Result<(), Failure>) {
-        let Stage::Room(room) = mem::replace(&mut self.stage, Stage::Done) else { return };
-        self.stage = match granted {
-            Err(failure) => Stage::Failed(failure),
-            Ok(()) => {
-                let Room { batch, until, command, .. } = *room;
-                let left = until.saturating_duration_since(self.shared.now().instant);
-                let options = Options { deadline: Some(left), ..batch.options };
-                let batch = batch.options(options);
-                let mut used = false;
-                let submitted = self.shared.submit_with(&command, |engine, now| {
-                    used = true;
-                    engine.submit_batch_promised(&batch, None, now)
-                });
-                if !used {
-                    self.shared.with(|state, _| state.engine.give_back_promise());
-                }
-                match submitted {
-                    Ok(ticket) => Stage::Many(ticket),
-                    Err(Rejected::Failed(failure)) => Stage::Failed(failure),
-                    Err(Rejected::Full) => {
-                        Stage::Failed(self.shared.failure(FailureKind::QueueFull, &command))
-                    }
-                }
-            }
-        };
+    fn refusal<T>(&mut self) -> Poll<Result<T, Failure>> {
+        match mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Failed(failure) => Poll::Ready(Err(failure)),
+            _ => panic!("polled after it had ended"),
+        }
     }
 
     fn detach(&mut self) {
@@ -299,8 +199,6 @@ impl Drop for Wait {
     fn drop(&mut self) {
         match &self.stage {
             Stage::One(ticket) | Stage::Many(ticket) => self.shared.cancel(*ticket),
-            // If a place was promised meanwhile, it is given back by this.
-            Stage::Room(room) => self.shared.cancel(room.ticket),
             Stage::Failed(_) | Stage::Done => {}
         }
     }
