@@ -334,6 +334,33 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
 }
 
 #[test]
+fn what_is_remembered_is_served_until_a_new_data_set_is_trusted() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let get = Request::new("GET").arg("cache:a");
+    // It comes back with other data, and falls again before it has passed all probes.
+    world.wait(Duration::from_millis(100));
+    world.open();
+    recover(&mut world, 2);
+    world.lose(Cause::Reset);
+    assert_eq!(world.run_now::<Option<String>>(&get).as_deref(), Some("1"));
+    world.wait(Duration::from_secs(1));
+    world.open();
+    recover(&mut world, 60);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().shadow_entries, 0, "it is another data set's");
+    let told = world.events.iter().filter(|event| event.contains("another data set")).count();
+    assert_eq!(told, 1, "{:?}", world.events);
+}
+
+#[test]
 fn a_dial_that_is_given_up_leaves_no_timer_behind() {
     let mut world = World::new(World::plain());
     world.engine.connect(None, world.now);

@@ -65,6 +65,8 @@ pub(super) struct Lineage {
     heard: Ids,
     /// How many of the two answers are owed.
     owed: u8,
+    /// It is not the one that values are remembered of.
+    changed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,6 +106,7 @@ impl<W> Engine<W> {
             Stage::Waiting(_) => self.probe(0),
             Stage::Between { passed, .. } => self.probe(passed),
             Stage::Barrier(_) => {
+                self.drop_what_was_remembered();
                 self.memory.hand_back(self.now);
                 self.drain();
             }
@@ -250,6 +253,17 @@ impl<W> Engine<W> {
             && !same(&known.run, &heard.run)
             && !same(&known.replication, &heard.replication)
         {
+            self.node.lineage.changed = true;
+        }
+        if !self.node.phase.is_down() {
+            self.drop_what_was_remembered();
+        }
+    }
+
+    /// Forgets the values of another data set. While the server is down they are all there is, so they
+    /// are served until it is trusted: it may fall again before.
+    fn drop_what_was_remembered(&mut self) {
+        if std::mem::take(&mut self.node.lineage.changed) {
             self.memory.drop_shadow();
             self.event(Event::DataSetChanged { node: self.node.label.clone() });
         }
