@@ -364,6 +364,14 @@ impl<W> Engine<W> {
             .map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
     }
 
+    /// Whether some peer is expected to do something: to accept a connection, to shake hands, to
+    /// reply. While it is not, nothing is lost by who looks at the sockets only when a timer is due.
+    pub fn awaits_peer(&self) -> bool {
+        self.connections
+            .iter()
+            .any(|(_, connection)| !connection.is_ready() || !connection.owes_nothing())
+    }
+
     // ---- callers -------------------------------------------------------------------------------
 
     /// Sets who is to be woken when the ticket has ended. Gives back who was to be before, to be

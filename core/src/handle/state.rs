@@ -313,6 +313,12 @@ impl State {
         self.engine.missing(conn)
     }
 
+    /// Whether some peer is expected to do something: to accept, to shake hands, to reply. Who drives
+    /// only now and then should not look away from its sockets then.
+    pub fn awaits_peer(&self) -> bool {
+        self.engine.awaits_peer()
+    }
+
     /// A socket is connected. `wire` is how callers write on it.
     pub fn opened(&mut self, conn: ConnId, wire: Arc<dyn Wire>, now: Now) {
         if let Some(driver) = self.driver(conn) {

@@ -1,5 +1,6 @@
 //! The adapters under one trait: how to make a client, and how to wait.
 
+mod on_blocking;
 mod on_smol;
 mod on_tokio;
 
@@ -20,6 +21,7 @@ use unfazed_core::{
     reply::FromReply,
 };
 
+pub(crate) use on_blocking::OnBlocking;
 pub(crate) use on_smol::OnSmol;
 pub(crate) use on_tokio::OnTokio;
 
@@ -170,6 +172,10 @@ macro_rules! scenarios {
             use crate::adapters::{OnSmol, run};
             $(#[test] fn $scenario() { run::<OnSmol>(super::$scenario::<OnSmol>); })*
             $($(#[test] fn $on_async() { run::<OnSmol>(super::$on_async::<OnSmol>); })*)?
+        }
+        mod on_blocking {
+            use crate::adapters::{OnBlocking, run};
+            $(#[test] fn $scenario() { run::<OnBlocking>(super::$scenario::<OnBlocking>); })*
         }
     };
 }
