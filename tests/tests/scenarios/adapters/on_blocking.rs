@@ -9,11 +9,12 @@ use unfazed_blocking::Client;
 use unfazed_core::{
     Config, Failure,
     commands::Run,
-    engine::{Batch, Status},
+    engine::Status,
+    handle::{Gather, RunBatch},
     reply::FromReply,
 };
 
-use super::{Adapter, EventSource, Outcomes};
+use super::{Adapter, EventSource};
 
 pub(crate) struct OnBlocking;
 
@@ -45,11 +46,13 @@ impl Adapter for OnBlocking {
         ready(ended)
     }
 
-    fn send_batch(
-        client: &Client,
-        batch: Batch,
-    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
-        ready(client.submit_batch(&batch))
+    fn gathered<G: Gather>(
+        ended: <Client as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        ready(ended)
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
