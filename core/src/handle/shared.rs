@@ -71,15 +71,7 @@ pub struct State {
     subscribers: Vec<Weak<Subscriber>>,
     /// Wait for the client to be closed.
     closers: Vec<Waker>,
-    /// Requests in a row that had ended before anybody waited for them.
-    at_once: u32,
 }
-
-/// After so many requests that ended without a wait, one of them has its task wait for a turn.
-///
-/// A task that asks memory in a loop would otherwise never let its thread go, and the driver that
-/// is to find the server again may be on that thread. 64 answers take some tens of microseconds.
-const AT_ONCE_MAX: u32 = 64;
 
 /// Who carries out what the engine asks for.
 enum Mode {
@@ -210,7 +202,6 @@ impl Shared {
             drivers: Vec::new(),
             subscribers: Vec::new(),
             closers: Vec::new(),
-            at_once: 0,
         });
         Ok(Arc::new(Shared { state, config, node, clocks, start, embedded }))
     }
@@ -469,21 +460,6 @@ impl Shared {
 }
 
 impl State {
-    /// Whether so many requests have ended at once that others must have their turn. Begins to count
-    /// anew if so.
-    pub(super) fn is_others_turn(&mut self) -> bool {
-        let over = self.at_once >= AT_ONCE_MAX;
-        if over {
-            self.at_once = 0;
-        }
-        over
-    }
-
-    /// A request had ended before anybody waited for it.
-    pub(super) fn count_at_once(&mut self) {
-        self.at_once += 1;
-    }
-
     /// To be called after the engine was, before unlocking: gathers whom to wake.
     pub fn settle(&mut self, wakes: &mut Wakes) {
         self.engine.take_ready(&mut wakes.more);

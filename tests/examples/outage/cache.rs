@@ -104,6 +104,9 @@ impl Task {
     }
 }
 
+/// What the probe reads: written once, before everything else.
+pub(crate) const PROBE_KEY: &str = "cache:probe";
+
 /// Reads one key as fast as answers come.
 pub(crate) struct Probe {
     pub(crate) killed: Arc<AtomicBool>,
@@ -117,7 +120,7 @@ impl Probe {
         let mut degraded_at = None;
         while !self.stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let get = Request::new("GET").key("cache:probe");
+            let get = Request::new("GET").key(PROBE_KEY);
             let answer = client.run::<Sourced<Option<String>>>(get).await;
             let Some(answer) = meter.cache_read(begun, answer) else { continue };
             if answer.source != Source::Server && self.killed.load(Ordering::Relaxed) {

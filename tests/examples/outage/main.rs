@@ -87,6 +87,15 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     let config =
         Config::from_url(&server.url())?.fallback(Fallback::memory("cache:*", Policy::Invalidate));
     let client = runtime.block_on(Client::connect(config))?;
+    runtime.block_on(client.set(cache::PROBE_KEY, "here"))?;
+
+    println!("One client, two workloads, and a redis-server that is killed while they run:");
+    println!(
+        "  cache:*   {CACHE_TASKS} tasks, 90 % reads. May be answered from memory while the server is away."
+    );
+    println!(
+        "  wallet:*  {LEDGER_TASKS} tasks count. May not: an increment waits, or fails and says what became of it."
+    );
 
     let start = Instant::now();
     let meter = Arc::new(Meter::new());
@@ -102,6 +111,7 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     screen.show(options.seconds_down);
 
     screen.say("the server is started again");
+    meter.restarting();
     let pong = first_pong(server.port());
     server.restart();
     screen.show(options.seconds_up);
@@ -112,11 +122,13 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     // The watcher ends with the events, and those with the client.
     let live_at = runtime.block_on(watcher).ok().flatten().filter(|at| *at > killed_at);
     let pong_at = pong.join().expect("the prober does not panic");
+    let since_pong = |at: Instant| at.saturating_duration_since(pong_at);
     Ok(Report {
         reading: meter.read(),
         audit,
         to_degraded: degraded_at.map(|at| at - killed_at),
-        to_live: live_at.map(|at| at.saturating_duration_since(pong_at)),
+        to_increment: meter.first_increment().map(since_pong),
+        to_live: live_at.map(since_pong),
     })
 }
 
