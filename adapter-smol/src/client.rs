@@ -9,8 +9,8 @@ use unfazed_core::{
     Failure, Request,
     commands::Run,
     config::Config,
-    engine::Status,
-    handle::{Events, Handle, Pending},
+    engine::{Batch, Status},
+    handle::{Events, Gather, Handle, Pending, RunBatch},
     reply::FromReply,
 };
 
@@ -105,5 +105,13 @@ impl Run for Client {
 
     fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Pending<T> {
         self.0.run(request)
+    }
+}
+
+impl RunBatch for Client {
+    type PendingBatch<G: Gather> = <Handle as RunBatch>::PendingBatch<G>;
+
+    fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
+        self.0.run_batch(batch, gather)
     }
 }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A [`Client`] is cheap to clone, shared by reference, and talks to whatever its URL names; see
-//! [`Config`](unfazed_core::config::Config) for all that can be said in one. The tasks that drive it
+//! [`Config`] for all that can be said in one. The tasks that drive it
 //! run on smol's global executor.
 //!
 //! This crate is the socket, the name look-up and the timer; every decision is made in

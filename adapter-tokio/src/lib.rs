@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A [`Client`] is cheap to clone, shared by reference, and talks to whatever its URL names; see
-//! [`Config`](unfazed_core::config::Config) for all that can be said in one. The tasks that drive it
+//! [`Config`] for all that can be said in one. The tasks that drive it
 //! run on the runtime in whose context the first request is made; that runtime needs its I/O and time
 //! drivers (`enable_all`).
 //!

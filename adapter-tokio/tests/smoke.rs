@@ -89,7 +89,7 @@ fn dropping_the_runtime_ends_what_is_pending() {
         let _inside = runtime.enter();
         client.incr("visits")
     };
-    runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
     drop(runtime);
     let other = Runtime::new().expect("a runtime");
     let failure = other

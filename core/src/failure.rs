@@ -220,10 +220,9 @@ impl fmt::Display for FailureKind {
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
-            FailureKind::Misuse(advice) => f.write_str(advice),
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
-            FailureKind::NoRuntime(advice) => f.write_str(advice),
+            FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),
             FailureKind::Decode(error) => write!(f, "{error}"),
             FailureKind::Config(error) => write!(f, "{error}"),
         }
@@ -238,6 +237,12 @@ impl Failure {
     ) -> Self {
         let command = command.into();
         Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0 }))
+    }
+
+    /// The same, of another command.
+    pub(crate) fn named(mut self, command: impl Into<Cow<'static, str>>) -> Self {
+        self.0.command = command.into();
+        self
     }
 
     pub(crate) fn at(mut self, node: Option<Arc<str>>) -> Self {

@@ -116,10 +116,15 @@ pub use failure::{Cause, Executed, Failure, FailureKind};
 pub use request::{Effect, Options, Request};
 pub use time::Now;
 
-/// What most programs need: the commands as methods, and how they fail.
+/// What most programs need: the commands as methods, views and pipelines, the configuration, and how
+/// requests fail.
 pub mod prelude {
     pub use crate::{
         commands::prelude::*,
-        failure::{Executed, Failure},
+        config::{Config, MaybeRetry},
+        failure::{Executed, Failure, FailureKind},
+        fallback::{Fallback, Policy},
+        handle::{Pipelines, Views},
+        reply::{Source, Sourced},
     };
 }

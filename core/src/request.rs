@@ -33,6 +33,18 @@ pub struct Options {
     pub refuse_when_full: bool,
 }
 
+impl Options {
+    /// These, with `outer` wherever they ask for nothing: what is nearest to the call has its way.
+    #[must_use]
+    pub fn or(self, outer: Options) -> Options {
+        Options {
+            deadline: self.deadline.or(outer.deadline),
+            maybe_retry: self.maybe_retry.or(outer.maybe_retry),
+            refuse_when_full: self.refuse_when_full || outer.refuse_when_full,
+        }
+    }
+}
+
 /// Arguments that fit beside the request itself; more of them go to the heap. SET with its options
 /// has six.
 const INLINE: usize = 6;

@@ -13,7 +13,8 @@ use bytes::BytesMut;
 
 use super::{
     runtime::{Runtime, Stream},
-    shared::{Handback, Shared, Step, Wakes},
+    shared::Shared,
+    state::{Handback, Step, Wakes},
 };
 use crate::{
     connection::Chunk,

@@ -12,7 +12,8 @@ use std::{
 use super::{
     connection,
     runtime::Runtime,
-    shared::{Drained, Driving, Job, Shared, Wakes},
+    shared::{Driving, Shared},
+    state::{Drained, Job, Wakes},
 };
 use crate::{
     engine::{Input, Lookup},

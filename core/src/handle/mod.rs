@@ -12,32 +12,40 @@
 //!                     └──────────────────────────┘ ◀──bytes── read, write ◀────────┘
 //! ```
 //!
-//! - [`shared`] is the lock and everything under it; nothing in it depends on async, so a blocking
-//!   client can stand on it as well;
-//! - [`pending`] is a request from its caller's side;
-//! - [`control`] carries out what the engine asks for, [`connection`] drives one socket;
-//! - [`events`] hands out what operators want to know.
+//! - `shared` is the lock, `state` what stands under it; nothing in either depends on async, so a
+//!   blocking client can stand on them as well;
+//! - `pending` is a request from its caller's side;
+//! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
+//!   pipeline find their places;
+//! - `control` carries out what the engine asks for, `connection` drives one socket;
+//! - `events` hands out what operators want to know.
 //!
-//! Calls go from callers and tasks into [`shared`], and from there into the engine. Whoever is to
+//! Calls go from callers and tasks into `shared`, and from there into the engine. Whoever is to
 //! be woken is woken after the lock is released, always.
 
 mod connection;
 mod control;
 mod events;
 mod pending;
+mod pipeline;
 mod runtime;
 mod shared;
+mod slots;
+mod state;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
 pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
+pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{
-    Clocks, Drained, Driving, Handback, Job, Shared, Start, State, Step, Wakes, Write,
-};
+pub use shared::{Clocks, Driving, Shared, Start};
+pub use slots::{Replies, Slot, Slots};
+pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
+pub use views::{Asking, Sourcing, Views};
 
 use crate::{
     Failure,
@@ -91,8 +99,8 @@ impl Handle {
     }
 
     /// Submits a pipeline. Gives the outcome of each command, in order.
-    pub fn submit_batch(&self, batch: Batch) -> PendingReplies {
-        PendingReplies::new(&self.owner.shared, &batch)
+    pub fn submit_batch(&self, batch: &Batch) -> PendingReplies {
+        PendingReplies::new(&self.owner.shared, batch)
     }
 
     /// How the client is doing.

@@ -17,7 +17,7 @@ use crate::{
     Failure,
     engine::{Batch, Engine, Rejected, Ticket},
     failure::{Executed, FailureKind},
-    reply::FromReply,
+    reply::{DecodeError, FromReply},
     request::Request,
     resp::Reply,
 };
@@ -93,14 +93,21 @@ impl<T: FromReply> Future for Pending<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let Poll::Ready(outcome) = this.wait.poll_one(cx) else { return Poll::Pending };
-        Poll::Ready(outcome.and_then(|reply| {
-            T::from_reply(&reply).map_err(|error| {
-                let command = mem::take(&mut this.command);
-                Failure::new(FailureKind::Decode(error), Executed::Yes, command)
-                    .at(Some(this.wait.shared.node().clone()))
-            })
-        }))
+        let reply = match this.wait.poll_one(cx) {
+            Poll::Ready(Ok(reply)) => reply,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(T::from_reply(&reply).map_err(|error| this.undecodable(error)))
+    }
+}
+
+impl<T> Pending<T> {
+    #[cold]
+    fn undecodable(&mut self, error: DecodeError) -> Failure {
+        let command = mem::take(&mut self.command);
+        Failure::new(FailureKind::Decode(error), Executed::Yes, command)
+            .at(Some(self.wait.shared.node().clone()))
     }
 }
 
@@ -141,6 +148,7 @@ impl Wait {
         Wait { shared: shared.clone(), stage, polled: false }
     }
 
+    #[inline]
     fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
         match self.stage {
             Stage::One(ticket) => self.poll(cx, ticket, Engine::take),
@@ -158,6 +166,7 @@ impl Wait {
         }
     }
 
+    #[inline]
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
