@@ -89,13 +89,7 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     let client = runtime.block_on(Client::connect(config))?;
     runtime.block_on(client.set(cache::PROBE_KEY, "here"))?;
 
-    println!("One client, two workloads, and a redis-server that is killed while they run:");
-    println!(
-        "  cache:*   {CACHE_TASKS} tasks, 90 % reads. May be answered from memory while the server is away."
-    );
-    println!(
-        "  wallet:*  {LEDGER_TASKS} tasks count. May not: an increment waits, or fails and says what became of it."
-    );
+    introduce();
 
     let start = Instant::now();
     let meter = Arc::new(Meter::new());
@@ -130,6 +124,17 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
         to_increment: meter.first_increment().map(since_pong),
         to_live: live_at.map(since_pong),
     })
+}
+
+fn introduce() {
+    println!(
+        "\
+One client, two workloads, and a redis-server that is killed while they run.
+  cache:*   {CACHE_TASKS} tasks, 90 % reads; may be answered from memory while the server is away
+  wallet:*  {LEDGER_TASKS} tasks that count; may not: an increment waits, or fails and says what became of it
+Answers to cache:* come from the server, from the overlay (written while it is away), from the shadow
+(what it was last known to hold), or from nobody (it is away and the key was never seen)."
+    );
 }
 
 /// Both workloads.
