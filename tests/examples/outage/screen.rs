@@ -38,7 +38,7 @@ impl Screen {
             "", "", "", "p99 of", "cache:*", "answered", "from", "", "wallet:*"
         );
         println!(
-            "{:>6}  {:<10} {:>9} {:>9}  {:>9} {:>9} {:>9} {:>8}  {:>8}  {}",
+            "{:>6}  {:<10} {:>9} {:>9}  {:>9} {:>9} {:>9} {:>8}  {:>8}  errors",
             "time",
             "health",
             "ops/s",
@@ -47,8 +47,7 @@ impl Screen {
             "overlay",
             "shadow",
             "nobody",
-            "counted",
-            "errors"
+            "counted"
         );
         let last = Reading::default();
         Screen { client, meter, start, next: start + TICK, last, last_at: start }
