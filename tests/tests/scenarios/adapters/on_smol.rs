@@ -50,7 +50,7 @@ impl Adapter for OnSmol {
         client: &Client,
         batch: Batch,
     ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
-        client.handle().submit_batch(batch)
+        client.handle().submit_batch(&batch)
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

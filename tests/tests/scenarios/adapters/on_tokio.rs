@@ -67,7 +67,7 @@ impl Adapter for OnTokio {
         client: &Client,
         batch: Batch,
     ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
-        client.handle().submit_batch(batch)
+        client.handle().submit_batch(&batch)
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
