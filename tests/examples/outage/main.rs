@@ -34,16 +34,7 @@ use tokio::{
     time::timeout,
 };
 use unfazed_tests::{Raw, Server};
-use unfazed_tokio::{
-    Client, Config,
-    core::{
-        Request,
-        commands::Run,
-        fallback::{Fallback, Policy},
-        reply::Sourced,
-    },
-    prelude::*,
-};
+use unfazed_tokio::{Client, prelude::*};
 
 use ledger::Wallet;
 use meter::Meter;
@@ -191,8 +182,7 @@ async fn greet_memory() -> Result<(), Failure> {
     let client = Client::connect("memory://").await?;
     client.set("greeting", "hello").await?;
     for key in ["greeting", "nobody"] {
-        let get = Request::new("GET").key(key);
-        let Sourced { value, source } = client.run::<Sourced<Option<String>>>(get).await?;
+        let Sourced { value, source } = client.sourced().get::<String>(key).await?;
         println!("memory:// GET {key}: {value:?}, source {source:?}");
     }
     let visits = client.incr("visits").await?;

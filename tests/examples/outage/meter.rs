@@ -9,13 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use unfazed_tokio::{
-    core::{
-        FailureKind,
-        reply::{Source, Sourced},
-    },
-    prelude::*,
-};
+use unfazed_tokio::prelude::*;
 
 use crate::oracle::Verdict;
 
