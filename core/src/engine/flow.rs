@@ -226,6 +226,7 @@ impl<W> Engine<W> {
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
         connection.close(cause);
+        self.node.dial.closing(conn);
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }

@@ -332,20 +332,27 @@ impl Memory {
         self.journal.first(count)
     }
 
-    /// The server has deleted this key.
-    pub(crate) fn settled(&mut self, key: &[u8]) {
-        self.journal.remove(key);
+    /// The server answers again for every key that nothing is owed to: what was written to such keys
+    /// in memory is dropped, so that another outage can't bring it back.
+    pub(crate) fn hand_back(&mut self, now: Now) {
+        let written: Vec<_> = self.overlay.keys(now).chain(&self.tombstones).cloned().collect();
+        for key in written {
+            if !self.journal.contains(&key) {
+                self.drop_key(&key, now);
+            }
+        }
     }
 
-    /// Everything is the server's again.
-    pub(crate) fn recovered(&mut self, now: Now) {
-        // What was remembered of keys that were written in memory is older than these writes.
-        let written: Vec<_> = self.overlay.keys(now).cloned().collect();
-        for key in written.iter().chain(&self.tombstones) {
-            self.shadow.remove(key, now);
-        }
-        self.overlay.clear();
-        self.tombstones.clear();
+    /// The server has deleted this key, and answers for it again.
+    pub(crate) fn settled(&mut self, key: &[u8], now: Now) {
+        self.journal.remove(key);
+        self.drop_key(key, now);
+    }
+
+    fn drop_key(&mut self, key: &[u8], now: Now) {
+        self.overlay.remove(key, now);
+        self.tombstones.remove(key);
+        self.shadow.remove(key, now);
     }
 
     // ---- sizes ---------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ mod events;
 mod pending;
 mod runtime;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
