@@ -92,7 +92,9 @@ pub fn deep_map(width: usize, depth: usize) -> (Vec<u8>, usize) {
             out.extend_from_slice(b":7\r\n");
             return 1;
         }
-        out.extend_from_slice(b"%4\r\n+id\r\n:12345\r\n+rate\r\n,1.5\r\n+on\r\n#t\r\n$5\r\ninner\r\n");
+        out.extend_from_slice(
+            b"%4\r\n+id\r\n:12345\r\n+rate\r\n,1.5\r\n+on\r\n#t\r\n$5\r\ninner\r\n",
+        );
         8 + level(out, depth - 1)
     }
     let mut out = format!("%{width}\r\n").into_bytes();

@@ -9,11 +9,13 @@
 //!   the bare loop.
 
 mod data;
+mod making;
 mod raw;
 mod work;
 
 pub use data::{
     KEYS, LIST, VALUE_BYTES, aggregate_of_bulks, command, deep_map, fill, get_replies, key, value,
 };
+pub use making::{Encoder, Pipeline};
 pub use raw::RawLoop;
 pub use work::Work;

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use unfazed_core::{
     Failure, Request,
     commands::{Hashes, Run, Strings},
-    engine::Batch,
     handle::Handle,
     resp::Reply,
 };
 
-use crate::data::{VALUE_BYTES, command, key, value};
+use crate::{
+    Pipeline,
+    data::{VALUE_BYTES, command, key, value},
+};
 
 /// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,12 +229,12 @@ async fn get(client: Handle, key: &str, len: usize, count: usize) -> Result<(), 
 async fn pipeline(client: Handle, count: usize) -> Result<(), Failure> {
     let (keys, value) = ((0..MANY / 2).map(key).collect::<Vec<_>>(), value(VALUE_BYTES));
     for _ in 0..count {
-        let mut batch = Batch::new();
+        let pipeline = Pipeline::default();
         for key in &keys {
-            batch.push(&Request::new("SET").key(key).arg(&value));
-            batch.push(&Request::new("GET").key(key));
+            pipeline.set(key, &value);
+            pipeline.get::<Bytes>(key);
         }
-        for reply in client.submit_batch(batch).await? {
+        for reply in client.submit_batch(pipeline.0.into_inner()).await? {
             black_box(reply?);
         }
     }

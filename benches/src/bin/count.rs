@@ -18,10 +18,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use unfazed_benches::{
-    VALUE_BYTES, Work, aggregate_of_bulks, deep_map, fill, get_replies, key, value,
+    Encoder, VALUE_BYTES, Work, aggregate_of_bulks, deep_map, fill, get_replies, key, value,
 };
 use unfazed_core::{
-    Request,
+    commands::Strings,
     reply::FromReply,
     resp::{Decoder, Limits, Reply},
 };
@@ -163,23 +163,15 @@ fn run_offline(name: &str, count: usize) {
         }),
         "encode-set" => {
             let (key, value) = (key(0), value(VALUE_BYTES));
-            let mut out = Vec::with_capacity(1 << 20);
-            for _ in 0..count {
-                out.clear();
+            encode(count, |encoder| {
                 for _ in 0..1_000 {
-                    Request::new("SET").key(&key).arg(&value).encode(&mut out);
+                    encoder.set(&key, &value);
                 }
-                black_box(&out);
-            }
+            });
         }
         "encode-mset" => {
             let pairs: Vec<_> = (0..100).map(|index| (key(index), value(VALUE_BYTES))).collect();
-            let mut out = Vec::with_capacity(1 << 20);
-            for _ in 0..count {
-                out.clear();
-                Request::new("MSET").pairs(&pairs).encode(&mut out);
-                black_box(&out);
-            }
+            encode(count, |encoder| encoder.mset(&pairs));
         }
         other => panic!("no workload is called {other}"),
     }
@@ -191,5 +183,15 @@ fn decode(frames: &[u8], count: usize, mut look: impl FnMut(&Reply)) {
         let mut buffer = BytesMut::from(frames);
         decoder.decode_each(&mut buffer, |reply| look(&reply)).expect("well-formed");
         assert!(buffer.is_empty(), "everything was taken");
+    }
+}
+
+fn encode(count: usize, make: impl Fn(&Encoder)) {
+    let encoder = Encoder::default();
+    encoder.0.borrow_mut().reserve(1 << 20);
+    for _ in 0..count {
+        encoder.0.borrow_mut().clear();
+        make(&encoder);
+        black_box(&encoder);
     }
 }
