@@ -234,7 +234,7 @@ async fn pipeline(client: Handle, count: usize) -> Result<(), Failure> {
             pipeline.set(key, &value);
             pipeline.get::<Bytes>(key);
         }
-        for reply in client.submit_batch(pipeline.0.into_inner()).await? {
+        for reply in client.submit_batch(&pipeline.0.into_inner()).await? {
             black_box(reply?);
         }
     }
