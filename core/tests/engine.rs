@@ -485,3 +485,20 @@ fn a_server_that_refuses_before_it_is_asked_is_quoted() {
     world.open();
     assert!(world.write().contains("HELLO"), "it is asked again, and as before");
 }
+
+#[test]
+fn a_password_that_the_server_quotes_is_not_told() {
+    for quoted in ["`AUTH`, with args beginning with: `hunter2`", "`AUTH` of hunter2"] {
+        let mut world = World::new(World::plain().password("hunter2"));
+        let ticket = world.engine.connect(None, world.now);
+        world.open();
+        world.write();
+        world.say("-ERR unknown command `HELLO`, with args beginning with: `3` `AUTH` `hun\r\n");
+        world.write();
+        world.say(&format!("-ERR unknown command {quoted}\r\n"));
+        let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no way in");
+        assert!(refused.to_string().contains("ERR"), "{refused}");
+        let told = format!("{refused} {refused:?} {:?} {:?}", world.engine.status(), world.events);
+        assert!(!told.contains("hun"), "{told}");
+    }
+}
