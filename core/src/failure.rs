@@ -240,6 +240,12 @@ impl Failure {
         Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0 }))
     }
 
+    /// The same, of another command.
+    pub(crate) fn named(mut self, command: impl Into<Cow<'static, str>>) -> Self {
+        self.0.command = command.into();
+        self
+    }
+
     pub(crate) fn at(mut self, node: Option<Arc<str>>) -> Self {
         self.0.node = node;
         self

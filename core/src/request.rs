@@ -33,6 +33,18 @@ pub struct Options {
     pub refuse_when_full: bool,
 }
 
+impl Options {
+    /// These, with `outer` wherever they ask for nothing: what is nearest to the call has its way.
+    #[must_use]
+    pub fn or(self, outer: Options) -> Options {
+        Options {
+            deadline: self.deadline.or(outer.deadline),
+            maybe_retry: self.maybe_retry.or(outer.maybe_retry),
+            refuse_when_full: self.refuse_when_full || outer.refuse_when_full,
+        }
+    }
+}
+
 /// Arguments that fit beside the request itself; more of them go to the heap. SET with its options
 /// has six.
 const INLINE: usize = 6;
@@ -85,6 +97,7 @@ impl<'a> Request<'a> {
 
     /// A request for a command of the table.
     #[must_use]
+    #[inline]
     pub(crate) fn of(spec: &'static Spec) -> Self {
         Request {
             spec,
@@ -99,6 +112,7 @@ impl<'a> Request<'a> {
 
     /// Adds an argument.
     #[must_use]
+    #[inline]
     pub fn arg<A: ToArg + ?Sized>(mut self, arg: &'a A) -> Self {
         self.push(arg.to_arg());
         self
@@ -107,6 +121,7 @@ impl<'a> Request<'a> {
     /// Adds a key. On the wire a key is an argument like any other; which arguments are keys is
     /// said by the table.
     #[must_use]
+    #[inline]
     pub fn key<A: ToArg + ?Sized>(self, key: &'a A) -> Self {
         self.arg(key)
     }
@@ -179,6 +194,7 @@ impl<'a> Request<'a> {
         self
     }
 
+    #[inline]
     fn push(&mut self, arg: Arg<'a>) {
         if self.count == 0
             && self.spec.is_container()
@@ -202,6 +218,7 @@ impl<'a> Request<'a> {
 impl Request<'_> {
     /// The command's name, with its subcommand where it has one.
     #[must_use]
+    #[inline]
     pub fn command(&self) -> &str {
         self.name.unwrap_or(self.spec.name())
     }
@@ -214,30 +231,23 @@ impl Request<'_> {
 
     /// Appends the request to `out` in the only form that ever goes out: a length-prefixed array of
     /// bulk strings.
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let args = self.arguments();
         let name = self.command();
-        let total: usize = args.iter().map(|arg| encode::bulk_len(arg.as_bytes().len())).sum();
-        out.reserve(total + name.len() + 64);
         if self.spec.words() == 2 {
-            encode::array_header(out, 2 + args.len());
-            for word in name.split(' ') {
-                encode::bulk(out, word.as_bytes());
-            }
+            encode::command(out, name.split(' ').map(str::as_bytes), self.arguments());
         } else {
-            encode::array_header(out, 1 + args.len());
-            encode::bulk(out, name.as_bytes());
-        }
-        for arg in args {
-            encode::bulk(out, arg.as_bytes());
+            encode::command(out, std::iter::once(name.as_bytes()), self.arguments());
         }
     }
 
+    #[inline]
     pub(crate) fn arguments(&self) -> &[Arg<'_>] {
         if self.spilled.is_empty() { &self.inline[..self.count] } else { &self.spilled }
     }
 
     /// What the command is, with its arguments considered: XREAD with BLOCK is one that blocks.
+    #[inline]
     pub(crate) fn spec(&self) -> &'static Spec {
         self.spec.with_args(self.arguments())
     }

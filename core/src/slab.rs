@@ -38,6 +38,7 @@ impl<T> Slab<T> {
         Slab { places: Vec::new(), free: Vec::new() }
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> Id {
         if let Some(index) = self.free.pop() {
             let place = &mut self.places[index as usize];
@@ -49,11 +50,13 @@ impl<T> Slab<T> {
         Id { index, generation: 0 }
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: Id) -> Option<&T> {
         let place = self.places.get(id.index())?;
         if place.generation == id.generation { place.value.as_ref() } else { None }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: Id) -> Option<&mut T> {
         let place = self.places.get_mut(id.index())?;
         if place.generation == id.generation { place.value.as_mut() } else { None }
@@ -68,6 +71,19 @@ impl<T> Slab<T> {
         place.generation = place.generation.wrapping_add(1);
         self.free.push(id.index);
         Some(value)
+    }
+
+    /// Drops a value where it stands.
+    #[inline]
+    pub(crate) fn free(&mut self, id: Id) {
+        if let Some(place) = self.places.get_mut(id.index())
+            && place.generation == id.generation
+            && place.value.is_some()
+        {
+            place.value = None;
+            place.generation = place.generation.wrapping_add(1);
+            self.free.push(id.index);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

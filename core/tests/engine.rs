@@ -253,3 +253,129 @@ fn a_silent_server_is_found_within_its_time_limit_and_the_deadline_holds() {
     assert!(failure.is_timeout());
     assert_eq!(failure.executed(), Executed::Maybe);
 }
+
+/// Answers whatever the client asks on its own while it recovers, for `rounds` of 50 ms.
+fn recover(world: &mut World, rounds: usize) -> String {
+    let mut all = String::new();
+    for _ in 0..rounds {
+        let sent = world.write();
+        for word in sent.split("\r\n").filter(|word| !word.starts_with(['*', '$'])) {
+            match word {
+                "PING" => world.say("+PONG\r\n"),
+                "ROLE" => world.say("*1\r\n+master\r\n"),
+                "INFO" => world.say("+run_id:x\r\n"),
+                "DEL" => world.say(":1\r\n"),
+                "HELLO" => world.say("%0\r\n"),
+                _ => {}
+            }
+        }
+        all.push_str(&sent);
+        world.wait(Duration::from_millis(50));
+    }
+    all
+}
+
+fn degraded(policy: Policy) -> World {
+    let config = World::plain().fallback(Fallback::memory("cache:*", policy));
+    let mut world = World::live(config);
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    world
+}
+
+impl World {
+    fn answer_pings(&mut self) {
+        let pings = self.write().matches("PING").count();
+        (0..pings).for_each(|_| self.say("+PONG\r\n"));
+    }
+
+    fn run_now<T: FromReply>(&mut self, request: &Request<'_>) -> T {
+        let ticket = self.run(request);
+        self.value(ticket)
+    }
+}
+
+#[test]
+fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
+    for policy in [Policy::Discard, Policy::Invalidate] {
+        let mut world = degraded(policy);
+        world.run_now::<()>(&Request::new("SET").arg("cache:a").arg("old"));
+        world.wait(Duration::from_millis(100));
+        world.open();
+        recover(&mut world, 60);
+        assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+        let set = world.run(&Request::new("SET").arg("cache:a").arg("new"));
+        world.write();
+        world.say("+OK\r\n");
+        world.value::<()>(set);
+        world.lose(Cause::Reset);
+        world.lose(Cause::Refused);
+        let get = Request::new("GET").arg("cache:a");
+        assert_eq!(world.run_now::<Option<String>>(&get).as_deref(), Some("new"));
+    }
+}
+
+#[test]
+fn a_dial_that_is_given_up_leaves_no_timer_behind() {
+    let mut world = World::new(World::plain());
+    world.engine.connect(None, world.now);
+    let conn = loop {
+        match world.engine.poll_output() {
+            Output::Open { conn, .. } => break conn,
+            Output::Wait(_) => panic!("a connection is asked for"),
+            _ => {}
+        }
+    };
+    world.now = world.now + Duration::from_secs(3);
+    world.engine.handle_input(Input::Timeout, world.now);
+    let timer = loop {
+        match world.engine.poll_output() {
+            Output::Wait(at) => break at,
+            Output::Close { conn: closed, .. } => assert_eq!(closed, conn),
+            _ => {}
+        }
+    };
+    assert!(timer.is_none_or(|at| at > world.now.instant), "waiting for a close is no timer");
+}
+
+#[test]
+fn a_connection_reset_in_its_handshake_does_not_condemn_a_healthy_server() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    world.lose(Cause::Reset);
+    world.open();
+    world.lose(Cause::Reset);
+    assert_eq!(world.engine.health(), Health::Suspect);
+    world.wait(Duration::from_millis(100));
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    assert_eq!(world.engine.health(), Health::Live);
+}
+
+#[test]
+fn requests_that_wait_for_room_keep_their_order() {
+    let mut world = World::live(World::plain().queue_requests_max(1));
+    let first = world.run(&Request::new("INCR").arg("a"));
+    let second = world.run(&Request::new("SET").arg("b").arg("1"));
+    let third = world.run(&Request::new("GET").arg("b"));
+    assert_eq!(world.engine.status().waiting_requests, 2);
+    world.write();
+    world.say(":1\r\n");
+    let fourth = world.run(&Request::new("GET").arg("c"));
+    assert!(world.write().contains("SET"), "the one that came first goes first");
+    world.say("+OK\r\n");
+    assert!(world.write().contains("$1\r\nb\r\n"));
+    world.say("$1\r\n1\r\n");
+    world.write();
+    world.say("_\r\n");
+    assert_eq!(world.value::<i64>(first), 1);
+    world.value::<()>(second);
+    assert_eq!(world.value::<String>(third), "1");
+    assert_eq!(world.value::<Option<String>>(fourth), None);
+}

@@ -17,7 +17,7 @@ mod log;
 
 use std::{collections::VecDeque, time::Duration, time::Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 pub use log::Chunk;
 
@@ -29,10 +29,10 @@ use crate::{
     config::{Config, MaybeRetry},
     engine::Ticket,
     failure::Cause,
-    fallback::Mode,
+    fallback::Standing,
     reply::ServerError,
     request::Effect,
-    resp::{Decoder, Limits, Reply},
+    resp::{Decoder, Limits},
 };
 
 #[derive(Debug)]
@@ -120,17 +120,11 @@ pub(crate) struct Op {
     /// A new handshake was tried for it.
     pub(crate) rehandshaken: bool,
     /// What its keys do while the server is down.
-    pub(crate) mode: Mode,
+    pub(crate) standing: Standing,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.
     pub(crate) cost: u32,
-}
-
-pub(crate) enum Incoming {
-    Push(Reply),
-    /// A reply, what it answers, and where that command began in the log.
-    Reply(Reply, Owed, u64),
 }
 
 impl Connection {
@@ -174,7 +168,6 @@ impl Connection {
     }
 
     pub(crate) fn become_ready(&mut self) {
-        self.decoder.set_limits(self.limits);
         self.state = State::Ready;
     }
 
@@ -210,6 +203,7 @@ impl Connection {
     }
 
     /// Appends a command of a request and its place in the queue.
+    #[inline]
     pub(crate) fn send(
         &mut self,
         mut op: Op,
@@ -244,6 +238,7 @@ impl Connection {
         self.push(Owner::Own(own), end, now);
     }
 
+    #[inline]
     fn push(&mut self, owner: Owner, end: u64, now: Instant) {
         if self.owed.is_empty() {
             self.owes_since = now;
@@ -266,24 +261,33 @@ impl Connection {
         }
     }
 
-    /// The next whole frame in `bytes`, and what it answers.
-    pub(crate) fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Incoming>, Cause> {
-        let Some(reply) = self.decoder.decode(bytes).map_err(Cause::Protocol)? else {
-            return Ok(None);
-        };
-        if reply.is_push() {
-            return Ok(Some(Incoming::Push(reply)));
+    /// Lends the decoder out for a run of replies, during which the connection itself is needed.
+    pub(crate) fn lend_decoder(&mut self) -> Decoder {
+        std::mem::replace(&mut self.decoder, Decoder::new(Limits::HANDSHAKE))
+    }
+
+    /// Takes the decoder back, and sets its limits if the handshake has ended meanwhile.
+    pub(crate) fn return_decoder(&mut self, decoder: Decoder) {
+        self.decoder = decoder;
+        if self.is_ready() {
+            self.decoder.set_limits(self.limits);
         }
+    }
+
+    /// What the next reply answers, and where that command began in the log; `None` if it answers
+    /// nothing that was asked.
+    #[inline]
+    pub(crate) fn answered(&mut self) -> Option<(Owed, u64)> {
         // Nothing may be answered that was not even handed to the writer.
-        let asked = self.owed.front().is_some_and(|owed| owed.end <= self.log.handed_out());
-        let Some(owed) = self.owed.pop_front().filter(|_| asked) else {
-            return Err(Cause::UnexpectedReply);
-        };
+        if self.owed.front()?.end > self.log.handed_out() {
+            return None;
+        }
+        let owed = self.owed.pop_front()?;
         if let Owner::Request(op) = &owed.owner {
             self.slow_owed -= usize::from(op.spec.is_slow());
         }
         let start = std::mem::replace(&mut self.answered, owed.end);
-        Ok(Some(Incoming::Reply(reply, owed, start)))
+        Some((owed, start))
     }
 
     /// How many bytes of a large reply are known to be missing.

@@ -2,6 +2,7 @@
 
 use crate::{
     commands::Spec,
+    config::MaybeRetry,
     request::{Effect, Options, Request},
 };
 
@@ -18,6 +19,8 @@ pub struct Batch {
 pub(crate) struct Item {
     pub(crate) spec: &'static Spec,
     pub(crate) effect: Effect,
+    /// What was asked for this command alone.
+    pub(crate) maybe_retry: Option<MaybeRetry>,
     /// Where its bytes end.
     pub(crate) end: usize,
 }
@@ -29,10 +32,19 @@ impl Batch {
         Batch::default()
     }
 
-    /// Adds a command and gives its position. What the request asks for its own deadline or retries
-    /// is not kept: a pipeline has one set of [`Options`].
+    /// Adds a command and gives its position.
+    ///
+    /// What the request asks about its retries holds for it alone. The rest of its [`Options`] is the
+    /// pipeline's as a whole: it has the shortest deadline that any of them asks for, and is refused
+    /// when the queue is full if one of them is to be.
     pub fn push(&mut self, request: &Request<'_>) -> usize {
         let at = self.items.len();
+        let asked = request.asked();
+        if let Some(deadline) = asked.deadline {
+            let whole = self.options.deadline.unwrap_or(deadline);
+            self.options.deadline = Some(whole.min(deadline));
+        }
+        self.options.refuse_when_full |= asked.refuse_when_full;
         if let Some(name) = request.unknown_name() {
             self.names.push((at as u32, name.into()));
         }
@@ -40,6 +52,7 @@ impl Batch {
         self.items.push(Item {
             spec: request.spec(),
             effect: request.declared_effect(),
+            maybe_retry: asked.maybe_retry,
             end: self.bytes.len(),
         });
         at
@@ -48,6 +61,12 @@ impl Batch {
     pub(crate) fn bytes_of(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.items[at - 1].end };
         &self.bytes[start..self.items[at].end]
+    }
+
+    /// What is asked for one of its commands.
+    pub(crate) fn options_of(&self, item: &Item) -> Options {
+        let maybe_retry = item.maybe_retry.or(self.options.maybe_retry);
+        Options { maybe_retry, ..self.options }
     }
 
     pub(crate) fn name_of(&self, at: usize) -> &str {

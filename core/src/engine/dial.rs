@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Closing, ConnId, Engine, Event, Lookup, Output, SocketOptions, Target};
+use super::{Closing, ConnId, Engine, Event, Lookup, Output, Phase, SocketOptions, Target};
 use crate::{
     config::{Deployment, Endpoint, ProtocolChoice},
     connection::{Connection, Progress, Rejection, State},
     failure::{Cause, FailureKind},
-    fallback::Mode,
+    fallback::Standing,
     resp::Reply,
 };
 
@@ -32,11 +32,12 @@ pub(super) enum Dial {
         lookup: Lookup,
         until: Instant,
     },
-    /// One address is tried until `until`, the last of them until `end`.
+    /// One address is tried until `until` (`None`: it is given up and being closed), the last of
+    /// them until `end`.
     Opening {
         conn: ConnId,
         rest: VecDeque<SocketAddr>,
-        until: Instant,
+        until: Option<Instant>,
         end: Instant,
     },
 }
@@ -52,9 +53,17 @@ impl Dial {
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Dial::Idle => None,
-            Dial::Waiting(until) | Dial::Resolving { until, .. } | Dial::Opening { until, .. } => {
-                Some(*until)
-            }
+            Dial::Waiting(until) | Dial::Resolving { until, .. } => Some(*until),
+            Dial::Opening { until, .. } => *until,
+        }
+    }
+
+    /// Notes that a connection is being closed, so that no time limit is left for it.
+    pub(super) fn closing(&mut self, closing: ConnId) {
+        if let Dial::Opening { conn, until, .. } = self
+            && *conn == closing
+        {
+            *until = None;
         }
     }
 
@@ -125,7 +134,7 @@ impl<W> Engine<W> {
             keepalive: self.config.tcp_keepalive,
         };
         self.outputs.push_back(Output::Open { conn, target, socket });
-        self.node.dial = Dial::Opening { conn, rest, until: now + share, end };
+        self.node.dial = Dial::Opening { conn, rest, until: Some(now + share), end };
     }
 
     pub(super) fn on_opened(&mut self, conn: ConnId) {
@@ -180,7 +189,10 @@ impl<W> Engine<W> {
         if hung_up {
             self.node.resp2_only = false;
         }
-        let lasting = self.node.rejected.is_some();
+        let lasting = self.node.rejected.as_ref() == Some(&cause);
+        if !lasting {
+            self.node.rejected = None;
+        }
         match rest.pop_front() {
             Some(next) if !lasting && self.now.instant < end => {
                 self.open(Target::Tcp(next), rest, end);
@@ -198,9 +210,12 @@ impl<W> Engine<W> {
             self.refuse_waiting(&cause);
         }
         let most = self.config.dial.failed_dials_max.unwrap_or(FAILED_DIALS_MAX_DEFAULT);
+        // A server that was well may drop a connection in mid-handshake, so one such failure proves
+        // nothing of it.
         let judged = matches!(cause, Cause::Refused | Cause::NotFound)
+            || lasting
             || self.node.failed_dials >= most
-            || !self.node.phase.was_judged();
+            || matches!(self.node.phase, Phase::Starting);
         if judged {
             self.trip(cause);
         }
@@ -235,7 +250,7 @@ impl<W> Engine<W> {
     fn refuse_waiting(&mut self, cause: &Cause) {
         let waiting = std::mem::take(&mut self.backlog);
         for parked in waiting {
-            if parked.op.mode != Mode::Wait {
+            if parked.op.standing != Standing::Wait {
                 self.backlog.push_back(parked);
                 continue;
             }
@@ -259,7 +274,7 @@ impl<W> Engine<W> {
                 let cause = Cause::NameNotFound("the look-up took too long".into());
                 self.dial_failed(cause, false);
             }
-            Dial::Opening { conn, until, .. } if *until <= now => {
+            Dial::Opening { conn, until: Some(until), .. } if *until <= now => {
                 let conn = *conn;
                 self.kill(conn, Cause::ConnectTimeout);
             }

@@ -7,12 +7,11 @@ use bytes::BytesMut;
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
     classify::{Class, classify},
-    tickets::Wait,
 };
 use crate::{
-    connection::{Due, Incoming, Op, Owner, State},
+    connection::{Due, Op, Owner, State},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
-    fallback::{Mode, Policy},
+    fallback::{Policy, Standing},
     reply::ServerError,
     request::Effect,
     resp::Reply,
@@ -32,25 +31,17 @@ impl<W> Engine<W> {
             Some(connection) if !connection.is_deaf() => connection.note_inbound(now),
             _ => return bytes.clear(),
         }
-        while let Some(connection) = self.connections.get_mut(conn.0) {
-            if connection.is_deaf() {
-                return bytes.clear();
-            }
-            match connection.next(bytes) {
-                Ok(None) => break,
-                Ok(Some(Incoming::Push(reply))) => self.on_push(reply),
-                Ok(Some(Incoming::Reply(reply, owed, start))) => match owed.owner {
-                    Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
-                    Owner::Handshake => self.on_handshake_reply(conn, &reply),
-                    Owner::Own(own) => self.on_own_reply(conn, own, &reply),
-                },
-                Err(cause) => {
-                    self.kill(conn, cause);
-                    return bytes.clear();
-                }
-            }
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let mut decoder = connection.lend_decoder();
+        let decoded = decoder.decode_each(bytes, |reply| self.on_frame(conn, reply));
+        if let Err(fault) = decoded {
+            self.kill(conn, Cause::Protocol(fault));
         }
         if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.return_decoder(decoder);
+            if connection.is_deaf() {
+                bytes.clear();
+            }
             connection.release();
             if connection.retiring && connection.owes_nothing() {
                 self.kill(conn, Cause::Local);
@@ -58,6 +49,25 @@ impl<W> Engine<W> {
         }
         if self.closing != Closing::Open {
             self.stirred = true;
+        }
+    }
+
+    #[inline]
+    fn on_frame(&mut self, conn: ConnId, reply: Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        if connection.is_deaf() {
+            return;
+        }
+        if reply.is_push() {
+            return self.on_push(reply);
+        }
+        let Some((owed, start)) = connection.answered() else {
+            return self.kill(conn, Cause::UnexpectedReply);
+        };
+        match owed.owner {
+            Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Handshake => self.on_handshake_reply(conn, &reply),
+            Owner::Own(own) => self.on_own_reply(conn, own, &reply),
         }
     }
 
@@ -71,6 +81,7 @@ impl<W> Engine<W> {
         self.outputs.push_back(Output::Push(push));
     }
 
+    #[inline]
     fn on_reply(&mut self, conn: ConnId, op: Op, reply: Reply, start: u64, end: u64) {
         if let Some(error) = reply.error() {
             return self.on_error_reply(conn, op, error, start, end);
@@ -215,6 +226,7 @@ impl<W> Engine<W> {
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
         connection.close(cause);
+        self.node.dial.closing(conn);
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
@@ -279,7 +291,7 @@ impl<W> Engine<W> {
             return None;
         }
         // What memory may take over at the trip is kept until the server is judged.
-        let taken_over = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        let taken_over = matches!(op.standing, Standing::Memory(Policy::Invalidate));
         let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
@@ -307,17 +319,16 @@ impl<W> Engine<W> {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
         parked.append(&mut self.held);
+        parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
+        self.in_line = super::Queued::default();
         for parked in parked {
             self.end_without_answer(&parked.op, kind.clone());
         }
-        for (wait, command) in [(Wait::Room, "request"), (Wait::Connect, "connect")] {
-            for ticket in self.tickets.waits(wait) {
-                let failure = Failure::new(kind.clone(), Executed::No, command);
-                let waiter = self.tickets.end_wait(ticket, Err(failure));
-                self.wake(waiter);
-            }
+        for ticket in self.tickets.waits() {
+            let failure = Failure::new(kind.clone(), Executed::No, "connect");
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
         }
-        self.room.clear();
     }
 
     fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
@@ -353,15 +364,8 @@ impl<W> Engine<W> {
         }
         self.expire_sent();
         self.expire_parked();
-        for (ticket, kind) in self.tickets.expired_waits() {
-            let result = match kind {
-                Wait::Connect => self.connect_result(),
-                Wait::Room => {
-                    let name = self.tickets.name_of(ticket, 0).unwrap_or_default().to_owned();
-                    let kind = FailureKind::DeadlinePassed(Stage::Room);
-                    Err(Failure::new(kind, Executed::No, name))
-                }
-            };
+        for ticket in self.tickets.expired_waits() {
+            let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
             self.wake(waiter);
         }
@@ -420,6 +424,16 @@ impl<W> Engine<W> {
                 } else {
                     self.delayed.insert(at, parked);
                 }
+            }
+        }
+        let in_line = |request: &Vec<Parked>| expired(&request[0]);
+        if self.line.iter().any(in_line) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.line).into_iter().partition(in_line);
+            self.line = kept.into();
+            for parked in gone.into_iter().flatten() {
+                self.in_line.subtract(&parked.op);
+                ended.push((parked, Stage::Room));
             }
         }
         for (parked, stage) in ended {

@@ -138,7 +138,9 @@ impl<W> Engine<W> {
         let to = self.health();
         if from != to {
             self.node.phase_since = self.now.instant;
-            self.node.cause.clone_from(&cause);
+            if cause.is_some() || to == Health::Live {
+                self.node.cause.clone_from(&cause);
+            }
             self.stirred = true;
             self.event(Event::HealthChanged { from, to, cause });
         }
@@ -226,7 +228,7 @@ impl<W> Engine<W> {
                 self.place(parked);
             }
             for (at, parked) in delayed {
-                if parked.op.mode == crate::fallback::Mode::Wait {
+                if parked.op.standing == crate::fallback::Standing::Wait {
                     self.delayed.insert(at, parked);
                 } else {
                     self.place(parked);

@@ -4,7 +4,7 @@
 //! its outputs. Its methods come in kinds:
 //!
 //! - **callers**: [`submit`](Engine::submit), [`submit_batch`](Engine::submit_batch),
-//!   [`wait_for_room`](Engine::wait_for_room), [`connect`](Engine::connect) give a [`Ticket`];
+//!   [`connect`](Engine::connect) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
 //! - **control plane**: [`handle_input`](Engine::handle_input) and
@@ -17,7 +17,7 @@
 //! ```text
 //!                     submit                                   take
 //!                       │                                        ▲
-//!   refused ◀── full? ──┤                                        │ ends, exactly once
+//!   in line ◀── full? ──┤                                        │ ends, exactly once
 //!                       ▼                                        │
 //!        ┌────── where now? (admission) ──────┬───────────┐      │
 //!        ▼              ▼                     ▼           ▼      │
@@ -90,10 +90,10 @@ pub struct Engine<W> {
     held: VecDeque<Parked>,
     /// Cancelled since the queues were last cleared of what nobody waits for.
     cancelled: usize,
-    /// Callers that wait for room, in order.
-    room: VecDeque<Ticket>,
-    /// Places promised to callers that waited for room and have not used them yet.
-    promised: usize,
+    /// Requests that wait for room in the queue, in order, each with all its commands.
+    line: VecDeque<Vec<Parked>>,
+    in_line: Queued,
+    /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
     outputs: VecDeque<Output>,
     pushes: usize,
@@ -147,6 +147,18 @@ struct Queued {
     bytes: usize,
 }
 
+impl Queued {
+    fn add(&mut self, op: &Op) {
+        self.requests += 1;
+        self.bytes += op.cost as usize;
+    }
+
+    fn subtract(&mut self, op: &Op) {
+        self.requests -= 1;
+        self.bytes -= op.cost as usize;
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Answers {
     server: u64,
@@ -163,6 +175,9 @@ enum Closing {
     Draining(Instant),
     Closed,
 }
+
+/// The most that is reserved because a peer declared that so much will follow.
+const RESERVE_MAX: usize = 4 * 1024 * 1024;
 
 /// How many unread pushes are kept; older ones are dropped.
 const PUSHES_MAX: usize = 1_024;
@@ -219,8 +234,8 @@ impl<W> Engine<W> {
             delayed_count: 0,
             held: VecDeque::new(),
             cancelled: 0,
-            room: VecDeque::new(),
-            promised: 0,
+            line: VecDeque::new(),
+            in_line: Queued::default(),
             queued: Queued::default(),
             outputs: VecDeque::new(),
             pushes: 0,
@@ -252,6 +267,7 @@ impl<W> Engine<W> {
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
         }
         self.run_timers();
+        self.admit();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -271,6 +287,11 @@ impl<W> Engine<W> {
         self.stirred || !self.outputs.is_empty()
     }
 
+    /// Whether [`take_ready`](Engine::take_ready) would give anybody.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Moves the wakers of those whose ticket has ended into `into`; to be woken after unlocking.
     pub fn take_ready(&mut self, into: &mut Vec<W>) {
         into.append(&mut self.ready);
@@ -282,11 +303,18 @@ impl<W> Engine<W> {
     pub fn received(&mut self, conn: ConnId, bytes: &mut bytes::BytesMut, now: Now) {
         self.note_time(now);
         self.on_received(conn, bytes);
+        self.admit();
+        if self.closing != Closing::Open {
+            // The last answer that was waited for may have come.
+            self.run_closing(self.now.instant);
+        }
     }
 
-    /// How many more bytes a large reply is known to need; what to reserve before the next read.
+    /// How many more bytes a large reply is known to need: what to reserve before the next read.
+    ///
+    /// At most 4 MiB, whatever the peer declared: memory grows with what was received.
     pub fn missing(&self, conn: ConnId) -> usize {
-        self.connections.get(conn.0).map_or(0, Connection::missing)
+        self.connections.get(conn.0).map_or(0, Connection::missing).min(RESERVE_MAX)
     }
 
     /// The next bytes to write on `conn`. They are written without any lock held, and handed back
@@ -329,9 +357,16 @@ impl<W> Engine<W> {
 
     // ---- callers -------------------------------------------------------------------------------
 
-    /// Sets who is to be woken when the ticket has ended.
-    pub fn set_waiter(&mut self, ticket: Ticket, waiter: W) {
-        self.tickets.set_waiter(ticket, waiter);
+    /// Sets who is to be woken when the ticket has ended. Gives back who was to be before, to be
+    /// dropped once the lock is released: dropping a waker may run foreign code.
+    pub fn set_waiter(&mut self, ticket: Ticket, waiter: W) -> Option<W> {
+        self.tickets.set_waiter(ticket, waiter)
+    }
+
+    /// Takes back who is to be woken, before a ticket is given up: to be dropped once the lock is
+    /// released.
+    pub fn take_waiter(&mut self, ticket: Ticket) -> Option<W> {
+        self.tickets.take_waiter(ticket)
     }
 
     /// What came of a request, once it has ended; frees the ticket.
@@ -354,6 +389,11 @@ impl<W> Engine<W> {
         self.tickets.is_live(ticket)
     }
 
+    /// Whether the client is closed: nothing is pending, and nothing new is accepted.
+    pub fn is_closed(&self) -> bool {
+        self.closing == Closing::Closed
+    }
+
     /// How the client is doing.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -369,6 +409,8 @@ impl<W> Engine<W> {
             cause: self.node.cause.clone(),
             queued_requests: self.queued.requests,
             queued_bytes: self.queued.bytes,
+            waiting_requests: self.in_line.requests,
+            waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
             overlay_entries: sizes.0,
@@ -441,14 +483,11 @@ impl<W> Engine<W> {
     }
 
     /// Ends one command of a request: the only place where that happens.
+    #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
-        self.queued.requests -= 1;
-        self.queued.bytes -= op.cost as usize;
+        self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
-        if !self.room.is_empty() {
-            self.grant_room();
-        }
     }
 
     fn count_answer(&mut self, source: Source) {

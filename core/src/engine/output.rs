@@ -300,6 +300,10 @@ pub struct Status {
     pub queued_requests: usize,
     /// Their bytes.
     pub queued_bytes: usize,
+    /// How many of these wait for room in the queue.
+    pub waiting_requests: usize,
+    /// Their bytes.
+    pub waiting_bytes: usize,
     /// Tickets not yet taken.
     pub tickets: usize,
     /// Sockets open or being opened.

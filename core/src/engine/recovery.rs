@@ -103,7 +103,11 @@ impl<W> Engine<W> {
         match *stage {
             Stage::Waiting(_) => self.probe(0),
             Stage::Between { passed, .. } => self.probe(passed),
-            Stage::Barrier(_) | Stage::Pause(_) => self.drain(),
+            Stage::Barrier(_) => {
+                self.memory.hand_back(self.now);
+                self.drain();
+            }
+            Stage::Pause(_) => self.drain(),
             Stage::Asking { .. } | Stage::Draining { .. } => {}
         }
     }
@@ -184,7 +188,7 @@ impl<W> Engine<W> {
             let next = self.next_probe();
             return self.to_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
         }
-        self.memory.settled(key);
+        self.memory.settled(key, self.now);
         if done {
             let until = self.now.instant + DRAIN_PAUSE;
             self.to_stage(Stage::Pause(until), None);
@@ -196,7 +200,6 @@ impl<W> Engine<W> {
     }
 
     fn recovered(&mut self) {
-        self.memory.recovered(self.now);
         self.node.recovered_at = Some(self.now.instant);
         self.to_phase(Phase::Live, None);
         self.place_held();

@@ -1,25 +1,31 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
-use std::time::Duration;
-
-use super::{
-    Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket,
-    tickets::{Wait, Work},
-};
+use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
 use crate::{
     Failure, Now,
     commands::Spec,
     config::MaybeRetry,
     connection::Op,
     failure::{Executed, FailureKind, MemoryRefusal, Stage},
-    fallback::{Answer, Mode, Policy},
+    fallback::{Answer, Policy, Standing},
     request::{Effect, Options, Request, split_command},
     resp::{Reply, Source},
 };
 
+/// Where a new request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Now,
+    InLine,
+}
+
 /// What has gathered on a connection when the caller that adds to it is asked to write by itself:
 /// one big batch would be lock-step with the server, this refills by halves.
 const FLUSH_NOW_BYTES: u64 = 8 * 1024;
+
+/// The most commands that may stand in line for room. Each belongs to a caller that waits for it, so
+/// the callers are its bound in practice; this one is for those that nobody waits for.
+const LINE_MAX: usize = 1 << 20;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which this \
     client shares between callers; use the client's configuration (database, name, credentials)";
@@ -28,39 +34,13 @@ const BLOCKS: &str = "this command waits at the server and would hold up everybo
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
-    /// latest.
+    /// latest. Where the queue is full it waits in line for room, within its deadline.
     ///
     /// # Errors
     ///
-    /// [`Rejected::Full`] when there is no room in the queue, or others wait for room already. The
-    /// request leaves no trace.
+    /// [`Rejected::Full`] when there is no room in the queue and it asked not to wait for any, or the
+    /// line is as long as it may be. The request leaves no trace.
     pub fn submit(
-        &mut self,
-        request: &Request<'_>,
-        waiter: Option<W>,
-        now: Now,
-    ) -> Result<(Ticket, Flush), Rejected> {
-        self.check_room(request.asked())?;
-        self.submit_promised_or_not(request, waiter, now)
-    }
-
-    /// Accepts a request into the place that was promised to its caller when
-    /// [`wait_for_room`](Engine::wait_for_room) ended well.
-    ///
-    /// # Errors
-    ///
-    /// As for [`submit`](Engine::submit), but never for lack of room.
-    pub fn submit_promised(
-        &mut self,
-        request: &Request<'_>,
-        waiter: Option<W>,
-        now: Now,
-    ) -> Result<(Ticket, Flush), Rejected> {
-        self.promised -= 1;
-        self.submit_promised_or_not(request, waiter, now)
-    }
-
-    fn submit_promised_or_not(
         &mut self,
         request: &Request<'_>,
         waiter: Option<W>,
@@ -70,6 +50,7 @@ impl<W> Engine<W> {
         let spec = request.spec();
         self.check_use(spec, request.command())?;
         let options = request.asked();
+        let room = self.find_room(options)?;
         let deadline = self.now.instant + options.deadline.unwrap_or(self.config.deadline);
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
@@ -77,10 +58,10 @@ impl<W> Engine<W> {
         };
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
         let effect = request.declared_effect();
-        let (mode, noted) = self.memory.mode_for(spec, effect, request.arguments());
-        let mut op = self.op(ticket, 0, spec, effect, options, mode);
+        let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
+        let mut op = self.op(ticket, 0, spec, effect, options, standing);
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(mode) {
+        if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
@@ -105,7 +86,12 @@ impl<W> Engine<W> {
         if noted {
             op.note = Some(bytes.as_slice().into());
         }
-        let flush = self.submit_indirectly(op, &bytes);
+        let flush = match room {
+            Room::Now => self.submit_indirectly(op, &bytes),
+            Room::InLine => {
+                self.stand_in_line(vec![Parked { op, bytes: bytes.clone(), cause: None }])
+            }
+        };
         bytes.clear();
         if bytes.capacity() <= SCRATCH_BYTES_MAX {
             self.scratch = bytes;
@@ -125,35 +111,11 @@ impl<W> Engine<W> {
         waiter: Option<W>,
         now: Now,
     ) -> Result<(Ticket, Flush), Rejected> {
-        self.check_room(batch.options)?;
-        self.submit_batch_promised_or_not(batch, waiter, now)
-    }
-
-    /// Accepts a pipeline into the place that was promised to its caller.
-    ///
-    /// # Errors
-    ///
-    /// As for [`submit_batch`](Engine::submit_batch), but never for lack of room.
-    pub fn submit_batch_promised(
-        &mut self,
-        batch: &Batch,
-        waiter: Option<W>,
-        now: Now,
-    ) -> Result<(Ticket, Flush), Rejected> {
-        self.promised -= 1;
-        self.submit_batch_promised_or_not(batch, waiter, now)
-    }
-
-    fn submit_batch_promised_or_not(
-        &mut self,
-        batch: &Batch,
-        waiter: Option<W>,
-        now: Now,
-    ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
         for (at, item) in batch.items.iter().enumerate() {
             self.check_use(item.spec, batch.name_of(at))?;
         }
+        let room = self.find_room(batch.options)?;
         let deadline = self.now.instant + batch.options.deadline.unwrap_or(self.config.deadline);
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
@@ -161,11 +123,18 @@ impl<W> Engine<W> {
         self.queued.requests += count;
         self.queued.bytes += batch.bytes.len();
         // Where no key may degrade, all of it goes into the log in one piece.
-        if let Some(conn) = self.direct(Mode::Wait).filter(|_| !self.memory.degrades()) {
+        let whole = room == Room::Now && !self.memory.degrades();
+        if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
-                let mut op =
-                    self.op(ticket, at as u32, item.spec, item.effect, batch.options, Mode::Wait);
+                let mut op = self.op(
+                    ticket,
+                    at as u32,
+                    item.spec,
+                    item.effect,
+                    batch.options_of(item),
+                    Standing::Wait,
+                );
                 op.attempts = 1;
                 op.cost = batch.bytes_of(at).len() as u32;
                 (op, item.end)
@@ -177,52 +146,29 @@ impl<W> Engine<W> {
             return Ok((ticket, self.flush(conn, before)));
         }
         let mut flush = Flush::Nothing;
+        let mut in_line = Vec::new();
         for (at, item) in batch.items.iter().enumerate() {
             let bytes = batch.bytes_of(at);
             let args = split_command(bytes);
             let args = &args[item.spec.words().min(args.len())..];
-            let (mode, noted) = self.memory.mode_for(item.spec, item.effect, args);
-            let mut op = self.op(ticket, at as u32, item.spec, item.effect, batch.options, mode);
+            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, args);
+            let options = batch.options_of(item);
+            let mut op = self.op(ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = bytes.len() as u32;
             op.note = noted.then(|| bytes.into());
+            if room == Room::InLine {
+                in_line.push(Parked { op, bytes: bytes.to_vec(), cause: None });
+                continue;
+            }
             let next = self.submit_indirectly(op, bytes);
             if next != Flush::Nothing {
                 flush = next;
             }
         }
+        if !in_line.is_empty() {
+            flush = self.stand_in_line(in_line);
+        }
         Ok((ticket, flush))
-    }
-
-    /// Joins the queue of those who wait for room. The ticket ends well when one place is promised to
-    /// its caller, who uses it with [`submit_promised`](Engine::submit_promised) or gives it back
-    /// with [`give_back_promise`](Engine::give_back_promise); it ends with a failure at the
-    /// deadline.
-    ///
-    /// # Errors
-    ///
-    /// When the client is closed.
-    pub fn wait_for_room(
-        &mut self,
-        command: &str,
-        deadline: Option<Duration>,
-        waiter: Option<W>,
-        now: Now,
-    ) -> Result<Ticket, Rejected> {
-        self.note_time(now);
-        self.check_open(command)?;
-        let deadline = self.now.instant + deadline.unwrap_or(self.config.deadline);
-        let names = vec![(0, command.into())];
-        let ticket = self.tickets.insert(Work::Wait(Wait::Room, None), waiter, deadline, names);
-        self.stirred = true;
-        self.room.push_back(ticket);
-        self.grant_room();
-        Ok(ticket)
-    }
-
-    /// Gives back a promised place that will not be used.
-    pub fn give_back_promise(&mut self) {
-        self.promised -= 1;
-        self.grant_room();
     }
 
     /// Begins to connect, if nobody has; the ticket ends when the first connection is ready, or was
@@ -234,7 +180,7 @@ impl<W> Engine<W> {
     pub fn connect(&mut self, waiter: Option<W>, now: Now) -> Ticket {
         self.note_time(now);
         let deadline = self.now.instant + self.config.connect_timeout;
-        let work = Work::Wait(Wait::Connect, None);
+        let work = Work::Wait(None);
         let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, "connect".into())]);
         self.stirred = true;
         if let Err(Rejected::Failed(failure)) = self.check_open("connect") {
@@ -254,17 +200,17 @@ impl<W> Engine<W> {
     /// comes.
     pub fn cancel(&mut self, ticket: Ticket, now: Now) {
         self.note_time(now);
-        let Some(slot) = self.tickets.remove(ticket) else { return };
-        if matches!(slot.work, Work::Wait(Wait::Room, Some(Ok(())))) {
-            self.give_back_promise();
+        if self.tickets.remove(ticket).is_none() {
+            return;
         }
         self.cancelled += 1;
         // Clearing costs one look at each parked request, so it is done when at least half of them
         // can be stale.
-        if 2 * self.cancelled > self.backlog.len() + self.delayed.len() + self.held.len() {
+        if 2 * self.cancelled > self.parked() {
             self.cancelled = 0;
             self.drop_unwanted();
         }
+        self.admit();
     }
 
     /// Gives a ticket up, but not its request, which is carried out all the same: fire and forget.
@@ -299,30 +245,55 @@ impl<W> Engine<W> {
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
     }
 
-    fn check_room(&mut self, options: Options) -> Result<(), Rejected> {
-        // Nobody overtakes those who wait for room; who asks not to wait does not queue either.
-        if self.has_room() && (self.room.is_empty() || options.refuse_when_full) {
+    fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
+        // Nobody overtakes those who stand in line.
+        if self.line.is_empty() && self.has_room() {
             self.full_told = false;
-            return Ok(());
+            return Ok(Room::Now);
         }
         self.tell_full("the queue");
-        Err(Rejected::Full)
+        let line_is_full = self.in_line.requests >= LINE_MAX;
+        if options.refuse_when_full || line_is_full {
+            return Err(Rejected::Full);
+        }
+        Ok(Room::InLine)
     }
 
     fn has_room(&self) -> bool {
-        self.queued.requests + self.promised < self.config.queue.requests_max
-            && self.queued.bytes < self.config.queue.bytes_max
+        self.queued.requests - self.in_line.requests < self.config.queue.requests_max
+            && self.queued.bytes - self.in_line.bytes < self.config.queue.bytes_max
     }
 
-    pub(super) fn grant_room(&mut self) {
-        while self.has_room() {
-            let Some(ticket) = self.room.pop_front() else { return };
-            if self.tickets.wants(ticket) {
-                self.promised += 1;
-                let waiter = self.tickets.end_wait(ticket, Ok(()));
-                self.wake(waiter);
+    fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
+        self.stirred = true;
+        self.ensure_dial();
+        for parked in &request {
+            self.in_line.add(&parked.op);
+        }
+        self.line.push_back(request);
+        Flush::Nothing
+    }
+
+    /// Lets in those who stand in line, as far as there is room. The last step of whatever may have
+    /// made room: in the middle of one, the order of what is being placed would suffer.
+    pub(super) fn admit(&mut self) {
+        while !self.line.is_empty() && self.has_room() {
+            let request = self.line.pop_front().expect("the line is not empty");
+            for parked in &request {
+                self.in_line.subtract(&parked.op);
+            }
+            for parked in request {
+                self.place(parked);
+            }
+            if let Some(conn) = self.node.conn {
+                self.outputs.push_back(super::Output::Flush { conn });
             }
         }
+    }
+
+    /// Commands that are on no connection.
+    fn parked(&self) -> usize {
+        self.backlog.len() + self.delayed.len() + self.held.len() + self.line.len()
     }
 
     pub(super) fn tell_full(&mut self, what: &'static str) {
@@ -339,7 +310,7 @@ impl<W> Engine<W> {
         spec: &'static Spec,
         effect: Effect,
         options: Options,
-        mode: Mode,
+        standing: Standing,
     ) -> Op {
         Op {
             ticket,
@@ -350,16 +321,16 @@ impl<W> Engine<W> {
             attempts: 0,
             maybe: false,
             rehandshaken: false,
-            mode,
+            standing,
             note: None,
             cost: 0,
         }
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, mode: Mode) -> Option<ConnId> {
+    fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
-        let served = self.node.phase.is_live() || mode == Mode::Wait;
+        let served = self.node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
@@ -405,11 +376,11 @@ impl<W> Engine<W> {
         if !self.tickets.wants(parked.op.ticket) {
             return self.give_up(&parked.op);
         }
-        let mode = parked.op.mode;
-        if mode == Mode::Wait || !self.node.phase.is_down() {
+        let standing = parked.op.standing;
+        if standing == Standing::Wait || !self.node.phase.is_down() {
             return self.place_on_server(parked);
         }
-        if mode == Mode::Fail {
+        if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
             let executed = parked.op.executed_so_far();
             let failure = self.failure(&parked.op, kind, executed);
@@ -444,12 +415,12 @@ impl<W> Engine<W> {
 
     fn place_in_memory(&mut self, parked: Parked) {
         let Parked { op, bytes, cause } = parked;
-        let invalidates = matches!(op.mode, Mode::Memory { policy: Policy::Invalidate, .. });
+        let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
         if op.maybe && op.effect != Effect::Read && !invalidates {
             return self.end_maybe(&op, cause);
         }
         let args = split_command(&bytes);
-        match self.memory.answer(op.spec, op.effect, op.mode, &args, self.now) {
+        match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
             Ok(reply) => self.end_from_memory(&op, reply),
             Err(refusal) => {
                 if let MemoryRefusal::Full(what) = refusal {
@@ -508,11 +479,7 @@ impl<W> Engine<W> {
         if op.maybe {
             self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }
-        self.queued.requests -= 1;
-        self.queued.bytes -= op.cost as usize;
-        if !self.room.is_empty() {
-            self.grant_room();
-        }
+        self.queued.subtract(op);
     }
 
     fn drop_unwanted(&mut self) {
@@ -532,10 +499,20 @@ impl<W> Engine<W> {
         for parked in dropped {
             self.give_up(&parked.op);
         }
+        for request in std::mem::take(&mut self.line) {
+            if self.tickets.wants(request[0].op.ticket) {
+                self.line.push_back(request);
+                continue;
+            }
+            for parked in request {
+                self.in_line.subtract(&parked.op);
+                self.give_up(&parked.op);
+            }
+        }
     }
 
     pub(super) fn end_connect_waits(&mut self) {
-        for ticket in self.tickets.waits(Wait::Connect) {
+        for ticket in self.tickets.waits() {
             let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
             self.wake(waiter);

@@ -24,8 +24,8 @@ pub(crate) struct Slot<W> {
     pub(crate) work: Work,
     waiter: Option<W>,
     deadline: Instant,
-    /// The names of commands that the table does not know, by item.
-    names: Vec<(u32, Box<str>)>,
+    /// The names of commands that the table does not know, by item; boxed, since few have any.
+    names: Option<Box<Names>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
     /// The deadline has passed; its items are about to be ended.
@@ -34,6 +34,8 @@ pub(crate) struct Slot<W> {
     pub(crate) retry_at: Option<Instant>,
 }
 
+pub(crate) type Names = Vec<(u32, Box<str>)>;
+
 #[derive(Debug)]
 pub(crate) enum Work {
     One(Option<Outcome>),
@@ -41,14 +43,8 @@ pub(crate) enum Work {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
     },
-    /// Waits for room in the queue, then for the connection to be judged: ends without a reply.
-    Wait(Wait, Option<Result<(), Failure>>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wait {
-    Room,
-    Connect,
+    /// Waits for the first connection, or for its judgement: ends without a reply.
+    Wait(Option<Result<(), Failure>>),
 }
 
 impl<W> Tickets<W> {
@@ -56,12 +52,13 @@ impl<W> Tickets<W> {
         Tickets { slots: Slab::new(), earliest: None }
     }
 
+    #[inline]
     pub(crate) fn insert(
         &mut self,
         work: Work,
         waiter: Option<W>,
         deadline: Instant,
-        names: Vec<(u32, Box<str>)>,
+        names: Names,
     ) -> Ticket {
         if self.earliest.is_none_or(|earliest| deadline < earliest) {
             self.earliest = Some(deadline);
@@ -70,7 +67,7 @@ impl<W> Tickets<W> {
             work,
             waiter,
             deadline,
-            names,
+            names: if names.is_empty() { None } else { Some(Box::new(names)) },
             detached: false,
             expired: false,
             retry_at: None,
@@ -89,13 +86,20 @@ impl<W> Tickets<W> {
         self.slots.len()
     }
 
-    pub(crate) fn set_waiter(&mut self, ticket: Ticket, waiter: W) {
-        if let Some(slot) = self.slots.get_mut(ticket.0) {
-            slot.waiter = Some(waiter);
+    /// Gives back the waiter that this one replaces.
+    pub(crate) fn set_waiter(&mut self, ticket: Ticket, waiter: W) -> Option<W> {
+        match self.slots.get_mut(ticket.0) {
+            Some(slot) => slot.waiter.replace(waiter),
+            None => Some(waiter),
         }
     }
 
+    pub(crate) fn take_waiter(&mut self, ticket: Ticket) -> Option<W> {
+        self.slots.get_mut(ticket.0)?.waiter.take()
+    }
+
     /// Ends one item. Where that ends the ticket, gives whom to wake.
+    #[inline]
     pub(crate) fn end(&mut self, ticket: Ticket, item: u32, outcome: Outcome) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
         match &mut slot.work {
@@ -113,7 +117,7 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
-            Work::Wait(..) => unreachable!("a wait has no items"),
+            Work::Wait(_) => unreachable!("a wait has no items"),
         }
         self.done(ticket.0)
     }
@@ -121,7 +125,7 @@ impl<W> Tickets<W> {
     /// Ends a wait.
     pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
-        let Work::Wait(_, place) = &mut slot.work else {
+        let Work::Wait(place) = &mut slot.work else {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
@@ -140,7 +144,7 @@ impl<W> Tickets<W> {
     pub(crate) fn take_one(&mut self, ticket: Ticket) -> Option<Outcome> {
         let Work::One(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
         let outcome = place.take()?;
-        self.slots.remove(ticket.0);
+        self.slots.free(ticket.0);
         Some(outcome)
     }
 
@@ -149,18 +153,18 @@ impl<W> Tickets<W> {
             return None;
         };
         let outcomes = std::mem::take(outcomes);
-        self.slots.remove(ticket.0);
+        self.slots.free(ticket.0);
         Some(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
-        let Work::Wait(_, place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
+        let Work::Wait(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
         let result = place.take()?;
-        self.slots.remove(ticket.0);
+        self.slots.free(ticket.0);
         Some(result)
     }
 
-    /// Turns a wait for room that was granted into a request.
+    /// Takes a ticket away, whatever its state.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Slot<W>> {
         self.slots.remove(ticket.0)
     }
@@ -202,6 +206,7 @@ impl<W> Tickets<W> {
     }
 
     /// Whether somebody still wants what comes of it.
+    #[inline]
     pub(crate) fn wants(&self, ticket: Ticket) -> bool {
         self.slots.get(ticket.0).is_some_and(|slot| !slot.expired)
     }
@@ -210,29 +215,25 @@ impl<W> Tickets<W> {
         self.slots.get(ticket.0).is_some_and(|slot| slot.expired)
     }
 
-    /// The waits of one kind that have not ended.
-    pub(crate) fn waits(&self, kind: Wait) -> Vec<Ticket> {
-        let waits = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| matches!(slot.work, Work::Wait(found, None) if found == kind));
-        waits.map(|(id, _)| Ticket(id)).collect()
+    /// The waits that have not ended.
+    pub(crate) fn waits(&self) -> Vec<Ticket> {
+        self.open_waits(|_| true)
     }
 
     /// The waits that have expired and not ended.
-    pub(crate) fn expired_waits(&self) -> Vec<(Ticket, Wait)> {
-        let expired = self.slots.iter().filter(|(_, slot)| slot.expired);
-        expired
-            .filter_map(|(id, slot)| match slot.work {
-                Work::Wait(kind, None) => Some((Ticket(id), kind)),
-                _ => None,
-            })
-            .collect()
+    pub(crate) fn expired_waits(&self) -> Vec<Ticket> {
+        self.open_waits(|slot| slot.expired)
+    }
+
+    fn open_waits(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
+        let open = |slot: &Slot<W>| matches!(slot.work, Work::Wait(None)) && which(slot);
+        let waits = self.slots.iter().filter(|(_, slot)| open(slot));
+        waits.map(|(id, _)| Ticket(id)).collect()
     }
 
     /// The name of a command that the table does not know.
     pub(crate) fn name_of(&self, ticket: Ticket, item: u32) -> Option<&str> {
-        let names = &self.slots.get(ticket.0)?.names;
+        let names = self.slots.get(ticket.0)?.names.as_deref()?;
         names.iter().find(|(of, _)| *of == item).map(|(_, name)| &**name)
     }
 }
@@ -242,7 +243,7 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
-            Work::Wait(_, result) => result.is_some(),
+            Work::Wait(result) => result.is_some(),
         }
     }
 }

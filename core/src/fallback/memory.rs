@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::{
-    Answer, Bounds, Mode, Policy, Rules, Store,
+    Answer, Bounds, Mode, Policy, Rules, Standing, Store,
     journal::{Journal, Keyed},
     shadow::Shadow,
 };
@@ -66,15 +66,21 @@ impl Memory {
 
     /// How a command behaves while the server is down, and whether its reply is of interest to the
     /// shadow. `args` are the arguments after the name.
+    #[inline]
     pub(crate) fn mode_for<A: AsRef<[u8]>>(
         &self,
         spec: &Spec,
         effect: Effect,
         args: &[A],
-    ) -> (Mode, bool) {
+    ) -> (Standing, bool) {
         if !self.degrades {
-            return (Mode::Wait, false);
+            return (Standing::Wait, false);
         }
+        let (mode, noted) = self.mode_of(spec, effect, args);
+        (mode.into(), noted)
+    }
+
+    fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {
         if spec.concerns_all_keys() {
             return (self.rules.mode_of_all(), effect != Effect::Read);
         }
@@ -162,7 +168,7 @@ impl Memory {
         &mut self,
         spec: &Spec,
         effect: Effect,
-        mode: Mode,
+        standing: Standing,
         words: &[&[u8]],
         now: Now,
     ) -> Result<Reply, MemoryRefusal> {
@@ -175,15 +181,15 @@ impl Memory {
         }
         let args = &words[spec.words().min(words.len())..];
         let reads = effect == Effect::Read;
-        let invalidates = match mode {
-            Mode::Miss => true,
-            Mode::Memory { policy, .. } => policy == Policy::Invalidate,
-            Mode::Wait | Mode::Fail => unreachable!("these are not answered from memory"),
+        let invalidates = match standing {
+            Standing::Miss => true,
+            Standing::Memory(policy) => policy == Policy::Invalidate,
+            Standing::Wait | Standing::Fail => unreachable!("these are not answered from memory"),
         };
         if !reads {
             self.check_write(spec, args, invalidates, now)?;
         }
-        if mode == Mode::Miss {
+        if standing == Standing::Miss {
             let value = executed(&mut self.blank, words, now)?;
             self.blank.clear();
             if !reads {
@@ -326,20 +332,27 @@ impl Memory {
         self.journal.first(count)
     }
 
-    /// The server has deleted this key.
-    pub(crate) fn settled(&mut self, key: &[u8]) {
-        self.journal.remove(key);
+    /// The server answers again for every key that nothing is owed to: what was written to such keys
+    /// in memory is dropped, so that another outage can't bring it back.
+    pub(crate) fn hand_back(&mut self, now: Now) {
+        let written: Vec<_> = self.overlay.keys(now).chain(&self.tombstones).cloned().collect();
+        for key in written {
+            if !self.journal.contains(&key) {
+                self.drop_key(&key, now);
+            }
+        }
     }
 
-    /// Everything is the server's again.
-    pub(crate) fn recovered(&mut self, now: Now) {
-        // What was remembered of keys that were written in memory is older than these writes.
-        let written: Vec<_> = self.overlay.keys(now).cloned().collect();
-        for key in written.iter().chain(&self.tombstones) {
-            self.shadow.remove(key, now);
-        }
-        self.overlay.clear();
-        self.tombstones.clear();
+    /// The server has deleted this key, and answers for it again.
+    pub(crate) fn settled(&mut self, key: &[u8], now: Now) {
+        self.journal.remove(key);
+        self.drop_key(key, now);
+    }
+
+    fn drop_key(&mut self, key: &[u8], now: Now) {
+        self.overlay.remove(key, now);
+        self.tombstones.remove(key);
+        self.shadow.remove(key, now);
     }
 
     // ---- sizes ---------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ mod shadow;
 pub mod store;
 
 pub(crate) use memory::Memory;
+pub(crate) use policy::Standing;
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub use store::{Answer, Bounds, Store};
 

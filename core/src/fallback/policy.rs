@@ -58,6 +58,28 @@ impl Mode {
     }
 }
 
+/// A mode in one byte, for each command on its way: what is left of it once the age limit has
+/// been applied, which happens when a value is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Wait,
+    Fail,
+    Miss,
+    Memory(Policy),
+}
+
+impl From<Mode> for Standing {
+    #[inline]
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Wait => Standing::Wait,
+            Mode::Fail => Standing::Fail,
+            Mode::Miss => Standing::Miss,
+            Mode::Memory { policy, .. } => Standing::Memory(policy),
+        }
+    }
+}
+
 impl Policy {
     fn strictest(self, other: Policy) -> Policy {
         match (self, other) {

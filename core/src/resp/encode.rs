@@ -37,6 +37,51 @@ pub fn bulk(out: &mut Vec<u8>, payload: &[u8]) {
 /// The longest header: a type, twenty digits, CR LF.
 const HEADER_MAX: usize = 23;
 
+/// Appends a whole command: its words (name, subcommand) and its arguments, each as a bulk string.
+///
+/// Reserves once, and puts the end of one string and the header of the next down together.
+pub fn command<'w, A: AsRef<[u8]>>(
+    out: &mut Vec<u8>,
+    words: impl Iterator<Item = &'w [u8]> + Clone,
+    args: &[A],
+) {
+    let mut count = args.len();
+    let mut total = 32;
+    for word in words.clone() {
+        count += 1;
+        total += word.len() + 16;
+    }
+    for arg in args {
+        total += arg.as_ref().len() + 16;
+    }
+    out.reserve(total);
+    if count < 10 {
+        out.extend_from_slice(&[b'*', b'0' + count as u8]);
+    } else {
+        array_header(out, count);
+        out.truncate(out.len() - 2);
+    }
+    words.for_each(|word| next(out, word));
+    args.iter().for_each(|arg| next(out, arg.as_ref()));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Ends what stands before and appends a bulk string that is yet to be ended.
+#[inline]
+fn next(out: &mut Vec<u8>, payload: &[u8]) {
+    let length = payload.len();
+    if length < 10 {
+        out.extend_from_slice(&[b'\r', b'\n', b'$', b'0' + length as u8, b'\r', b'\n']);
+    } else if length < 100 {
+        let (tens, ones) = (b'0' + length as u8 / 10, b'0' + length as u8 % 10);
+        out.extend_from_slice(&[b'\r', b'\n', b'$', tens, ones, b'\r', b'\n']);
+    } else {
+        out.extend_from_slice(b"\r\n");
+        long_header(out, b'$', length);
+    }
+    out.extend_from_slice(payload);
+}
+
 /// How many bytes [`bulk`] appends for a payload of `len` bytes.
 #[inline]
 #[must_use]

@@ -1,0 +1,117 @@
+//! The client: core's handle under smol's name.
+
+use std::{
+    env,
+    hash::{BuildHasher, RandomState},
+};
+
+use unfazed_core::{
+    Failure, Request,
+    commands::Run,
+    config::Config,
+    engine::{Batch, Status},
+    handle::{Events, Gather, Handle, Pending, RunBatch},
+    reply::FromReply,
+};
+
+use crate::smol_runtime::Smol;
+
+/// A client, driven by smol.
+///
+/// All clones are one client. When the last one is dropped, what is still pending ends and the
+/// connections are closed.
+#[derive(Clone, Debug)]
+pub struct Client(Handle);
+
+impl Client {
+    /// Makes a client and waits until it can answer, up to the configuration's `connect_timeout`.
+    ///
+    /// Takes a URL or a [`Config`].
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is wrong, the server refuses the credentials, or it can't be reached;
+    /// the latter not where some key pattern has a fallback: such a client starts degraded.
+    pub async fn connect<C>(config: C) -> Result<Self, Failure>
+    where
+        C: TryInto<Config>,
+        Failure: From<C::Error>,
+    {
+        let client = Self::lazy(config)?;
+        client.0.connected().await?;
+        Ok(client)
+    }
+
+    /// [`connect`](Client::connect), with the configuration from the environment; see
+    /// [`Config::from_vars`] for the variables.
+    ///
+    /// # Errors
+    ///
+    /// As for `connect`.
+    pub async fn from_env() -> Result<Self, Failure> {
+        let variables = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::connect(Config::from_vars(variables)?).await
+    }
+
+    /// Makes a client that connects when it is first used. Good for a `static`.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is wrong.
+    pub fn lazy<C>(config: C) -> Result<Self, Failure>
+    where
+        C: TryInto<Config>,
+        Failure: From<C::Error>,
+    {
+        let seed = RandomState::new().hash_one(());
+        Ok(Client(Handle::new::<Smol>(config.try_into()?, seed)?))
+    }
+
+    /// Core's own handle, for code that works with every async adapter.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.0
+    }
+
+    /// How the client is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.0.status()
+    }
+
+    /// What happens from now on: connections made and lost, changes of health.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.0.events()
+    }
+
+    /// The configuration that the client was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.0.config()
+    }
+
+    /// Closes the client, for all its clones: new requests are refused, what was sent may finish
+    /// within `response_timeout`, everything else ends. Returns when it is done.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+impl Run for Client {
+    type Pending<T: Send + 'static> = Pending<T>;
+
+    fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Pending<T> {
+        self.0.run(request)
+    }
+}
+
+impl RunBatch for Client {
+    type PendingBatch<G: Gather> = <Handle as RunBatch>::PendingBatch<G>;
+
+    fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
+        self.0.run_batch(batch, gather)
+    }
+}

@@ -1,0 +1,130 @@
+//! What operators want to know, handed to whoever subscribed.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use super::shared::Shared;
+use crate::engine::Event;
+
+/// A subscription to a client's events, from the moment it was made.
+///
+/// It holds at most `events_max` events that nobody has read. When it is full the oldest is dropped
+/// and counted: see [`missed`](Events::missed).
+pub struct Events {
+    subscriber: Arc<Subscriber>,
+}
+
+/// The place where a subscription's events gather. It has a lock of its own, so that reading them
+/// holds up no request.
+pub(super) struct Subscriber(Mutex<Queue>);
+
+struct Queue {
+    events: VecDeque<Event>,
+    events_max: usize,
+    missed: u64,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+impl Events {
+    pub(super) fn subscribe(shared: &Shared) -> Self {
+        let subscriber = Arc::new(Subscriber(Mutex::new(Queue {
+            events: VecDeque::new(),
+            events_max: shared.config().queue.events_max,
+            missed: 0,
+            ended: false,
+            waker: None,
+        })));
+        shared.subscribe(&subscriber);
+        Events { subscriber }
+    }
+
+    /// The next event; `None` once the client was closed and all were read.
+    ///
+    /// Nothing is lost when the future is dropped before it ends.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`next`](Events::next) for those who poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let mut queue = self.subscriber.lock();
+        match queue.events.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if queue.ended => Poll::Ready(None),
+            None => {
+                let old = queue.waker.replace(cx.waker().clone());
+                drop(queue);
+                drop(old);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The next event, if there is one that was not read.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.subscriber.lock().events.pop_front()
+    }
+
+    /// How many events were dropped because nobody read them in time, since this was last asked.
+    pub fn missed(&mut self) -> u64 {
+        mem::take(&mut self.subscriber.lock().missed)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unread = self.subscriber.lock().events.len();
+        f.debug_struct("Events").field("unread", &unread).finish_non_exhaustive()
+    }
+}
+
+impl Subscriber {
+    /// Adds an event; gives whom to wake.
+    pub(super) fn push(&self, event: &Event) -> Option<Waker> {
+        let mut queue = self.lock();
+        if queue.events.len() >= queue.events_max {
+            queue.events.pop_front();
+            queue.missed += 1;
+        }
+        queue.events.push_back(event.clone());
+        queue.ended |= matches!(event, Event::End);
+        queue.waker.take()
+    }
+
+    /// Nothing will follow; gives whom to wake.
+    pub(super) fn end(&self) -> Option<Waker> {
+        let mut queue = self.lock();
+        queue.ended = true;
+        queue.waker.take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one place where log lines come from: one for each event.
+#[cfg(feature = "tracing")]
+pub(super) fn log(event: &Event) {
+    use crate::engine::Health;
+
+    match event {
+        Event::HealthChanged { to: Health::Suspect | Health::Degraded, .. }
+        | Event::DataSetChanged { .. }
+        | Event::StillDown { .. }
+        | Event::Full { .. } => tracing::warn!(target: "unfazed", "{event}"),
+        Event::HealthChanged { .. } => tracing::info!(target: "unfazed", "{event}"),
+        _ => tracing::debug!(target: "unfazed", "{event}"),
+    }
+}
+
+/// Log lines are an optional feature.
+#[cfg(not(feature = "tracing"))]
+pub(super) fn log(_: &Event) {}

@@ -1,0 +1,261 @@
+//! A request from its caller's side: what waits for its outcome.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use super::shared::Shared;
+use crate::{
+    Failure,
+    engine::{Batch, Engine, Rejected, Ticket},
+    failure::{Executed, FailureKind},
+    reply::{DecodeError, FromReply},
+    request::Request,
+    resp::Reply,
+};
+
+/// A request that was submitted; ends with its reply as a `T`.
+///
+/// It was submitted when it was made, so the order of calls is the order of sending. If it is
+/// dropped while it still waits for a connection or for room, it is withdrawn; once it was sent, its
+/// reply is thrown away when it comes. [`detach`](Pending::detach) says that nobody cares for the
+/// reply.
+#[must_use = "a request that is dropped may be withdrawn: `.await` it, or `.detach()` it"]
+pub struct Pending<T> {
+    wait: Wait,
+    command: Cow<'static, str>,
+    decoded: PhantomData<fn() -> T>,
+}
+
+/// A pipeline that was submitted; ends with the outcome of each command, or with the reason why none
+/// was accepted.
+///
+/// As with [`Pending`], what is not sent yet when this is dropped is withdrawn.
+#[must_use = "a pipeline that is dropped may be withdrawn: `.await` it, or `.detach()` it"]
+pub struct PendingReplies {
+    wait: Wait,
+}
+
+/// Waits for a client to be ready for requests; see [`Handle::connected`](super::Handle::connected).
+#[must_use = "it does nothing unless awaited"]
+pub struct Connected {
+    shared: Arc<Shared>,
+    ticket: Result<Ticket, Option<Failure>>,
+}
+
+/// What all of them wait for.
+struct Wait {
+    shared: Arc<Shared>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Submitted as a single request.
+    One(Ticket),
+    /// Submitted as a pipeline.
+    Many(Ticket),
+    /// Refused.
+    Failed(Failure),
+    /// Taken, or given up.
+    Done,
+}
+
+impl<T> Pending<T> {
+    pub(super) fn new(shared: &Arc<Shared>, request: &Request<'_>) -> Self {
+        let stage = match shared.submit(request) {
+            Ok(ticket) => Stage::One(ticket),
+            Err(rejected) => refused(shared, rejected, request.command()),
+        };
+        let command = match request.unknown_name() {
+            None => Cow::Borrowed(request.spec().name()),
+            Some(name) => Cow::Owned(name.to_owned()),
+        };
+        Pending { wait: Wait { shared: shared.clone(), stage }, command, decoded: PhantomData }
+    }
+
+    /// Lets the request go on by itself: fire and forget.
+    pub fn detach(mut self) {
+        self.wait.detach();
+    }
+}
+
+impl<T: FromReply> Future for Pending<T> {
+    type Output = Result<T, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let reply = match this.wait.poll_one(cx) {
+            Poll::Ready(Ok(reply)) => reply,
+            Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(T::from_reply(&reply).map_err(|error| this.undecodable(error)))
+    }
+}
+
+impl<T> Pending<T> {
+    #[cold]
+    fn undecodable(&mut self, error: DecodeError) -> Failure {
+        let command = mem::take(&mut self.command);
+        Failure::new(FailureKind::Decode(error), Executed::Yes, command)
+            .at(Some(self.wait.shared.node().clone()))
+    }
+}
+
+impl PendingReplies {
+    pub(super) fn new(shared: &Arc<Shared>, batch: &Batch) -> Self {
+        let stage = match shared.submit_batch(batch) {
+            Ok(ticket) => Stage::Many(ticket),
+            Err(rejected) => refused(shared, rejected, "pipeline"),
+        };
+        PendingReplies { wait: Wait { shared: shared.clone(), stage } }
+    }
+
+    /// Lets the pipeline go on by itself; see [`Pending::detach`].
+    pub fn detach(mut self) {
+        self.wait.detach();
+    }
+}
+
+impl Future for PendingReplies {
+    type Output = Result<Vec<Result<Reply, Failure>>, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().wait.poll_many(cx)
+    }
+}
+
+/// What is left of a request that was refused.
+#[cold]
+fn refused(shared: &Shared, rejected: Rejected, command: &str) -> Stage {
+    Stage::Failed(match rejected {
+        Rejected::Failed(failure) => failure,
+        Rejected::Full => shared.failure(FailureKind::QueueFull, command),
+    })
+}
+
+impl Wait {
+    #[inline]
+    fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+        match self.stage {
+            Stage::One(ticket) => self.poll(cx, ticket, Engine::take),
+            _ => self.refusal(),
+        }
+    }
+
+    fn poll_many(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
+        match self.stage {
+            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Ok),
+            _ => self.refusal(),
+        }
+    }
+
+    #[inline]
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ticket: Ticket,
+        take: impl FnOnce(&mut Engine<Waker>, Ticket) -> Option<T>,
+    ) -> Poll<T> {
+        let mut state = self.shared.lock();
+        if let Some(outcome) = take(&mut state.engine, ticket) {
+            drop(state);
+            self.stage = Stage::Done;
+            return Poll::Ready(outcome);
+        }
+        let old = state.engine.set_waiter(ticket, cx.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    #[cold]
+    fn refusal<T>(&mut self) -> Poll<Result<T, Failure>> {
+        match mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Failed(failure) => Poll::Ready(Err(failure)),
+            _ => panic!("polled after it had ended"),
+        }
+    }
+
+    fn detach(&mut self) {
+        if let Stage::One(ticket) | Stage::Many(ticket) = self.stage {
+            self.stage = Stage::Done;
+            self.shared.detach(ticket);
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        match &self.stage {
+            Stage::One(ticket) | Stage::Many(ticket) => self.shared.cancel(*ticket),
+            Stage::Failed(_) | Stage::Done => {}
+        }
+    }
+}
+
+impl Connected {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Connected { shared: shared.clone(), ticket: shared.connect().map_err(Some) }
+    }
+}
+
+impl Future for Connected {
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let ticket = match &mut this.ticket {
+            Ok(ticket) => *ticket,
+            Err(failure) => {
+                return Poll::Ready(Err(failure.take().expect("polled after it had ended")));
+            }
+        };
+        let mut state = this.shared.lock();
+        if let Some(result) = state.engine.take_wait(ticket) {
+            drop(state);
+            this.ticket = Err(None);
+            return Poll::Ready(result);
+        }
+        let old = state.engine.set_waiter(ticket, cx.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if let Ok(ticket) = self.ticket {
+            self.shared.cancel(ticket);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("command", &self.command).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PendingReplies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingReplies").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connected").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,364 @@
+//! The one lock, and everything under it.
+//!
+//! Nothing here depends on async: a blocking client stands on the same pieces, with parkers for
+//! wakers. The rules that hold for all of it:
+//!
+//! - no foreign code runs under the lock: wakers are gathered in [`Wakes`] and woken after
+//!   unlocking, replies are decoded and chunks written outside;
+//! - whoever calls the engine [settles](State::settle) before unlocking, so that those who are ready
+//!   and those who have something to do are woken;
+//! - a chunk is out with one writer at a time; whoever hands it back sees to what was appended
+//!   meanwhile, and tells the engine that the connection closed if it did so meanwhile.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use super::{
+    events::Subscriber,
+    state::{Driver, Handback, Mode, State, Wakes, Write},
+};
+use crate::{
+    Failure, Now,
+    config::{Config, Deployment},
+    engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
+    failure::{Cause, Executed, FailureKind},
+    request::Request,
+};
+
+/// What all parts of one client share.
+pub struct Shared {
+    state: Mutex<State>,
+    config: Config,
+    /// The node's name, for failures that the engine does not make.
+    node: Arc<str>,
+    clocks: Clocks,
+    start: Start,
+    /// Requests are answered from memory only, where the wall clock is what keys expire by.
+    embedded: bool,
+}
+
+/// How the clocks are read.
+#[derive(Clone, Copy)]
+pub struct Clocks {
+    /// Both.
+    pub now: fn() -> Now,
+    /// The monotonic one alone.
+    pub instant: fn() -> Instant,
+}
+
+/// Starts what drives the client, in the caller's context; or says what the caller should do.
+pub type Start = fn(Driving) -> Result<(), &'static str>;
+
+/// Keeps a client driven: for as long as it lives, somebody carries out what the engine asks for.
+/// When it is dropped, every request ends; the next one starts a new driver.
+pub struct Driving {
+    shared: Arc<Shared>,
+    epoch: u64,
+}
+
+impl Shared {
+    /// Makes a client whose driver is begun by `start` when there is something to drive.
+    pub fn new(
+        config: Config,
+        seed: u64,
+        clocks: Clocks,
+        start: Start,
+    ) -> Result<Arc<Self>, Failure> {
+        let clock = (clocks.now)();
+        let engine = Engine::new(config.clone(), seed, clock)?;
+        let node = engine.status().node;
+        let embedded = matches!(config.deployment, Deployment::Memory);
+        let mode = if embedded { Mode::Inline } else { Mode::Idle };
+        let state = Mutex::new(State {
+            engine,
+            clock,
+            mode,
+            epoch: 0,
+            drivers: Vec::new(),
+            subscribers: Vec::new(),
+            closers: Vec::new(),
+        });
+        Ok(Arc::new(Shared { state, config, node, clocks, start, embedded }))
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The node's name.
+    pub(super) fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// How the client is doing.
+    pub fn status(&self) -> Status {
+        self.lock().engine.status()
+    }
+
+    /// Reads the clocks.
+    pub fn now(&self) -> Now {
+        (self.clocks.now)()
+    }
+
+    // ---- callers -------------------------------------------------------------------------------
+
+    /// Submits a request; writes it where the engine says that it is the caller's turn to.
+    pub fn submit(self: &Arc<Self>, request: &Request<'_>) -> Result<Ticket, Rejected> {
+        self.submit_with(request.command(), |engine, now| engine.submit(request, None, now))
+    }
+
+    /// Submits a pipeline.
+    pub fn submit_batch(self: &Arc<Self>, batch: &Batch) -> Result<Ticket, Rejected> {
+        self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
+    }
+
+    /// Submits something; writes it where the engine says that it is the caller's turn to.
+    fn submit_with(
+        self: &Arc<Self>,
+        command: &str,
+        submit: impl FnOnce(&mut Engine<Waker>, Now) -> Result<(Ticket, Flush), Rejected>,
+    ) -> Result<Ticket, Rejected> {
+        let instant = if self.embedded { None } else { Some((self.clocks.instant)()) };
+        let mut state = self.lock_driven(command)?;
+        let now = instant.map_or_else(|| self.now(), |instant| state.now_at(instant));
+        let (ticket, flush) = match submit(&mut state.engine, now) {
+            Ok(submitted) => submitted,
+            Err(rejected) => {
+                self.settle_and_wake(state);
+                return Err(rejected);
+            }
+        };
+        let driver = match flush {
+            Flush::Nothing => None,
+            Flush::AfterOthers(conn) => state.driver(conn).and_then(Driver::ask_flush),
+            Flush::Now(conn) => {
+                if let Some(write) = state.lend(conn) {
+                    self.settle_and_wake(state);
+                    self.write(write);
+                    return Ok(ticket);
+                }
+                None
+            }
+        };
+        if state.is_settled() {
+            drop(state);
+        } else {
+            self.settle_and_wake(state);
+        }
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        Ok(ticket)
+    }
+
+    #[cold]
+    fn settle_and_wake(&self, mut state: MutexGuard<'_, State>) {
+        let mut wakes = Wakes::default();
+        state.settle(&mut wakes);
+        drop(state);
+        wakes.wake();
+    }
+
+    /// Waits for the first connection.
+    pub fn connect(self: &Arc<Self>) -> Result<Ticket, Failure> {
+        let now = self.now();
+        let mut wakes = Wakes::default();
+        let mut state = match self.lock_driven("connect") {
+            Ok(state) => state,
+            Err(Rejected::Failed(failure)) => return Err(failure),
+            Err(Rejected::Full) => unreachable!("nothing was submitted"),
+        };
+        let ticket = state.engine.connect(None, now);
+        state.settle(&mut wakes);
+        drop(state);
+        wakes.wake();
+        Ok(ticket)
+    }
+
+    /// The lock, with somebody there who drives the client.
+    pub(super) fn lock_driven(
+        self: &Arc<Self>,
+        command: &str,
+    ) -> Result<MutexGuard<'_, State>, Rejected> {
+        let state = self.lock();
+        match state.mode {
+            Mode::Driven(_) | Mode::Inline => Ok(state),
+            Mode::Idle | Mode::Leaving => {
+                drop(state);
+                self.begin(command)
+            }
+        }
+    }
+
+    #[cold]
+    fn begin(self: &Arc<Self>, command: &str) -> Result<MutexGuard<'_, State>, Rejected> {
+        let refuse = |kind| Rejected::Failed(self.failure(kind, command));
+        let mut state = self.lock();
+        if matches!(state.mode, Mode::Idle) {
+            state.epoch += 1;
+            state.mode = Mode::Driven(None);
+            let driving = Driving { shared: self.clone(), epoch: state.epoch };
+            drop(state);
+            (self.start)(driving).map_err(|advice| refuse(FailureKind::NoRuntime(advice)))?;
+            state = self.lock();
+        }
+        match state.mode {
+            Mode::Driven(_) | Mode::Inline => Ok(state),
+            // A runtime that shuts down takes tasks and drops them.
+            Mode::Idle | Mode::Leaving => Err(refuse(FailureKind::RuntimeDropped)),
+        }
+    }
+
+    /// A failure of something that was not executed.
+    pub(super) fn failure(&self, kind: FailureKind, command: &str) -> Failure {
+        Failure::new(kind, Executed::No, command.to_owned()).at(Some(self.node.clone()))
+    }
+
+    /// Writes a chunk on behalf of a connection's driver, without waiting. What the kernel does not
+    /// take, the driver writes.
+    pub fn write(&self, write: Write) {
+        let Write { conn, wire, chunk } = write;
+        let bytes = chunk.unwritten();
+        let mut count = 0;
+        let mut blocked = false;
+        let mut broken = None;
+        while count < bytes.len() && !blocked && broken.is_none() {
+            match wire.try_write(&bytes[count..]) {
+                Ok(0) => broken = Some(Cause::Reset),
+                Ok(some) => count += some,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => blocked = true,
+                Err(error) => broken = Some(Cause::from(&error)),
+            }
+        }
+        // The socket may be closed by whoever lets go of it last, and that is no work for a lock.
+        drop(wire);
+        let now = self.now();
+        self.with(|state, wakes| {
+            state.hand_back(conn, Handback { chunk, count, blocked }, now);
+            let more = state.engine.unwritten(conn) > 0;
+            if let Some(driver) = state.driver(conn) {
+                let broke = broken.is_some();
+                driver.broken = broken.or(driver.broken.take());
+                if more || broke {
+                    wakes.add(driver.ask_flush());
+                }
+            }
+        });
+    }
+
+    /// Gives a ticket up: what was not sent is withdrawn, a reply that still comes is thrown away.
+    pub fn cancel(&self, ticket: Ticket) {
+        let now = self.now();
+        let waiter = self.with(|state, _| {
+            let waiter = state.engine.take_waiter(ticket);
+            state.engine.cancel(ticket, now);
+            waiter
+        });
+        drop(waiter);
+    }
+
+    /// Gives a ticket up, but not what was asked.
+    pub fn detach(&self, ticket: Ticket) {
+        let waiter = self.with(|state, _| {
+            let waiter = state.engine.take_waiter(ticket);
+            state.engine.detach(ticket);
+            waiter
+        });
+        drop(waiter);
+    }
+
+    /// Refuses new requests; what was sent may finish within `grace`. Everything else ends.
+    pub fn shutdown(&self, grace: Duration) {
+        let now = self.now();
+        self.with(|state, _| state.engine.shutdown(grace, now));
+    }
+
+    /// Whether the client is closed, its connections are, and nothing drives it any longer.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        if state.is_done() {
+            return Poll::Ready(());
+        }
+        state.closers.push(waker);
+        Poll::Pending
+    }
+
+    pub(super) fn subscribe(&self, subscriber: &Arc<Subscriber>) {
+        let mut state = self.lock();
+        if state.engine.is_closed() {
+            drop(state);
+            subscriber.end();
+            return;
+        }
+        state.subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        state.subscribers.push(Arc::downgrade(subscriber));
+    }
+
+    // ---- drivers -------------------------------------------------------------------------------
+
+    /// Tells the engine something.
+    pub fn input(&self, input: Input<'_>) {
+        let now = self.now();
+        self.with(|state, _| {
+            state.clock = now;
+            state.engine.handle_input(input, now);
+        });
+    }
+
+    /// Acts on the state, settles, unlocks and wakes.
+    pub fn with<T>(&self, act: impl FnOnce(&mut State, &mut Wakes) -> T) -> T {
+        self.with_wakes(&mut Wakes::default(), act)
+    }
+
+    /// [`with`](Shared::with), for those who have a place to gather wakers.
+    pub fn with_wakes<T>(
+        &self,
+        wakes: &mut Wakes,
+        act: impl FnOnce(&mut State, &mut Wakes) -> T,
+    ) -> T {
+        let mut state = self.lock();
+        let result = act(&mut state, wakes);
+        state.settle(wakes);
+        drop(state);
+        wakes.wake();
+        result
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock is our bug, and a poisoned lock would spread it to every caller;
+        // to the drop of a pending request as well, where it would abort the process.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Driving {
+    /// The client.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        let now = self.shared.now();
+        self.shared.with(|state, wakes| {
+            if state.epoch == self.epoch
+                && let Mode::Driven(waker) = &mut state.mode
+            {
+                wakes.add(waker.take());
+                // The connections' tasks are gone or soon will be: nothing waits for them.
+                for driver in state.drivers.iter_mut().flatten() {
+                    wakes.add(driver.waker.take());
+                }
+                state.leave(now);
+            }
+        });
+    }
+}
