@@ -2,7 +2,7 @@
 
 use unfazed_core::{
     Failure, FailureKind, Request,
-    engine::{Flush, Rejected},
+    engine::{Flush, Rejected, Status},
     failure::Executed,
     resp::{Reply, Source},
 };
@@ -13,6 +13,10 @@ use crate::{
     world::{Action, World},
 };
 
+/// After so many commands the callers calm down to one in this span, so that no world takes long.
+const BUSY_COMMANDS: u64 = 1_000;
+const CALM_MICROS: u64 = 200_000;
+
 impl World {
     /// A caller's turn.
     pub(crate) fn caller(&mut self, caller: u64) {
@@ -21,7 +25,11 @@ impl World {
         }
         self.ask(caller);
         // A burst now and then, so that queues fill up.
-        let most = if self.entropy.chance(20) { 50 } else { self.setup.think_micros };
+        let most = match self.entropy.below(10) {
+            0 | 1 if self.ids < BUSY_COMMANDS => 50,
+            _ if self.ids < BUSY_COMMANDS => self.setup.think_micros,
+            _ => CALM_MICROS,
+        };
         let delay = self.entropy.micros(0, most);
         self.at(delay, Action::Caller(caller));
     }
@@ -70,30 +78,29 @@ impl World {
         let lines: Vec<_> = wish.commands.iter().map(crate::workload::Command::line).collect();
         self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
         let before = self.engine.status();
-        let waiting = self.asked.values().any(|asked| asked.shape == Shape::Room);
-        if let Some(rejected) = self.submit(&wish, false) {
-            let after = self.engine.status();
-            if (after.queued_requests, after.queued_bytes, after.tickets)
-                != (before.queued_requests, before.queued_bytes, before.tickets)
-            {
-                self.oracle.fail(1, "a refused request left a trace");
-            }
-            match rejected {
-                Rejected::Full => {
-                    let limits = &self.setup.config.queue;
-                    let full = before.queued_requests >= limits.requests_max
-                        || before.queued_bytes >= limits.bytes_max;
-                    if !full && (!waiting || wish.options.refuse_when_full) {
-                        self.oracle.fail(14, "refused for lack of room where there is room");
-                    }
-                    self.count("refused: full");
-                    if !wish.options.refuse_when_full {
-                        self.wait_for_room(wish);
-                    }
+        let rejected = self.submit(&wish);
+        let after = self.engine.status();
+        if after.waiting_requests > before.waiting_requests {
+            self.count("stood in line for room");
+        }
+        let Some(rejected) = rejected else { return };
+        let shape = |status: &Status| (status.queued_requests, status.queued_bytes, status.tickets);
+        if shape(&before) != shape(&after) {
+            self.oracle.fail(1, "a refused request left a trace");
+        }
+        match rejected {
+            Rejected::Full => {
+                let limits = &self.setup.config.queue;
+                let full = before.waiting_requests > 0
+                    || before.queued_requests >= limits.requests_max
+                    || before.queued_bytes >= limits.bytes_max;
+                if !full || !wish.options.refuse_when_full {
+                    self.oracle.fail(14, "refused for lack of room where there is room");
                 }
-                Rejected::Failed(failure) => self.refused(&failure),
-                _ => {}
+                self.count("refused: full");
             }
+            Rejected::Failed(failure) => self.refused(&failure),
+            _ => {}
         }
     }
 
@@ -106,7 +113,7 @@ impl World {
         self.count("refused: closed");
     }
 
-    /// A command that changes its connection is refused, and its place goes to the next.
+    /// A command that changes its connection is refused.
     fn misuse(&mut self) {
         let request = Request::new("SELECT").arg("3");
         match self.engine.submit(&request, Some(0), self.clock()) {
@@ -115,20 +122,14 @@ impl World {
         }
     }
 
-    fn submit(&mut self, wish: &Wish, promised: bool) -> Option<Rejected> {
+    fn submit(&mut self, wish: &Wish) -> Option<Rejected> {
         let waker = self.waker();
         let now = self.clock();
-        let result = match (wish.batch, promised) {
-            (true, true) => self.engine.submit_batch_promised(&wish.pipeline(), Some(waker), now),
-            (true, false) => self.engine.submit_batch(&wish.pipeline(), Some(waker), now),
-            (false, promised) => {
-                let request = wish.commands[0].request().options(wish.options);
-                if promised {
-                    self.engine.submit_promised(&request, Some(waker), now)
-                } else {
-                    self.engine.submit(&request, Some(waker), now)
-                }
-            }
+        let result = if wish.batch {
+            self.engine.submit_batch(&wish.pipeline(), Some(waker), now)
+        } else {
+            let request = wish.commands[0].request().options(wish.options);
+            self.engine.submit(&request, Some(waker), now)
         };
         let (ticket, flush) = match result {
             Ok(accepted) => accepted,
@@ -154,33 +155,9 @@ impl World {
         None
     }
 
-    fn wait_for_room(&mut self, wish: Wish) {
-        let waker = self.waker();
-        let now = self.clock();
-        let span = wish.options.deadline;
-        match self.engine.wait_for_room(wish.commands[0].name(), span, Some(waker), now) {
-            Ok(ticket) => {
-                let span = span.unwrap_or(self.setup.config.deadline);
-                self.wishes.insert(waker, wish);
-                self.expect(Asked {
-                    waker,
-                    shape: Shape::Room,
-                    commands: Vec::new(),
-                    options: unfazed_core::Options::default(),
-                    deadline: self.now + span,
-                    ticket,
-                    submitted: self.seq,
-                });
-            }
-            Err(Rejected::Failed(failure)) => self.refused(&failure),
-            Err(_) => self.oracle.fail(14, "no room to wait for room"),
-        }
-    }
-
     /// A caller loses interest.
     pub(crate) fn give_up(&mut self, waker: u64) {
         let Some(asked) = self.asked.remove(&waker) else { return };
-        self.wishes.remove(&waker);
         self.cancelled.insert(waker);
         let detachable = matches!(asked.shape, Shape::One | Shape::Many);
         if detachable && self.entropy.chance(50) {
@@ -234,12 +211,12 @@ impl World {
         let outcomes = match asked.shape {
             Shape::One => self.engine.take(ticket).map(|outcome| vec![outcome]),
             Shape::Many => self.engine.take_batch(ticket),
-            Shape::Room | Shape::Connect => {
+            Shape::Connect => {
                 let result = self.engine.take_wait(ticket);
                 let Some(result) = result else {
                     return self.oracle.fail(1, "a wait was woken and has not ended");
                 };
-                return self.waited(&asked, result);
+                return self.connected(&asked, result);
             }
         };
         let Some(outcomes) = outcomes.filter(|found| found.len() == asked.commands.len()) else {
@@ -284,32 +261,16 @@ impl World {
         }
     }
 
-    fn waited(&mut self, asked: &Asked, result: Result<(), Failure>) {
-        self.trace(format_args!("   {:?} => {result:?}", asked.shape));
-        let wish = self.wishes.remove(&asked.waker);
-        match (result, wish) {
-            (Ok(()), Some(wish)) => {
-                self.count("room was waited for and found");
-                if self.entropy.chance(10) {
-                    self.engine.give_back_promise();
-                } else if self.entropy.chance(5) {
-                    let request = Request::new("SELECT").arg("3");
-                    let refused = self.engine.submit_promised(&request, None, self.clock());
-                    if refused.is_ok() {
-                        self.oracle.fail(10, "SELECT was let through");
-                    }
-                } else if let Some(Rejected::Failed(failure)) = self.submit(&wish, true) {
-                    self.refused(&failure);
-                }
-            }
-            (Err(failure), _) => {
-                self.oracle.formatted(&format!("{failure} {failure:?}"));
-                if failure.is_timeout() && self.now < asked.deadline {
-                    self.oracle.fail(12, format!("{failure}, before {:?}", asked.deadline));
-                }
-                self.count("a wait failed");
-            }
-            (Ok(()), None) => {}
+    fn connected(&mut self, asked: &Asked, result: Result<(), Failure>) {
+        self.trace(format_args!("   connect => {result:?}"));
+        let Err(failure) = result else { return };
+        self.oracle.formatted(&format!("{failure} {failure:?}"));
+        if failure.is_timeout() && self.now < asked.deadline {
+            self.oracle.fail(12, format!("{failure}, before {:?}", asked.deadline));
         }
+        if failure.executed() != Executed::No {
+            self.oracle.fail(6, format!("{failure}"));
+        }
+        self.count("connect failed");
     }
 }

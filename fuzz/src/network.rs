@@ -179,7 +179,8 @@ fn decode(bytes: &[u8], size: usize) -> Vec<String> {
                 Ok(Some(reply)) => out.push(format!("{:?}", reply.view().to_value())),
                 Ok(None) => break,
                 Err(fault) => {
-                    out.push(fault.to_string());
+                    // What is shown of the bytes behind the fault depends on how many have come.
+                    out.push(format!("{:?} at {}", fault.fault(), fault.offset()));
                     return out;
                 }
             }

@@ -30,7 +30,7 @@ use unfazed_core::{
 
 use crate::{
     server::{Server, is_write},
-    workload::{Asked, Command},
+    workload::{Asked, Command, Shape},
 };
 
 /// A promise that was broken.
@@ -77,6 +77,12 @@ struct WriteFact {
     ended: Option<u64>,
     /// When it was acknowledged, and by whom.
     acked: Option<(u64, Source)>,
+    /// When it was acknowledged at the earliest: an item of a pipeline ends before the pipeline.
+    acked_from: u64,
+    /// It is not known in which stretch it was acknowledged.
+    vague: bool,
+    /// It sets the value, not only when it expires.
+    sets: bool,
     /// Acknowledged as a miss: dropped.
     dropped: bool,
     failed_no: bool,
@@ -95,6 +101,10 @@ struct Reading {
     source: Source,
     misses: bool,
     degrades: bool,
+    /// The era in which it was submitted.
+    era: u64,
+    /// It is not known in which stretch it was answered.
+    vague: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -126,6 +136,8 @@ pub struct Oracle {
     stretch: u64,
     writes: BTreeMap<String, Vec<WriteFact>>,
     lines: BTreeMap<String, LineFact>,
+    /// In which era and stretch each request was submitted, by waker.
+    begun: BTreeMap<u64, (u64, u64)>,
     /// How many answers from memory were held against the writes before them.
     pub weighed: u64,
 }
@@ -172,6 +184,7 @@ impl Oracle {
     /// A request was accepted.
     pub fn on_submitted(&mut self, asked: &Asked, default_retry: MaybeRetry) {
         let retry = asked.options.maybe_retry.unwrap_or(default_retry);
+        self.begun.insert(asked.waker, (self.era, self.stretch));
         for command in &asked.commands {
             let line = command.line();
             let once = match retry {
@@ -193,6 +206,9 @@ impl Oracle {
                     submitted: asked.submitted,
                     ended: None,
                     acked: None,
+                    acked_from: u64::MAX,
+                    vague: false,
+                    sets: command.name() != "PEXPIRE",
                     dropped: false,
                     failed_no: false,
                     era: self.era,
@@ -233,8 +249,13 @@ impl Oracle {
         self.tally.ok += 1;
         let (degrades, misses) = command.degrades();
         let misses = misses && self.policy.is_some();
+        let many = asked.shape == Shape::Many;
+        let begun = self.begun.get(&asked.waker).copied().unwrap_or_default();
+        let vague = many && begun != (self.era, self.stretch);
         self.note_ended(command, asked.submitted, seq, |fact| {
             fact.acked = Some((seq, source));
+            fact.acked_from = if many { asked.submitted } else { seq };
+            fact.vague = vague;
             fact.dropped = misses && source != Source::Server;
         });
         if source == Source::Server {
@@ -270,7 +291,7 @@ impl Oracle {
                 return self.fail(18, format!("{line} is a miss, and comes from {source:?}"));
             }
         }
-        let read = Reading { submitted: asked.submitted, source, misses, degrades };
+        let read = Reading { submitted: asked.submitted, source, misses, degrades, era: begun.0, vague };
         match (command.name(), &value) {
             ("GET", value) => self.check_read(&command.keys[0], value, read, server),
             ("MGET", Value::Array(values)) => {
@@ -308,7 +329,7 @@ impl Oracle {
 
     /// Holds what was read against all that was written.
     fn check_read(&mut self, key: &str, value: &Value, read: Reading, server: &Server) {
-        let Reading { submitted, source, misses, degrades } = read;
+        let Reading { submitted, source, misses, degrades, era, vague } = read;
         let from_memory = source != Source::Server;
         if misses && from_memory {
             if *value != Value::Null {
@@ -357,7 +378,7 @@ impl Oracle {
             }
             let at_server = server.ledger.get(&fact.line).filter(|known| known.executed > 0);
             let in_memory = fact.acked.filter(|(_, source)| *source != Source::Server);
-            if from_memory && at_server.is_none() && in_memory.is_some() && fact.era < self.era {
+            if from_memory && at_server.is_none() && in_memory.is_some() && fact.era < era {
                 return self.fail(7, format!("{key} reads {text:?}, forgotten by recovery"));
             }
             born = at_server.map_or(0, |known| known.last);
@@ -369,7 +390,7 @@ impl Oracle {
         }
         let newer = facts.iter().find(|newer| {
             let Some((acked, by)) = newer.acked else { return false };
-            if acked > submitted || last.as_ref() == Some(&newer.line) {
+            if acked > submitted || !newer.sets || last.as_ref() == Some(&newer.line) {
                 return false;
             }
             let invalidates =
@@ -379,7 +400,8 @@ impl Oracle {
                 (Source::Server, false) => false,
                 // Recovery deletes the key after the write was acknowledged, and before the server is
                 // asked about it again.
-                (_, false) => degrades && invalidates && born < acked,
+                (_, false) => degrades && invalidates && born < newer.acked_from,
+                (_, true) if vague || newer.vague => false,
                 (_, true) if newer.stretch == self.stretch => {
                     !newer.dropped && born < newer.submitted
                 }
@@ -413,6 +435,7 @@ impl Oracle {
         });
         let stands = last.plain_set
             && !last.dropped
+            && !last.vague
             && source != Source::Server
             && acked <= submitted
             && last.stretch == self.stretch

@@ -118,13 +118,13 @@ impl Setup {
                 config.memory.journal_entries_max = entropy.between(1, 5) as usize;
             }
         }
-        let heal_at = entropy.millis(800, 6_000);
+        let heal_at = entropy.millis(500, 3_000);
         Setup {
             config,
             policy,
             named,
             callers: entropy.between(1, 5),
-            think_micros: entropy.pick(&[500, 5_000, 40_000, 150_000]),
+            think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),
             faults: entropy.next() & entropy.next(),
             fault_millis: entropy.pick(&[40, 150, 500]),
             choppy: entropy.chance(30),

@@ -121,8 +121,6 @@ pub enum Shape {
     One,
     /// A pipeline.
     Many,
-    /// A wait for room, after which the commands are submitted.
-    Room,
     /// A wait for the connection.
     Connect,
 }
