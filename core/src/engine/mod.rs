@@ -511,6 +511,9 @@ impl<W> Engine<W> {
 
     /// The earliest instant at which time alone changes something.
     fn next_timer(&self) -> Option<Instant> {
+        if self.closing == Closing::Closed {
+            return None;
+        }
         let connections = self
             .connections
             .iter()
