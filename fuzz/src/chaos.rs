@@ -188,8 +188,7 @@ impl World {
             && link.down.is_empty()
             && link.inbox.is_empty()
             && link.chunk.is_none()
-            && link.offering.is_empty()
-            && link.accepted == link.offered
+            && link.partial.is_empty()
             && link.served
             && !link.silent
             && link.up_cut.is_none()

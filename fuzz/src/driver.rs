@@ -142,12 +142,9 @@ impl World {
         }
         let Some(chunk) = self.engine.take_output(link.conn) else { return };
         let bytes = chunk.unwritten();
-        // What was handed out before and came back is the same again.
-        link.offering.extend_from_slice(&bytes[link.offered - link.accepted..]);
-        link.offered = link.accepted + bytes.len();
-        while let Ok(Some((words, used))) = parse(&link.offering) {
-            link.offering.drain(..used);
-            *self.oracle.offered.entry(words.join(" ")).or_default() += 1;
+        let mut seen = [&link.partial[..], bytes].concat();
+        for line in take_commands(&mut seen) {
+            *self.oracle.offered.entry(line).or_default() += 1;
         }
         let mut count = bytes.len();
         if !link.silent && link.up_cut != Some(0) {
@@ -183,7 +180,8 @@ impl World {
     fn hand_back(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some((chunk, mut count)) = link.chunk.take() else { return };
-        link.accepted += count;
+        link.partial.extend_from_slice(&chunk.unwritten()[..count]);
+        take_commands(&mut link.partial);
         match self.mutant {
             Some(Mutant::OverWritten) => count = chunk.unwritten().len() + 1,
             // At the end of a connection, so that nothing is written twice.
@@ -339,4 +337,15 @@ impl World {
             self.count("replies are read while bytes are with the writer");
         }
     }
+}
+
+/// Takes the whole commands off the front.
+fn take_commands(bytes: &mut Vec<u8>) -> Vec<String> {
+    let (mut lines, mut used) = (Vec::new(), 0);
+    while let Ok(Some((words, length))) = parse(&bytes[used..]) {
+        lines.push(words.join(" "));
+        used += length;
+    }
+    bytes.drain(..used);
+    lines
 }

@@ -43,12 +43,8 @@ pub struct Link {
     pub capacity: usize,
     /// The kernel accepts no more for now.
     pub blocked: bool,
-    /// Bytes that the engine has handed out and that were looked at, and those reported as accepted.
-    pub offered: usize,
-    /// Of those, how many were accepted.
-    pub accepted: usize,
-    /// What was handed out and is not yet a whole command.
-    pub offering: Vec<u8>,
+    /// Accepted, and not yet a whole command.
+    pub partial: Vec<u8>,
     /// An event is under way that reads at the server, reads at the client, or writes.
     pub up_due: bool,
     /// See `up_due`.
@@ -94,9 +90,7 @@ impl Link {
             chunk: None,
             capacity: capacity as usize,
             blocked: false,
-            offered: 0,
-            accepted: 0,
-            offering: Vec::new(),
+            partial: Vec::new(),
             up_due: false,
             down_due: false,
             write_due: false,

@@ -272,7 +272,12 @@ impl<W> Engine<W> {
         }
         if was_current && !retiring && self.closing == Closing::Open {
             self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
-            self.on_lost(cause);
+            if self.node.conn.is_none() {
+                self.on_lost(cause);
+            } else {
+                // It took so long to close that another one has taken its place.
+                self.node.window.fault(self.now.instant);
+            }
         }
         if let Some(current) = self.node.conn {
             self.place_backlog(current);

@@ -534,6 +534,9 @@ impl<W> Engine<W> {
 
     /// Does what time has brought. Compares for itself: a timer that came early changes nothing.
     fn run_timers(&mut self) {
+        if self.closing == Closing::Closed {
+            return;
+        }
         let now = self.now.instant;
         self.run_delayed(now);
         self.run_dial(now);
