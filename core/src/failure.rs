@@ -220,10 +220,9 @@ impl fmt::Display for FailureKind {
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
-            FailureKind::Misuse(advice) => f.write_str(advice),
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
-            FailureKind::NoRuntime(advice) => f.write_str(advice),
+            FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),
             FailureKind::Decode(error) => write!(f, "{error}"),
             FailureKind::Config(error) => write!(f, "{error}"),
         }

@@ -254,6 +254,21 @@ fn a_silent_server_is_found_within_its_time_limit_and_the_deadline_holds() {
     assert_eq!(failure.executed(), Executed::Maybe);
 }
 
+#[test]
+fn a_password_that_is_wanted_and_missing_is_noticed_in_the_handshake() {
+    use unfazed_core::config::ProtocolChoice;
+    let config = World::plain().protocol(ProtocolChoice::Resp2).client_info(true);
+    let mut world = World::new(config);
+    let ticket = world.engine.connect(None, world.now);
+    world.open();
+    assert!(world.write().ends_with("PING\r\n"), "something that every server knows");
+    // Before 7.2 CLIENT SETINFO is unknown, and that comes first.
+    world.say("-ERR unknown subcommand\r\n-ERR unknown subcommand\r\n");
+    world.say("-NOAUTH Authentication required.\r\n");
+    let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no way in");
+    assert!(refused.to_string().contains("NOAUTH"), "{refused}");
+}
+
 /// Answers whatever the client asks on its own while it recovers, for `rounds` of 50 ms.
 fn recover(world: &mut World, rounds: usize) -> String {
     let mut all = String::new();
@@ -319,6 +334,33 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
 }
 
 #[test]
+fn what_is_remembered_is_served_until_a_new_data_set_is_trusted() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let get = Request::new("GET").arg("cache:a");
+    // It comes back with other data, and falls again before it has passed all probes.
+    world.wait(Duration::from_millis(100));
+    world.open();
+    recover(&mut world, 2);
+    world.lose(Cause::Reset);
+    assert_eq!(world.run_now::<Option<String>>(&get).as_deref(), Some("1"));
+    world.wait(Duration::from_secs(1));
+    world.open();
+    recover(&mut world, 60);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().shadow_entries, 0, "it is another data set's");
+    let told = world.events.iter().filter(|event| event.contains("another data set")).count();
+    assert_eq!(told, 1, "{:?}", world.events);
+}
+
+#[test]
 fn a_dial_that_is_given_up_leaves_no_timer_behind() {
     let mut world = World::new(World::plain());
     world.engine.connect(None, world.now);
@@ -378,4 +420,29 @@ fn requests_that_wait_for_room_keep_their_order() {
     world.value::<()>(second);
     assert_eq!(world.value::<String>(third), "1");
     assert_eq!(world.value::<Option<String>>(fourth), None);
+}
+
+#[test]
+fn a_full_memory_is_told_once_until_there_is_room_again() {
+    let config =
+        World::plain().fallback(Fallback::memory("*", Policy::Discard)).memory_entries_max(2);
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    let full = |world: &mut World, key: &str| {
+        let ticket = world.run(&Request::new("SET").key(key).arg("v"));
+        let refused = world.engine.take(ticket).expect("ended").is_err();
+        (refused, world.events.iter().filter(|event| event.ends_with("is full")).count())
+    };
+    assert_eq!(full(&mut world, "a"), (false, 0));
+    assert_eq!(full(&mut world, "b"), (false, 0));
+    assert_eq!(full(&mut world, "c"), (true, 1));
+    assert_eq!(full(&mut world, "a"), (false, 1), "it has its room");
+    assert_eq!(full(&mut world, "c"), (true, 1));
+    let del = world.run(&Request::new("DEL").key("a"));
+    assert_eq!(world.value::<i64>(del), 1);
+    assert_eq!(full(&mut world, "c"), (false, 1));
+    assert_eq!(full(&mut world, "d"), (true, 2));
 }

@@ -37,6 +37,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether this machine has the program at all.
+    #[must_use]
+    pub fn is_installed() -> bool {
+        let mut version = Command::new(program());
+        version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        version.status().is_ok_and(|status| status.success())
+    }
+
     /// Starts a server and waits until it answers.
     ///
     /// # Panics
@@ -218,10 +226,9 @@ impl Server {
     }
 
     fn command(&self) -> Command {
-        let program = env::var_os(PROGRAM).unwrap_or_else(|| "redis-server".into());
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.expect("a log file in our own folder");
-        let mut command = Command::new(program);
+        let mut command = Command::new(program());
         command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--unixsocket".as_ref(), self.socket().as_os_str()])
@@ -306,6 +313,10 @@ impl Drop for Process {
             _ = child.wait();
         }
     }
+}
+
+fn program() -> OsString {
+    env::var_os(PROGRAM).unwrap_or_else(|| "redis-server".into())
 }
 
 fn new_folder() -> PathBuf {

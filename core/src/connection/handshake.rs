@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    config::{Config, ProtocolChoice},
+    config::{Config, ProtocolChoice, Secret},
     failure::Cause,
     reply::ServerError,
     resp::{Kind, Reply, encode},
@@ -119,7 +119,7 @@ impl Handshake {
 
     fn write(&mut self, config: &Config, hello: bool, out: &mut Vec<u8>) {
         let user = config.username.as_deref();
-        let password = config.password.as_ref().map(|secret| secret.expose());
+        let password = config.password.as_ref().map(Secret::expose);
         let name = config.client_name.as_deref();
         let mut send = |step, words: &[&str]| {
             encode::array_header(out, words.len());
@@ -151,8 +151,10 @@ impl Handshake {
         if config.database != 0 {
             send(Step::Select, &["SELECT", &config.database.to_string()]);
         }
-        if self.owed.is_empty() && config.ping_every().is_some() {
-            // Without any reply nobody would know whether the server is there at all.
+        if !hello && password.is_none() && config.ping_every().is_some() {
+            // Perhaps nothing else was sent, and nobody would know whether the server is there at all;
+            // and what a server does not know (CLIENT SETINFO, before 7.2) it refuses as unknown even
+            // where it should first ask for a password.
             self.owed.push_back(Step::Ping);
             encode::array_header(out, 1);
             encode::bulk(out, b"PING");

@@ -391,17 +391,16 @@ impl<W> Engine<W> {
         let mut expired = Vec::new();
         for (_, connection) in self.connections.iter() {
             for owed in connection.owed() {
-                if let Owner::Request(op) = &owed.owner {
-                    if self.tickets.is_expired(op.ticket) {
-                        let maybe = op.maybe || !connection.is_unsent(owed.end);
-                        let executed = if maybe { Executed::Maybe } else { Executed::No };
-                        let kind = FailureKind::DeadlinePassed(Stage::Reply);
-                        let failure = self.failure(op, kind, executed);
-                        expired.push((op.ticket, op.item, failure));
-                        if maybe {
-                            self.memory.forget(op.spec, op.note.as_deref(), self.now);
-                        }
-                    }
+                let Owner::Request(op) = &owed.owner else { continue };
+                if !self.tickets.is_expired(op.ticket) {
+                    continue;
+                }
+                let maybe = op.maybe || !connection.is_unsent(owed.end);
+                let executed = if maybe { Executed::Maybe } else { Executed::No };
+                let kind = FailureKind::DeadlinePassed(Stage::Reply);
+                expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
+                if maybe {
+                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
                 }
             }
             for (op, ..) in &connection.refused {

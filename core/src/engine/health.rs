@@ -132,7 +132,7 @@ impl<W> Engine<W> {
     }
 
     /// Moves to another phase; one event where that changes how the client stands.
-    pub(super) fn to_phase(&mut self, phase: Phase, cause: Option<Cause>) {
+    pub(super) fn enter(&mut self, phase: Phase, cause: Option<Cause>) {
         let from = self.health();
         self.node.phase = phase;
         let to = self.health();
@@ -146,7 +146,7 @@ impl<W> Engine<W> {
         }
     }
 
-    pub(super) fn to_starting(&mut self) {
+    pub(super) fn start_over(&mut self) {
         if !self.node.phase.is_down() {
             self.node.phase = Phase::Starting;
             self.node.phase_since = self.now.instant;
@@ -164,17 +164,17 @@ impl<W> Engine<W> {
             self.ask_lineage(conn);
         }
         match &mut self.node.phase {
-            Phase::Starting | Phase::Suspect { .. } => self.to_phase(Phase::Live, None),
+            Phase::Starting | Phase::Suspect { .. } => self.enter(Phase::Live, None),
             Phase::Live => {}
             // Where nothing degrades nobody needs to be protected from a hasty return.
-            Phase::Down { .. } if !self.memory.degrades() => self.to_phase(Phase::Live, None),
+            Phase::Down { .. } if !self.memory.degrades() => self.enter(Phase::Live, None),
             Phase::Down { stage, .. } => {
                 let until = match stage {
                     Stage::Waiting(until) => *until,
                     _ => self.now.instant,
                 };
                 // The connection that recovery was under way on may still be closing.
-                self.to_stage(Stage::Waiting(until), None);
+                self.enter_stage(Stage::Waiting(until), None);
                 self.place_held();
             }
         }
@@ -189,12 +189,12 @@ impl<W> Engine<W> {
         match &mut self.node.phase {
             Phase::Live => {
                 let judge_at = self.now.instant + self.config.response_timeout;
-                self.to_phase(Phase::Suspect { judge_at }, Some(cause.clone()));
+                self.enter(Phase::Suspect { judge_at }, Some(cause.clone()));
             }
             Phase::Down { stage, .. } => {
                 let stage_was_under_way = !matches!(stage, Stage::Waiting(_));
                 if stage_was_under_way {
-                    self.to_stage(Stage::Waiting(self.now.instant), Some(cause.clone()));
+                    self.enter_stage(Stage::Waiting(self.now.instant), Some(cause.clone()));
                     self.place_held();
                 }
             }
@@ -222,7 +222,7 @@ impl<W> Engine<W> {
         };
         let first_probe = if again { self.next_probe() } else { now };
         let alarm = Alarm { since: now, span: self.config.breaker.down_event_after };
-        self.to_phase(Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
+        self.enter(Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
         self.end_connect_waits();
         if self.memory.degrades() {
             let waiting = std::mem::take(&mut self.backlog);

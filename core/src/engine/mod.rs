@@ -28,7 +28,8 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! [`dial`] makes connections, [`health`] judges, [`recovery`] pays what is owed after an outage.
+//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
+//! `health` judges, `recovery` pays what is owed after an outage.
 
 mod batch;
 mod classify;
@@ -102,7 +103,10 @@ pub struct Engine<W> {
     /// Something happened since the control plane was last drained.
     stirred: bool,
     answers: Answers,
+    /// Operators know that the queue is full.
     full_told: bool,
+    /// Operators know that memory is full, which was when it had these many entries and bytes.
+    memory_full_told: Option<(usize, usize)>,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -243,6 +247,7 @@ impl<W> Engine<W> {
             stirred: false,
             answers: Answers::default(),
             full_told: false,
+            memory_full_told: None,
             closing: Closing::Open,
             scratch: Vec::new(),
             config,
@@ -453,7 +458,7 @@ impl<W> Engine<W> {
         self.node.failed_dials = 0;
         if self.closing == Closing::Open {
             if self.store.is_none() {
-                self.to_starting();
+                self.start_over();
             }
         } else {
             self.closing = Closing::Closed;

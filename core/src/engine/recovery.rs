@@ -65,6 +65,8 @@ pub(super) struct Lineage {
     heard: Ids,
     /// How many of the two answers are owed.
     owed: u8,
+    /// It is not the one that values are remembered of.
+    changed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,9 +84,9 @@ const DRAIN_BATCH: usize = 64;
 const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 
 impl<W> Engine<W> {
-    pub(super) fn to_stage(&mut self, stage: Stage, cause: Option<Cause>) {
+    pub(super) fn enter_stage(&mut self, stage: Stage, cause: Option<Cause>) {
         let Phase::Down { alarm, .. } = self.node.phase else { return };
-        self.to_phase(Phase::Down { stage, alarm }, cause);
+        self.enter(Phase::Down { stage, alarm }, cause);
     }
 
     pub(super) fn next_probe(&mut self) -> Instant {
@@ -104,6 +106,7 @@ impl<W> Engine<W> {
             Stage::Waiting(_) => self.probe(0),
             Stage::Between { passed, .. } => self.probe(passed),
             Stage::Barrier(_) => {
+                self.drop_what_was_remembered();
                 self.memory.hand_back(self.now);
                 self.drain();
             }
@@ -117,7 +120,7 @@ impl<W> Engine<W> {
         self.ask(conn, Own::Probe(Question::Ping), &[b"PING"]);
         self.ask(conn, Own::Probe(Question::Role), &[b"ROLE"]);
         self.ask(conn, Own::Probe(Question::Del), &[b"DEL", PROBE_KEY]);
-        self.to_stage(Stage::Asking { owed: 3, failed: None, passed }, None);
+        self.enter_stage(Stage::Asking { owed: 3, failed: None, passed }, None);
     }
 
     pub(super) fn ask(&mut self, conn: ConnId, own: Own, words: &[&[u8]]) {
@@ -162,7 +165,7 @@ impl<W> Engine<W> {
         } else {
             Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
         };
-        self.to_stage(next, failed);
+        self.enter_stage(next, failed);
     }
 
     fn drain(&mut self) {
@@ -175,7 +178,7 @@ impl<W> Engine<W> {
         for key in keys {
             self.ask(conn, Own::Invalidate(key.clone()), &[b"DEL", &key]);
         }
-        self.to_stage(Stage::Draining { owed }, None);
+        self.enter_stage(Stage::Draining { owed }, None);
     }
 
     fn on_invalidated(&mut self, key: &Bytes, reply: &Reply) {
@@ -186,13 +189,13 @@ impl<W> Engine<W> {
         let done = *owed == 0;
         if let Some(error) = reply.error() {
             let next = self.next_probe();
-            self.to_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
+            self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
             return self.place_held();
         }
         self.memory.settled(key, self.now);
         if done {
             let until = self.now.instant + DRAIN_PAUSE;
-            self.to_stage(Stage::Pause(until), None);
+            self.enter_stage(Stage::Pause(until), None);
             self.place_held();
             if self.memory.journal_len() == 0 {
                 self.recovered();
@@ -201,8 +204,9 @@ impl<W> Engine<W> {
     }
 
     fn recovered(&mut self) {
+        self.memory_full_told = None;
         self.node.recovered_at = Some(self.now.instant);
-        self.to_phase(Phase::Live, None);
+        self.enter(Phase::Live, None);
         self.place_held();
     }
 
@@ -246,11 +250,23 @@ impl<W> Engine<W> {
         let known = lineage.known.replace(heard.clone());
         // What nobody can tell counts as changed.
         let same = |a: &Option<Vec<u8>>, b: &Option<Vec<u8>>| a.is_some() && a == b;
-        if let Some(known) = known {
-            if !same(&known.run, &heard.run) && !same(&known.replication, &heard.replication) {
-                self.memory.drop_shadow();
-                self.event(Event::DataSetChanged { node: self.node.label.clone() });
-            }
+        if let Some(known) = known
+            && !same(&known.run, &heard.run)
+            && !same(&known.replication, &heard.replication)
+        {
+            self.node.lineage.changed = true;
+        }
+        if !self.node.phase.is_down() {
+            self.drop_what_was_remembered();
+        }
+    }
+
+    /// Forgets the values of another data set. While the server is down they are all there is, so they
+    /// are served until it is trusted: it may fall again before.
+    fn drop_what_was_remembered(&mut self) {
+        if std::mem::take(&mut self.node.lineage.changed) {
+            self.memory.drop_shadow();
+            self.event(Event::DataSetChanged { node: self.node.label.clone() });
         }
     }
 }
@@ -260,9 +276,8 @@ fn judge(question: Question, reply: &Reply) -> Result<(), Cause> {
     if let Some(error) = reply.error() {
         return match (question, error.code()) {
             // Not being permitted to ask says nothing, nor does a server that can't save.
-            (_, "NOPERM" | "MISCONF") => Ok(()),
-            // ROLE is younger than some servers.
-            (Question::Role, "ERR") => Ok(()),
+            // And ROLE is younger than some servers.
+            (_, "NOPERM" | "MISCONF") | (Question::Role, "ERR") => Ok(()),
             _ => Err(Cause::NotReady(error)),
         };
     }

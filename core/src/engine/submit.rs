@@ -251,7 +251,9 @@ impl<W> Engine<W> {
             self.full_told = false;
             return Ok(Room::Now);
         }
-        self.tell_full("the queue");
+        if !std::mem::replace(&mut self.full_told, true) {
+            self.tell_full("the queue");
+        }
         let line_is_full = self.in_line.requests >= LINE_MAX;
         if options.refuse_when_full || line_is_full {
             return Err(Rejected::Full);
@@ -296,11 +298,9 @@ impl<W> Engine<W> {
         self.backlog.len() + self.delayed.len() + self.held.len() + self.line.len()
     }
 
-    pub(super) fn tell_full(&mut self, what: &'static str) {
-        if !std::mem::replace(&mut self.full_told, true) {
-            self.stirred = true;
-            self.event(super::Event::Full { what });
-        }
+    fn tell_full(&mut self, what: &'static str) {
+        self.stirred = true;
+        self.event(super::Event::Full { what });
     }
 
     fn op(
@@ -421,10 +421,18 @@ impl<W> Engine<W> {
         }
         let args = split_command(&bytes);
         match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
-            Ok(reply) => self.end_from_memory(&op, reply),
+            Ok(reply) => {
+                let size = self.memory.overlay_size();
+                self.memory_full_told =
+                    self.memory_full_told.filter(|told| size.0 >= told.0 && size.1 >= told.1);
+                self.end_from_memory(&op, reply);
+            }
             Err(refusal) => {
                 if let MemoryRefusal::Full(what) = refusal {
-                    self.tell_full(what);
+                    let size = self.memory.overlay_size();
+                    if self.memory_full_told.replace(size).is_none() {
+                        self.tell_full(what);
+                    }
                 }
                 let executed = op.executed_so_far();
                 let failure = self.failure(&op, FailureKind::Memory(refusal), executed);

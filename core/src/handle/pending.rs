@@ -54,6 +54,7 @@ pub struct Connected {
 struct Wait {
     shared: Arc<Shared>,
     stage: Stage,
+    polled: bool,
 }
 
 enum Stage {
@@ -77,7 +78,7 @@ impl<T> Pending<T> {
             None => Cow::Borrowed(request.spec().name()),
             Some(name) => Cow::Owned(name.to_owned()),
         };
-        Pending { wait: Wait { shared: shared.clone(), stage }, command, decoded: PhantomData }
+        Pending { wait: Wait::new(shared, stage), command, decoded: PhantomData }
     }
 
     /// Lets the request go on by itself: fire and forget.
@@ -115,7 +116,7 @@ impl PendingReplies {
             Ok(ticket) => Stage::Many(ticket),
             Err(rejected) => refused(shared, rejected, "pipeline"),
         };
-        PendingReplies { wait: Wait { shared: shared.clone(), stage } }
+        PendingReplies { wait: Wait::new(shared, stage) }
     }
 
     /// Lets the pipeline go on by itself; see [`Pending::detach`].
@@ -142,11 +143,15 @@ fn refused(shared: &Shared, rejected: Rejected, command: &str) -> Stage {
 }
 
 impl Wait {
+    fn new(shared: &Arc<Shared>, stage: Stage) -> Self {
+        Wait { shared: shared.clone(), stage, polled: false }
+    }
+
     #[inline]
     fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
         match self.stage {
             Stage::One(ticket) => self.poll(cx, ticket, Engine::take),
-            _ => self.refusal(),
+            _ => self.refusal(cx),
         }
     }
 
@@ -156,7 +161,7 @@ impl Wait {
     ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
         match self.stage {
             Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Ok),
-            _ => self.refusal(),
+            _ => self.refusal(cx),
         }
     }
 
@@ -168,7 +173,15 @@ impl Wait {
         take: impl FnOnce(&mut Engine<Waker>, Ticket) -> Option<T>,
     ) -> Poll<T> {
         let mut state = self.shared.lock();
+        let first = !mem::replace(&mut self.polled, true);
+        if first && state.is_others_turn() {
+            drop(state);
+            return yielded(cx);
+        }
         if let Some(outcome) = take(&mut state.engine, ticket) {
+            if first {
+                state.count_at_once();
+            }
             drop(state);
             self.stage = Stage::Done;
             return Poll::Ready(outcome);
@@ -180,7 +193,15 @@ impl Wait {
     }
 
     #[cold]
-    fn refusal<T>(&mut self) -> Poll<Result<T, Failure>> {
+    fn refusal<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Failure>> {
+        if !mem::replace(&mut self.polled, true) {
+            let mut state = self.shared.lock();
+            if state.is_others_turn() {
+                drop(state);
+                return yielded(cx);
+            }
+            state.count_at_once();
+        }
         match mem::replace(&mut self.stage, Stage::Done) {
             Stage::Failed(failure) => Poll::Ready(Err(failure)),
             _ => panic!("polled after it had ended"),
@@ -193,6 +214,13 @@ impl Wait {
             self.shared.detach(ticket);
         }
     }
+}
+
+/// Lets others run, and comes back.
+#[cold]
+fn yielded<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 impl Drop for Wait {

@@ -81,6 +81,7 @@ impl Shared {
             drivers: Vec::new(),
             subscribers: Vec::new(),
             closers: Vec::new(),
+            at_once: 0,
         });
         Ok(Arc::new(Shared { state, config, node, clocks, start, embedded }))
     }

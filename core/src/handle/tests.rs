@@ -7,7 +7,7 @@ use std::{
     future::{Future, pending, ready},
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -465,4 +465,34 @@ fn unread_events_are_bounded_and_counted() {
     assert_eq!(unread, 2);
     assert!(events.missed() > 0);
     assert_eq!(events.missed(), 0, "they are told once");
+}
+
+/// Polls what never ends: without a pause in it, that would not return.
+fn lets_others_run(endless: impl Future) -> bool {
+    let woken = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(woken.clone());
+    let paused = pin!(endless).poll(&mut Context::from_waker(&waker)).is_pending();
+    paused && woken.0.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_task_that_asks_memory_in_a_loop_lets_others_run() {
+    let client = Handle::new::<Fake>(Config::from_url("memory://").expect("a good URL"), 1);
+    let client = client.expect("a good configuration");
+    assert!(lets_others_run(async {
+        loop {
+            client.get::<String>("nobody").await.expect("memory answers");
+        }
+    }));
+}
+
+#[test]
+fn a_task_that_is_refused_in_a_loop_lets_others_run() {
+    WORLD.with_borrow_mut(|world| world.refuses_tasks = true);
+    let client = Handle::new::<Fake>(config(), 1).expect("a good configuration");
+    assert!(lets_others_run(async {
+        loop {
+            client.get::<String>("nobody").await.expect_err("nobody drives it");
+        }
+    }));
 }

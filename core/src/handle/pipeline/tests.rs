@@ -239,7 +239,7 @@ fn results_keep_the_shape_of_their_slots() {
     let (list, [x, y], last, ()) = client.pipeline_each(|p| {
         (vec![p.get::<i64>("a"), p.get("b")], [p.incr("x"), p.incr("y")], Some(p.incr("z")), ())
     });
-    let list: Vec<Option<i64>> = list.into_iter().flat_map(Result::ok).collect();
+    let list: Vec<Option<i64>> = list.into_iter().filter_map(Result::ok).collect();
     assert_eq!((list, x.unwrap(), y.unwrap()), (vec![Some(1)], 2, 3));
     assert_eq!(last.expect("there was a slot").unwrap(), 4);
 }

@@ -1,0 +1,172 @@
+//! The adapters under one trait: how to make a client, and how to wait.
+
+mod on_smol;
+mod on_tokio;
+
+use std::{
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    thread,
+    time::Duration,
+};
+
+use unfazed_core::{
+    Config, Failure,
+    commands::Run,
+    engine::{Batch, Event, Status},
+    reply::FromReply,
+    resp::Reply,
+};
+
+pub(crate) use on_smol::OnSmol;
+pub(crate) use on_tokio::OnTokio;
+
+/// How long a scenario may take. Long: it ends one that would hang, and measures nothing.
+const SCENARIO_LIMIT: Duration = Duration::from_secs(100);
+
+/// How long a task may take.
+const TASK_LIMIT: Duration = Duration::from_secs(60);
+
+/// What became of each command of a pipeline.
+pub(crate) type Outcomes = Vec<Result<Reply, Failure>>;
+
+/// Gives the events that came since it was last asked.
+pub(crate) type EventSource = Box<dyn FnMut() -> Vec<Event> + Send>;
+
+/// What a scenario needs of an adapter, besides the commands.
+pub(crate) trait Adapter: Sized + 'static {
+    type Client: Run + Clone + fmt::Debug + Send + Sync + 'static;
+
+    /// How many callers one client is shared by where there should be many.
+    const MANY: usize;
+
+    /// Runs this where clients of the adapter can be used.
+    fn enter<T>(act: impl FnOnce() -> T) -> T;
+
+    /// Runs this in a world of its own (a runtime, a thread), which is gone when it returns.
+    fn enter_anew<T: Send>(act: impl FnOnce() -> T + Send) -> T;
+
+    fn connect(config: Config) -> Result<Self::Client, Failure>;
+
+    fn lazy(config: Config) -> Result<Self::Client, Failure>;
+
+    /// Waits for a request.
+    fn done<T: FromReply + Send + 'static>(
+        pending: <Self::Client as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send;
+
+    /// Sends a pipeline. It is sent at this call where the adapter can wait for it later.
+    fn send_batch(
+        client: &Self::Client,
+        batch: Batch,
+    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send;
+
+    /// Runs a future to its end on this thread.
+    fn block_on<F: Future>(future: F) -> F::Output;
+
+    /// Runs a future beside this thread; see [`spawn`].
+    fn start(task: impl Future<Output = ()> + Send + 'static);
+
+    fn status(client: &Self::Client) -> Status;
+
+    fn events(client: &Self::Client) -> EventSource;
+
+    fn close(client: &Self::Client);
+
+    /// Waits for a request on this thread.
+    fn wait<T: FromReply + Send + 'static>(
+        pending: <Self::Client as Run>::Pending<T>,
+    ) -> Result<T, Failure> {
+        Self::block_on(Self::done(pending))
+    }
+
+    /// Sends a pipeline and waits on this thread.
+    fn batch(client: &Self::Client, batch: Batch) -> Result<Outcomes, Failure> {
+        Self::block_on(Self::send_batch(client, batch))
+    }
+}
+
+/// An adapter on which a request is under way while nobody waits for it, so that it can be given up.
+pub(crate) trait Async: Adapter {
+    /// Sleeps without holding up others.
+    fn poll_once<T: FromReply + Send + 'static>(
+        pending: &mut <Self::Client as Run>::Pending<T>,
+    ) -> Option<Result<T, Failure>>;
+}
+
+/// A task that runs beside its scenario. It is joined, or goes on by itself.
+#[must_use = "a task that is not joined fails unseen"]
+pub(crate) struct Task<T>(Receiver<T>);
+
+/// Runs a future beside this thread: as a task, or on a thread of its own.
+pub(crate) fn spawn<A: Adapter, T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> Task<T> {
+    let (sender, receiver) = sync_channel(1);
+    A::start(async move {
+        // Nobody may be there any longer to hear it.
+        _ = sender.send(task.await);
+    });
+    Task(receiver)
+}
+
+/// Runs these futures beside each other and gives what each came to, in order.
+pub(crate) fn join_all<A: Adapter, T: Send + 'static, F>(
+    tasks: impl IntoIterator<Item = F>,
+) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+{
+    let tasks: Vec<_> = tasks.into_iter().map(spawn::<A, T>).collect();
+    tasks.into_iter().map(Task::join).collect()
+}
+
+impl<T> Task<T> {
+    #[track_caller]
+    pub(crate) fn join(self) -> T {
+        match self.0.recv_timeout(TASK_LIMIT) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => panic!("a task does not end"),
+            Err(RecvTimeoutError::Disconnected) => panic!("a task has panicked"),
+        }
+    }
+
+    /// What the task came to, if it has ended.
+    pub(crate) fn try_join(&self) -> Option<T> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// Runs a scenario on an adapter; one that hangs fails.
+pub(crate) fn run<A: Adapter>(scenario: fn()) {
+    let (sender, receiver): (SyncSender<thread::Result<()>>, _) = sync_channel(1);
+    thread::spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(|| A::enter(scenario)));
+        _ = sender.send(result);
+    });
+    match receiver.recv_timeout(SCENARIO_LIMIT) {
+        Ok(Ok(())) => {}
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => panic!("the scenario hangs"),
+    }
+}
+
+/// Makes a test of each scenario, which is a function with the adapter as its one type parameter,
+/// for each adapter; those after `async` for those only on which requests can be given up.
+macro_rules! scenarios {
+    ($($scenario:ident),* $(,)? $(; async $($on_async:ident),* $(,)?)?) => {
+        mod on_tokio {
+            use crate::adapters::{OnTokio, run};
+            $(#[test] fn $scenario() { run::<OnTokio>(super::$scenario::<OnTokio>); })*
+            $($(#[test] fn $on_async() { run::<OnTokio>(super::$on_async::<OnTokio>); })*)?
+        }
+        mod on_smol {
+            use crate::adapters::{OnSmol, run};
+            $(#[test] fn $scenario() { run::<OnSmol>(super::$scenario::<OnSmol>); })*
+            $($(#[test] fn $on_async() { run::<OnSmol>(super::$on_async::<OnSmol>); })*)?
+        }
+    };
+}
+pub(crate) use scenarios;

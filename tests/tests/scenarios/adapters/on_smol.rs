@@ -1,0 +1,87 @@
+//! smol: its global executor, which all scenarios share.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+use unfazed_core::{
+    Config, Failure,
+    commands::Run,
+    engine::{Batch, Status},
+    reply::FromReply,
+};
+use unfazed_smol::Client;
+
+use super::{Adapter, Async, EventSource, Outcomes};
+
+pub(crate) struct OnSmol;
+
+impl Adapter for OnSmol {
+    type Client = Client;
+
+    const MANY: usize = 1_000;
+
+    fn enter<T>(act: impl FnOnce() -> T) -> T {
+        act()
+    }
+
+    fn enter_anew<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| scope.spawn(act).join().expect("it does not panic"))
+    }
+
+    fn connect(config: Config) -> Result<Client, Failure> {
+        Self::block_on(Client::connect(config))
+    }
+
+    fn lazy(config: Config) -> Result<Client, Failure> {
+        Client::lazy(config)
+    }
+
+    fn done<T: FromReply + Send + 'static>(
+        pending: <Client as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        pending
+    }
+
+    fn send_batch(
+        client: &Client,
+        batch: Batch,
+    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
+        client.handle().submit_batch(&batch)
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        smol::block_on(future)
+    }
+
+    fn start(task: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(task).detach();
+    }
+
+    fn status(client: &Client) -> Status {
+        client.status()
+    }
+
+    fn events(client: &Client) -> EventSource {
+        let mut events = client.events();
+        Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn close(client: &Client) {
+        Self::block_on(client.close());
+    }
+}
+
+impl Async for OnSmol {
+    fn poll_once<T: FromReply + Send + 'static>(
+        pending: &mut <Client as Run>::Pending<T>,
+    ) -> Option<Result<T, Failure>> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+}

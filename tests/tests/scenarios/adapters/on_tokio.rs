@@ -1,0 +1,104 @@
+//! tokio: one runtime of two threads for all scenarios.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use unfazed_core::{
+    Config, Failure,
+    commands::Run,
+    engine::{Batch, Status},
+    reply::FromReply,
+};
+use unfazed_tokio::Client;
+
+use super::{Adapter, Async, EventSource, Outcomes};
+
+pub(crate) struct OnTokio;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(runtime);
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+impl Adapter for OnTokio {
+    type Client = Client;
+
+    const MANY: usize = 1_000;
+
+    fn enter<T>(act: impl FnOnce() -> T) -> T {
+        let _guard = RUNTIME.enter();
+        act()
+    }
+
+    fn enter_anew<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+        // A thread of its own, for a runtime can't be dropped in the context of another.
+        thread::scope(|scope| {
+            let act = scope.spawn(|| {
+                let runtime = runtime();
+                let _guard = runtime.enter();
+                act()
+            });
+            act.join().expect("it does not panic")
+        })
+    }
+
+    fn connect(config: Config) -> Result<Client, Failure> {
+        Self::block_on(Client::connect(config))
+    }
+
+    fn lazy(config: Config) -> Result<Client, Failure> {
+        Client::lazy(config)
+    }
+
+    fn done<T: FromReply + Send + 'static>(
+        pending: <Client as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        pending
+    }
+
+    fn send_batch(
+        client: &Client,
+        batch: Batch,
+    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
+        client.handle().submit_batch(&batch)
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        Handle::current().block_on(future)
+    }
+
+    fn start(task: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(task));
+    }
+
+    fn status(client: &Client) -> Status {
+        client.status()
+    }
+
+    fn events(client: &Client) -> EventSource {
+        let mut events = client.events();
+        Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn close(client: &Client) {
+        Self::block_on(client.close());
+    }
+}
+
+impl Async for OnTokio {
+    fn poll_once<T: FromReply + Send + 'static>(
+        pending: &mut <Client as Run>::Pending<T>,
+    ) -> Option<Result<T, Failure>> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What a client promises, shown on real servers and against hostile peers, on every adapter.
+//!
+//! Each scenario is written once, over the small trait [`Adapter`](adapters::Adapter), and
+//! [`scenarios!`](adapters::scenarios) makes a test of it for each adapter: `on_tokio`, `on_smol`,
+//! `on_blocking`. All are in one binary because linking costs more than most of them run.
+
+mod adapters;
+mod commands;
+mod hostile;
+mod lifecycle;
+mod outages;
+mod outcomes;
+mod secrets;
+mod support;
+mod values;

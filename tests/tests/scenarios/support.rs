@@ -1,0 +1,160 @@
+//! What scenarios have in common: short time limits, questions about sources, a look at events.
+
+use std::time::{Duration, Instant};
+
+use unfazed_core::{
+    Config, Failure, Options, Request,
+    commands::Run,
+    config::ProtocolChoice,
+    engine::{Event, Health},
+    failure::{Executed, FailureKind},
+    reply::Sourced,
+};
+use unfazed_tests::{Raw, RawReply, eventually};
+
+use crate::adapters::{Adapter, EventSource};
+
+/// How long what must happen may take on a machine that does much else.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// A `response_timeout` that keeps a test short.
+pub(crate) const SILENCE: Duration = Duration::from_millis(600);
+
+pub(crate) const PROTOCOLS: [ProtocolChoice; 2] = [ProtocolChoice::Resp2, ProtocolChoice::Resp3];
+
+/// A client's configuration for a port of this machine.
+pub(crate) fn at(port: u16) -> Config {
+    Config::standalone("127.0.0.1", port)
+}
+
+/// The same, with everything about outages shorter than by default.
+pub(crate) fn quick(port: u16) -> Config {
+    at(port)
+        .response_timeout(SILENCE)
+        .connect_timeout(Duration::from_secs(1))
+        .dial_backoff_max(Duration::from_millis(100))
+        .probe_interval(Duration::from_millis(100))
+        .probe_interval_max(Duration::from_millis(400))
+        .probe_gap(Duration::from_millis(20))
+        .barrier_max(Duration::from_millis(50))
+}
+
+/// GET, with the source of the answer.
+pub(crate) fn get<A: Adapter>(
+    client: &A::Client,
+    key: &str,
+) -> Result<Sourced<Option<String>>, Failure> {
+    A::wait(client.run(Request::new("GET").key(key)))
+}
+
+/// Waits until the client stands like this with its server.
+#[track_caller]
+pub(crate) fn until_health<A: Adapter>(client: &A::Client, health: Health) {
+    eventually(&format!("the client to be {health}"), LIMIT, || {
+        (A::status(client).health == health).then_some(())
+    });
+}
+
+/// The failure of a request that must not succeed.
+#[track_caller]
+pub(crate) fn failure<T>(result: Result<T, Failure>) -> Failure {
+    match result {
+        Ok(_) => panic!("it must fail"),
+        Err(failure) => failure,
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_lost_maybe<T>(result: Result<T, Failure>) {
+    let failure = failure(result);
+    assert!(matches!(failure.kind(), FailureKind::ConnectionLost(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::Maybe, "{failure}");
+}
+
+/// A time limit of one request.
+pub(crate) fn within(limit: Duration) -> Options {
+    let mut options = Options::default();
+    options.deadline = Some(limit);
+    options
+}
+
+/// Everything that happened so far to how the client stands, as pairs of before and after.
+pub(crate) struct Changes {
+    source: EventSource,
+    all: Vec<Event>,
+}
+
+impl Changes {
+    pub(crate) fn of<A: Adapter>(client: &A::Client) -> Self {
+        Changes { source: A::events(client), all: Vec::new() }
+    }
+
+    /// All events so far.
+    pub(crate) fn events(&mut self) -> &[Event] {
+        self.all.extend((self.source)());
+        &self.all
+    }
+
+    /// All changes of health so far; each begins where the one before it ended.
+    #[track_caller]
+    pub(crate) fn health(&mut self) -> Vec<(Health, Health)> {
+        let changes = self.events().iter().filter_map(|event| match event {
+            Event::HealthChanged { from, to, .. } => Some((*from, *to)),
+            _ => None,
+        });
+        let changes: Vec<_> = changes.collect();
+        for pair in changes.windows(2) {
+            assert_eq!(pair[0].1, pair[1].0, "each change once, in order: {changes:?}");
+        }
+        assert!(changes.iter().all(|(from, to)| from != to), "{changes:?}");
+        changes
+    }
+
+    /// How often the client was judged down, and how often it recovered.
+    #[track_caller]
+    fn trips_and_returns(&mut self) -> (usize, usize) {
+        let changes = self.health();
+        let count = |wanted: fn(&(Health, Health)) -> bool| {
+            changes.iter().filter(|change| wanted(change)).count()
+        };
+        (
+            count(|(from, to)| *to == Health::Degraded && *from != Health::Recovering),
+            count(|(from, to)| *from == Health::Recovering && *to == Health::Live),
+        )
+    }
+
+    /// Waits until the client says that it was judged down this often and recovered that often. It
+    /// says so a moment after it acts so.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, trips: usize, returns: usize) {
+        eventually("as many changes of health", LIMIT, || {
+            let (trips_now, returns_now) = self.trips_and_returns();
+            let enough = trips_now >= trips && returns_now >= returns;
+            assert!(trips_now <= trips && returns_now <= returns, "{:?}", self.all);
+            enough.then_some(())
+        });
+    }
+
+    /// Waits until there are as many events of this kind, and checks that there are not more.
+    #[track_caller]
+    pub(crate) fn expect_some(&mut self, count: usize, wanted: fn(&Event) -> bool) {
+        eventually("as many such events", LIMIT, || {
+            let found = self.events().iter().filter(|event| wanted(event)).count();
+            assert!(found <= count, "{:?}", self.all);
+            (found == count).then_some(())
+        });
+    }
+}
+
+/// How many connections a server has besides the one that asks.
+pub(crate) fn others_on(witness: &mut Raw) -> usize {
+    let RawReply::Bulk(list) = witness.cmd(&["CLIENT", "LIST"]) else { panic!("no list") };
+    list.iter().filter(|&&byte| byte == b'\n').count() - 1
+}
+
+/// Runs this and says how long it took.
+pub(crate) fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = act();
+    (result, start.elapsed())
+}
