@@ -291,7 +291,8 @@ impl Oracle {
                 return self.fail(18, format!("{line} is a miss, and comes from {source:?}"));
             }
         }
-        let read = Reading { submitted: asked.submitted, source, misses, degrades, era: begun.0, vague };
+        let read =
+            Reading { submitted: asked.submitted, source, misses, degrades, era: begun.0, vague };
         match (command.name(), &value) {
             ("GET", value) => self.check_read(&command.keys[0], value, read, server),
             ("MGET", Value::Array(values)) => {

@@ -320,7 +320,7 @@ impl World {
         let mut came_out = self.drain();
         came_out |= self.wake();
         let late = self.asked.values().find(|asked| asked.deadline <= self.now);
-        if let Some(asked) = late.filter(|_| self.mutant != Some(Mutant::LoseWake)) {
+        if let Some(asked) = late {
             let what = format!("{:?} is past its deadline {:?}", asked.commands, asked.deadline);
             self.oracle.fail(12, what);
         }
@@ -494,7 +494,6 @@ impl World {
         demand(14, status.overlay_entries <= memory.entries_max, "overlay");
         demand(14, status.shadow_entries <= memory.entries_max, "shadow");
         let first = self.asked.values().map(|asked| asked.deadline).min();
-        let hushed = self.mutant == Some(Mutant::LoseWake);
         demand(
             13,
             first.is_none_or(|first| self.armed.is_some_and(|armed| armed <= first)),
@@ -502,7 +501,7 @@ impl World {
         );
         demand(
             12,
-            hushed || first.is_none_or(|first| self.now <= first + LATE_MAX),
+            first.is_none_or(|first| self.now <= first + LATE_MAX),
             "something is pending long after its deadline",
         );
         if self.closing_since.is_some() && self.engine.health() == Health::Closed {

@@ -52,7 +52,8 @@ fn finds(mutant: Mutant, invariant: u8) -> Option<u64> {
 fn every_deliberate_fault_is_found_by_the_check_that_is_named_for_it() {
     // The one that makes the engine panic would fill the output with its backtraces.
     std::panic::set_hook(Box::new(|_| {}));
-    let found: Vec<_> = Mutant::ALL.iter().map(|&(one, number)| (one, finds(one, number))).collect();
+    let found: Vec<_> =
+        Mutant::ALL.iter().map(|&(one, number)| (one, finds(one, number))).collect();
     drop(std::panic::take_hook());
     let missed: Vec<_> = found.iter().filter(|(_, seed)| seed.is_none()).collect();
     println!("{found:?}");
