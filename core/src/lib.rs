@@ -107,6 +107,7 @@ mod request;
 pub mod resp;
 mod rng;
 mod slab;
+pub mod slot;
 mod time;
 
 pub use config::Config;

@@ -194,24 +194,35 @@ impl<'a> Request<'a> {
         self
     }
 
-    #[inline]
+    /// Inlined, because for a command of the table all the conditions are known when it is compiled,
+    /// and the request is made where it stays.
+    #[inline(always)]
     fn push(&mut self, arg: Arg<'a>) {
-        if self.count == 0
-            && self.spec.is_container()
-            && let Some(spec) = self.spec.subcommand(arg.as_bytes())
-        {
-            self.spec = spec;
+        if self.count == 0 && self.spec.is_container() && self.is_subcommand(&arg) {
             return;
         }
         if self.count < INLINE {
             self.inline[self.count] = arg;
         } else {
-            if self.spilled.is_empty() {
-                self.spilled.extend_from_slice(&self.inline);
-            }
-            self.spilled.push(arg);
+            self.spill(arg);
         }
         self.count += 1;
+    }
+
+    /// Whether the first argument is a subcommand; the request is one for that from then on.
+    #[cold]
+    fn is_subcommand(&mut self, arg: &Arg<'a>) -> bool {
+        let found = self.spec.subcommand(arg.as_bytes());
+        self.spec = found.unwrap_or(self.spec);
+        found.is_some()
+    }
+
+    #[inline(never)]
+    fn spill(&mut self, arg: Arg<'a>) {
+        if self.spilled.is_empty() {
+            self.spilled.extend_from_slice(&self.inline);
+        }
+        self.spilled.push(arg);
     }
 }
 

@@ -446,3 +446,42 @@ fn a_full_memory_is_told_once_until_there_is_room_again() {
     assert_eq!(full(&mut world, "c"), (false, 1));
     assert_eq!(full(&mut world, "d"), (true, 2));
 }
+
+#[test]
+fn a_server_that_dies_at_hello_is_not_taken_for_one_that_speaks_only_resp2() {
+    let mut world = World::new(World::plain());
+    let _ticket = world.engine.connect(None, world.now);
+    world.open();
+    assert!(world.write().contains("HELLO"));
+    world.lose(Cause::EndOfStream);
+    // Some proxies end the stream at a command they do not know.
+    world.open();
+    assert!(!world.write().contains("HELLO"));
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.open();
+    assert!(world.write().contains("HELLO"), "nothing was learnt of it");
+    world.lose(Cause::EndOfStream);
+    world.open();
+    assert!(!world.write().contains("HELLO"));
+    world.say("+PONG\r\n");
+    assert_eq!(world.engine.health(), Health::Live);
+    world.wait(Duration::from_millis(600));
+    world.lose(Cause::EndOfStream);
+    world.open();
+    assert!(!world.write().contains("HELLO"), "it has proved itself");
+}
+
+#[test]
+fn a_server_that_refuses_before_it_is_asked_is_quoted() {
+    let mut world = World::new(World::plain());
+    let ticket = world.engine.connect(None, world.now);
+    world.open();
+    // It accepts and refuses in one go, and nothing was written yet.
+    world.say("-ERR max number of clients reached\r\n");
+    let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no room");
+    assert!(refused.to_string().contains("max number of clients"), "{refused}");
+    world.wait(Duration::from_millis(100));
+    world.open();
+    assert!(world.write().contains("HELLO"), "it is asked again, and as before");
+}

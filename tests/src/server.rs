@@ -307,7 +307,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The watchdog first: it must not act on a process id that is somebody else's by then.
+        // The server at once: callers measure from here. Then the watchdog, before the server is waited
+        // for: it must not act on a process id that is somebody else's by then.
+        _ = self.server.kill();
         for child in [&mut self.watchdog, &mut self.server] {
             _ = child.kill();
             _ = child.wait();

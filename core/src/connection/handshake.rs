@@ -162,6 +162,13 @@ impl Handshake {
     }
 }
 
+/// What a server says before it was asked anything: why it does not want this client. It has too
+/// many, or is in protected mode.
+pub(crate) fn refused_unasked(error: ServerError) -> Rejection {
+    let lasting = is_lasting(Step::Hello, &error);
+    Rejection { cause: Cause::Handshake(error), lasting }
+}
+
 /// Whether the error says that the server does not know HELLO or RESP3, rather than that it does not
 /// want us.
 fn speaks_only_resp2(error: &ServerError) -> bool {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use log::Chunk;
 
-pub(crate) use handshake::{Handshake, Progress, Rejection};
+pub(crate) use handshake::{Handshake, Progress, Rejection, refused_unasked};
 pub(crate) use log::Log;
 
 use crate::{

@@ -164,13 +164,17 @@ impl<W> Engine<W> {
                 connection.go_on(&bytes, self.now.instant);
                 self.outputs.push_back(Output::Flush { conn });
             }
-            Progress::Failed(Rejection { cause, lasting }) => {
-                if lasting {
-                    self.node.rejected = Some(cause.clone());
-                }
-                self.kill(conn, cause);
-            }
+            Progress::Failed(rejection) => self.refused(conn, rejection),
         }
+    }
+
+    /// The server does not want this client.
+    pub(super) fn refused(&mut self, conn: ConnId, rejection: Rejection) {
+        let Rejection { cause, lasting } = rejection;
+        if lasting {
+            self.node.rejected = Some(cause.clone());
+        }
+        self.kill(conn, cause);
     }
 
     /// The connection being dialled is gone before it was ready.
@@ -184,10 +188,8 @@ impl<W> Engine<W> {
         if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.node.resp2_only {
             // Some proxies end the stream at a command they do not know.
             self.node.resp2_only = true;
+            self.node.resp2_guessed = true;
             return self.dial();
-        }
-        if hung_up {
-            self.node.resp2_only = false;
         }
         let lasting = self.node.rejected.as_ref() == Some(&cause);
         if !lasting {
@@ -203,6 +205,9 @@ impl<W> Engine<W> {
 
     pub(super) fn dial_failed(&mut self, cause: Cause, lasting: bool) {
         self.node.failed_dials = self.node.failed_dials.saturating_add(1);
+        if std::mem::take(&mut self.node.resp2_guessed) {
+            self.node.resp2_only = false;
+        }
         self.node.window.fault(self.now.instant);
         self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
         self.dial_later();

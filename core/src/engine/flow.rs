@@ -9,7 +9,7 @@ use super::{
     classify::{Class, classify},
 };
 use crate::{
-    connection::{Due, Op, Owner, State},
+    connection::{Due, Op, Owner, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
@@ -62,12 +62,23 @@ impl<W> Engine<W> {
             return self.on_push(reply);
         }
         let Some((owed, start)) = connection.answered() else {
-            return self.kill(conn, Cause::UnexpectedReply);
+            return self.on_unasked(conn, &reply);
         };
         match owed.owner {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
+        }
+    }
+
+    #[cold]
+    fn on_unasked(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        match reply.error() {
+            Some(error) if matches!(connection.state, State::Handshaking(_)) => {
+                self.refused(conn, refused_unasked(error));
+            }
+            _ => self.kill(conn, Cause::UnexpectedReply),
         }
     }
 

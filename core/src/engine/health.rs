@@ -159,6 +159,7 @@ impl<W> Engine<W> {
         self.node.conn = Some(conn);
         self.node.ready_at = Some(self.now.instant);
         self.node.rejected = None;
+        self.node.resp2_guessed = false;
         self.event(Event::Ready { node: self.node.label.clone() });
         if self.memory.degrades() {
             self.ask_lineage(conn);

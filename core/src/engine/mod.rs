@@ -124,6 +124,9 @@ struct Node {
     lookups: u64,
     /// The server was found to speak only RESP2.
     resp2_only: bool,
+    /// It was not found but guessed, because the connection ended at HELLO; a server that was dying
+    /// looks like this as well. It holds once such a connection is ready, and until one fails.
+    resp2_guessed: bool,
     /// The server refused the last handshake for good: wrong credentials or configuration.
     rejected: Option<Cause>,
     phase: Phase,
@@ -215,6 +218,7 @@ impl<W> Engine<W> {
             failed_dials: 0,
             lookups: 0,
             resp2_only: false,
+            resp2_guessed: false,
             rejected: None,
             phase,
             phase_since: now.instant,
@@ -358,6 +362,14 @@ impl<W> Engine<W> {
         let connection = self.connections.get(conn.0);
         connection
             .map_or(0, |found| if found.log.is_out() { 0 } else { found.log.unwritten() as usize })
+    }
+
+    /// Whether some peer is expected to do something: to accept a connection, to shake hands, to
+    /// reply. While it is not, nothing is lost by who looks at the sockets only when a timer is due.
+    pub fn awaits_peer(&self) -> bool {
+        self.connections
+            .iter()
+            .any(|(_, connection)| !connection.is_ready() || !connection.owes_nothing())
     }
 
     // ---- callers -------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{Clocks, Driving, Shared, Start};
+pub use shared::{Clocks, Driving, Shared, Start, Writer};
 pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
 pub use views::{Asking, Sourcing, Views};
@@ -88,8 +88,15 @@ impl Handle {
     /// When the configuration is wrong.
     pub fn new<R: Runtime>(config: Config, seed: u64) -> Result<Self, Failure> {
         let clocks = Clocks { now: R::now, instant: R::instant };
-        let shared = Shared::new(config, seed, clocks, control::start::<R>)?;
-        Ok(Handle { owner: Arc::new(Owner { shared }) })
+        let start = Box::new(control::start::<R>);
+        Ok(Self::over(Shared::new(config, seed, clocks, start, Writer::Driver)?))
+    }
+
+    /// A handle to a client that is driven by something else than a [`Runtime`]. There is to be one
+    /// for each `shared`: its last clone closes the client.
+    #[must_use]
+    pub fn over(shared: Arc<Shared>) -> Self {
+        Handle { owner: Arc::new(Owner { shared }) }
     }
 
     /// Waits until the client can answer: the server is reached, or is judged down where some key

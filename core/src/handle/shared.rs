@@ -19,6 +19,7 @@ use std::{
 
 use super::{
     events::Subscriber,
+    runtime::Wire,
     state::{Driver, Handback, Mode, State, Wakes, Write},
 };
 use crate::{
@@ -37,6 +38,7 @@ pub struct Shared {
     node: Arc<str>,
     clocks: Clocks,
     start: Start,
+    writer: Writer,
     /// Requests are answered from memory only, where the wall clock is what keys expire by.
     embedded: bool,
 }
@@ -51,7 +53,21 @@ pub struct Clocks {
 }
 
 /// Starts what drives the client, in the caller's context; or says what the caller should do.
-pub type Start = fn(Driving) -> Result<(), &'static str>;
+pub type Start = Box<dyn Fn(Driving) -> Result<(), &'static str> + Send + Sync>;
+
+/// Who writes what was submitted to a connection on which nothing else waits to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// The connection's driver, once others have had their turn to add to it; a caller only where
+    /// much has gathered. Many commands go out with one system call.
+    Driver,
+    /// The caller, at once. Nobody has to be woken for a lone request.
+    Caller,
+}
+
+/// How often a caller writes what others have added while it wrote, before it goes on with its own
+/// business.
+const WRITE_ROUNDS_MAX: usize = 16;
 
 /// Keeps a client driven: for as long as it lives, somebody carries out what the engine asks for.
 /// When it is dropped, every request ends; the next one starts a new driver.
@@ -67,6 +83,7 @@ impl Shared {
         seed: u64,
         clocks: Clocks,
         start: Start,
+        writer: Writer,
     ) -> Result<Arc<Self>, Failure> {
         let clock = (clocks.now)();
         let engine = Engine::new(config.clone(), seed, clock)?;
@@ -81,9 +98,8 @@ impl Shared {
             drivers: Vec::new(),
             subscribers: Vec::new(),
             closers: Vec::new(),
-            at_once: 0,
         });
-        Ok(Arc::new(Shared { state, config, node, clocks, start, embedded }))
+        Ok(Arc::new(Shared { state, config, node, clocks, start, writer, embedded }))
     }
 
     /// The configuration.
@@ -136,10 +152,17 @@ impl Shared {
         };
         let driver = match flush {
             Flush::Nothing => None,
-            Flush::AfterOthers(conn) => state.driver(conn).and_then(Driver::ask_flush),
-            Flush::Now(conn) => {
+            Flush::AfterOthers(conn) if self.writer == Writer::Driver => {
+                state.driver(conn).and_then(Driver::ask_flush)
+            }
+            // Where it can't be lent, somebody has it already, or waits for the kernel to take more.
+            Flush::AfterOthers(conn) | Flush::Now(conn) => {
                 if let Some(write) = state.lend(conn) {
-                    self.settle_and_wake(state);
+                    if state.is_settled() {
+                        drop(state);
+                    } else {
+                        self.settle_and_wake(state);
+                    }
                     self.write(write);
                     return Ok(ticket);
                 }
@@ -221,36 +244,39 @@ impl Shared {
     }
 
     /// Writes a chunk on behalf of a connection's driver, without waiting. What the kernel does not
-    /// take, the driver writes.
+    /// take, the driver writes; what others add meanwhile as well, but for a few rounds where callers
+    /// are to write.
     pub fn write(&self, write: Write) {
-        let Write { conn, wire, chunk } = write;
-        let bytes = chunk.unwritten();
-        let mut count = 0;
-        let mut blocked = false;
-        let mut broken = None;
-        while count < bytes.len() && !blocked && broken.is_none() {
-            match wire.try_write(&bytes[count..]) {
-                Ok(0) => broken = Some(Cause::Reset),
-                Ok(some) => count += some,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => blocked = true,
-                Err(error) => broken = Some(Cause::from(&error)),
-            }
-        }
-        // The socket may be closed by whoever lets go of it last, and that is no work for a lock.
-        drop(wire);
-        let now = self.now();
-        self.with(|state, wakes| {
-            state.hand_back(conn, Handback { chunk, count, blocked }, now);
-            let more = state.engine.unwritten(conn) > 0;
-            if let Some(driver) = state.driver(conn) {
+        let mut rounds = match self.writer {
+            Writer::Driver => 0,
+            Writer::Caller => WRITE_ROUNDS_MAX,
+        };
+        let mut next = Some(write);
+        while let Some(Write { conn, wire, chunk }) = next {
+            let (count, blocked, broken) = try_write_all(&*wire, chunk.unwritten());
+            // The socket may be closed by whoever lets go of it last, and that is no work for a lock.
+            drop(wire);
+            let instant = (self.clocks.instant)();
+            next = self.with(|state, wakes| {
+                let now = state.now_at(instant);
+                state.hand_back(conn, Handback { chunk, count, blocked }, now);
+                let more = state.engine.unwritten(conn) > 0;
+                let driver = state.driver(conn)?;
                 let broke = broken.is_some();
                 driver.broken = broken.or(driver.broken.take());
-                if more || broke {
-                    wakes.add(driver.ask_flush());
+                if !more && !broke {
+                    return None;
                 }
-            }
-        });
+                if rounds > 0
+                    && let Some(write) = state.lend(conn)
+                {
+                    rounds -= 1;
+                    return Some(write);
+                }
+                wakes.add(state.driver(conn)?.ask_flush());
+                None
+            });
+        }
     }
 
     /// Gives a ticket up: what was not sent is withdrawn, a reply that still comes is thrown away.
@@ -337,6 +363,21 @@ impl Shared {
         // to the drop of a pending request as well, where it would abort the process.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Gives how many bytes were taken, whether the kernel takes no more for now, and what broke.
+fn try_write_all(wire: &dyn Wire, bytes: &[u8]) -> (usize, bool, Option<Cause>) {
+    let mut count = 0;
+    while count < bytes.len() {
+        match wire.try_write(&bytes[count..]) {
+            Ok(0) => return (count, false, Some(Cause::Reset)),
+            Ok(some) => count += some,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (count, true, None),
+            Err(error) => return (count, false, Some(Cause::from(&error))),
+        }
+    }
+    (count, false, None)
 }
 
 impl Driving {

@@ -32,15 +32,7 @@ pub struct State {
     pub(super) subscribers: Vec<Weak<Subscriber>>,
     /// Wait for the client to be closed.
     pub(super) closers: Vec<Waker>,
-    /// Requests in a row that had ended before anybody waited for them.
-    pub(super) at_once: u32,
 }
-
-/// After so many requests that ended without a wait, one of them has its task wait for a turn.
-///
-/// A task that asks memory in a loop would otherwise never let its thread go, and the driver that
-/// is to find the server again may be on that thread. 64 answers take some tens of microseconds.
-const AT_ONCE_MAX: u32 = 64;
 
 /// Who carries out what the engine asks for.
 pub(super) enum Mode {
@@ -144,21 +136,6 @@ pub struct Wakes {
 }
 
 impl State {
-    /// Whether so many requests have ended at once that others must have their turn. Begins to count
-    /// anew if so.
-    pub(super) fn is_others_turn(&mut self) -> bool {
-        let over = self.at_once >= AT_ONCE_MAX;
-        if over {
-            self.at_once = 0;
-        }
-        over
-    }
-
-    /// A request had ended before anybody waited for it.
-    pub(super) fn count_at_once(&mut self) {
-        self.at_once += 1;
-    }
-
     /// To be called after the engine was, before unlocking: gathers whom to wake.
     pub fn settle(&mut self, wakes: &mut Wakes) {
         self.engine.take_ready(&mut wakes.more);
@@ -311,6 +288,12 @@ impl State {
         self.clock = now;
         self.engine.received(conn, buffer, now);
         self.engine.missing(conn)
+    }
+
+    /// Whether some peer is expected to do something: to accept, to shake hands, to reply. Who drives
+    /// only now and then should not look away from its sockets then.
+    pub fn awaits_peer(&self) -> bool {
+        self.engine.awaits_peer()
     }
 
     /// A socket is connected. `wire` is how callers write on it.

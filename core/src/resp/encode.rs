@@ -67,7 +67,7 @@ pub fn command<'w, A: AsRef<[u8]>>(
 }
 
 /// Ends what stands before and appends a bulk string that is yet to be ended.
-#[inline]
+#[inline(always)]
 fn next(out: &mut Vec<u8>, payload: &[u8]) {
     let length = payload.len();
     if length < 10 {

@@ -9,15 +9,7 @@ use std::{
     time::Instant,
 };
 
-use unfazed_tokio::{
-    Client,
-    core::{
-        Request,
-        commands::Run,
-        reply::{Source, Sourced},
-    },
-    prelude::*,
-};
+use unfazed_tokio::{Client, prelude::*};
 
 use crate::{
     meter::Meter,
@@ -60,8 +52,7 @@ impl Task {
     async fn read(&mut self, key: usize) {
         let truth = &self.keys[key];
         let begun = Instant::now();
-        let get = Request::new("GET").key(truth.key());
-        let answer = self.client.run::<Sourced<Option<String>>>(get).await;
+        let answer = self.client.sourced().get::<String>(truth.key()).await;
         let Some(Sourced { value, source }) = self.meter.cache_read(begun, answer) else { return };
         let verdict = truth.judge(value.as_deref());
         if source != Source::Server {
@@ -82,8 +73,7 @@ impl Task {
         let truth = &mut self.keys[key];
         let (version, value) = truth.next();
         let begun = Instant::now();
-        let set = Request::new("SET").key(truth.key()).arg(&value);
-        let outcome = self.client.run::<Sourced<()>>(set).await;
+        let outcome = self.client.sourced().set(truth.key(), value).await;
         match self.meter.cache_write(begun, outcome) {
             Executed::Yes => truth.acknowledge(Some(version)),
             Executed::Maybe => truth.doubt(Some(version)),
@@ -94,8 +84,7 @@ impl Task {
     async fn delete(&mut self, key: usize) {
         let truth = &mut self.keys[key];
         let begun = Instant::now();
-        let del = Request::new("DEL").key(truth.key());
-        let outcome = self.client.run::<Sourced<u64>>(del).await;
+        let outcome = self.client.sourced().del(truth.key()).await;
         match self.meter.cache_write(begun, outcome) {
             Executed::Yes => truth.acknowledge(None),
             Executed::Maybe => truth.doubt(None),
@@ -103,6 +92,9 @@ impl Task {
         }
     }
 }
+
+/// What the probe reads: written once, before everything else.
+pub(crate) const PROBE_KEY: &str = "cache:probe";
 
 /// Reads one key as fast as answers come.
 pub(crate) struct Probe {
@@ -117,8 +109,7 @@ impl Probe {
         let mut degraded_at = None;
         while !self.stop.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let get = Request::new("GET").key("cache:probe");
-            let answer = client.run::<Sourced<Option<String>>>(get).await;
+            let answer = client.sourced().get::<String>(PROBE_KEY).await;
             let Some(answer) = meter.cache_read(begun, answer) else { continue };
             if answer.source != Source::Server && self.killed.load(Ordering::Relaxed) {
                 degraded_at = degraded_at.or_else(|| Some(Instant::now()));

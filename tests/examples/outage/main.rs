@@ -34,16 +34,7 @@ use tokio::{
     time::timeout,
 };
 use unfazed_tests::{Raw, Server};
-use unfazed_tokio::{
-    Client, Config,
-    core::{
-        Request,
-        commands::Run,
-        fallback::{Fallback, Policy},
-        reply::Sourced,
-    },
-    prelude::*,
-};
+use unfazed_tokio::{Client, prelude::*};
 
 use ledger::Wallet;
 use meter::Meter;
@@ -87,6 +78,9 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     let config =
         Config::from_url(&server.url())?.fallback(Fallback::memory("cache:*", Policy::Invalidate));
     let client = runtime.block_on(Client::connect(config))?;
+    runtime.block_on(client.set(cache::PROBE_KEY, "here"))?;
+
+    introduce();
 
     let start = Instant::now();
     let meter = Arc::new(Meter::new());
@@ -102,6 +96,7 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     screen.show(options.seconds_down);
 
     screen.say("the server is started again");
+    meter.restarting();
     let pong = first_pong(server.port());
     server.restart();
     screen.show(options.seconds_up);
@@ -112,12 +107,25 @@ fn outage(runtime: &Runtime, options: &Options) -> Result<Report, Failure> {
     // The watcher ends with the events, and those with the client.
     let live_at = runtime.block_on(watcher).ok().flatten().filter(|at| *at > killed_at);
     let pong_at = pong.join().expect("the prober does not panic");
+    let since_pong = |at: Instant| at.saturating_duration_since(pong_at);
     Ok(Report {
         reading: meter.read(),
         audit,
         to_degraded: degraded_at.map(|at| at - killed_at),
-        to_live: live_at.map(|at| at.saturating_duration_since(pong_at)),
+        to_increment: meter.first_increment().map(since_pong),
+        to_live: live_at.map(since_pong),
     })
+}
+
+fn introduce() {
+    println!(
+        "\
+One client, two workloads, and a redis-server that is killed while they run.
+  cache:*   {CACHE_TASKS} tasks, 90 % reads; may be answered from memory while the server is away
+  wallet:*  {LEDGER_TASKS} tasks that count; may not: an increment waits, or fails and says what became of it
+Answers to cache:* come from the server, from the overlay (written while it is away), from the shadow
+(what it was last known to hold), or from nobody (it is away and the key was never seen)."
+    );
 }
 
 /// Both workloads.
@@ -174,8 +182,7 @@ async fn greet_memory() -> Result<(), Failure> {
     let client = Client::connect("memory://").await?;
     client.set("greeting", "hello").await?;
     for key in ["greeting", "nobody"] {
-        let get = Request::new("GET").key(key);
-        let Sourced { value, source } = client.run::<Sourced<Option<String>>>(get).await?;
+        let Sourced { value, source } = client.sourced().get::<String>(key).await?;
         println!("memory:// GET {key}: {value:?}, source {source:?}");
     }
     let visits = client.incr("visits").await?;

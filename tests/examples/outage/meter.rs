@@ -3,19 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use unfazed_tokio::{
-    core::{
-        FailureKind,
-        reply::{Source, Sourced},
-    },
-    prelude::*,
-};
+use unfazed_tokio::prelude::*;
 
 use crate::oracle::Verdict;
 
@@ -39,6 +33,8 @@ pub(crate) struct Meter {
     failures: Mutex<BTreeMap<String, u64>>,
     wrong: Mutex<Wrong>,
     latencies: Latencies,
+    restarting: AtomicBool,
+    first_increment: OnceLock<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +85,8 @@ impl Meter {
             failures: Mutex::default(),
             wrong: Mutex::default(),
             latencies: Latencies::new(),
+            restarting: AtomicBool::new(false),
+            first_increment: OnceLock::new(),
         }
     }
 
@@ -147,6 +145,19 @@ impl Meter {
     /// An acknowledged increment of a wallet.
     pub(crate) fn increment(&self) {
         add_one(&self.increments);
+        if self.restarting.load(Ordering::Relaxed) {
+            self.first_increment.get_or_init(Instant::now);
+        }
+    }
+
+    /// The server is about to be started again.
+    pub(crate) fn restarting(&self) {
+        self.restarting.store(true, Ordering::Relaxed);
+    }
+
+    /// When the first increment was acknowledged after that.
+    pub(crate) fn first_increment(&self) -> Option<Instant> {
+        self.first_increment.get().copied()
     }
 
     pub(crate) fn failed(&self, failure: &Failure) {

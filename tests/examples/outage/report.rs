@@ -19,7 +19,9 @@ pub(crate) struct Report {
     pub(crate) audit: Audit,
     /// From the kill to the first answer to a reader that did not come from the server.
     pub(crate) to_degraded: Option<Duration>,
-    /// From the first PONG that the new server gave to somebody else, to the client's being live.
+    /// From the first PONG that the new server gave to somebody else: to the first increment, and to
+    /// the client's being live.
+    pub(crate) to_increment: Option<Duration>,
     pub(crate) to_live: Option<Duration>,
 }
 
@@ -53,7 +55,8 @@ impl Report {
         table.promise("    doubled, or executed without the caller's being told", audit.untold);
         table.fact("    told: may have been executed", audit.maybe);
         table.time("kill -9 to the first answer from memory", self.to_degraded);
-        table.time("server answers PING again to client live", self.to_live);
+        table.time("server answers PING again to the first increment", self.to_increment);
+        table.time("server answers PING again to all keys from the server", self.to_live);
         table.time("longest that any read of cache:* took", Some(reading.longest_read));
         for (kind, count) in &reading.failures {
             table.fact(&format!("error: {kind}"), *count);

@@ -38,7 +38,7 @@ impl Screen {
             "", "", "", "p99 of", "cache:*", "answered", "from", "", "wallet:*"
         );
         println!(
-            "{:>6}  {:<10} {:>9} {:>9}  {:>9} {:>9} {:>9} {:>8}  {:>8}  {}",
+            "{:>6}  {:<10} {:>9} {:>9}  {:>9} {:>9} {:>9} {:>8}  {:>8}  errors",
             "time",
             "health",
             "ops/s",
@@ -46,9 +46,8 @@ impl Screen {
             "server",
             "overlay",
             "shadow",
-            "nothing",
-            "counted",
-            "errors"
+            "nobody",
+            "counted"
         );
         let last = Reading::default();
         Screen { client, meter, start, next: start + TICK, last, last_at: start }
@@ -137,11 +136,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// A span in milliseconds, to three digits or so: `0.12 ms`, `840 ms`.
+/// A span to three digits or so: `12 µs`, `3.07 ms`, `840 ms`.
 pub(crate) fn span_in_words(span: Duration) -> String {
     let millis = span.as_secs_f64() * 1e3;
     match millis {
-        ..10.0 => format!("{millis:.2} ms"),
+        ..1.0 => format!("{:.0} µs", millis * 1e3),
+        1.0..10.0 => format!("{millis:.2} ms"),
         10.0..100.0 => format!("{millis:.1} ms"),
         _ => format!("{millis:.0} ms"),
     }

@@ -10,11 +10,12 @@ use std::{
 };
 
 use unfazed_core::{
-    Cause, Config, Failure, Request,
-    commands::{Run, prelude::*},
+    Cause, Config, Failure,
+    commands::prelude::*,
     engine::{Event, Health},
     failure::{Executed, FailureKind, MemoryRefusal},
     fallback::{Fallback, Policy},
+    handle::Views,
     reply::Sourced,
     resp::Source,
 };
@@ -22,7 +23,7 @@ use unfazed_tests::{Close, Fault, Proxy, Raw, Server as TestServer, eventually};
 
 use crate::{
     adapters::{Adapter, scenarios, spawn},
-    support::{Changes, LIMIT, SILENCE, at, failure, get, quick, timed, until_health, within},
+    support::{Changes, LIMIT, SILENCE, at, failure, get, quick, timed, until_health},
 };
 
 scenarios! {
@@ -266,10 +267,9 @@ fn killed_connections_degrade_nothing_on_a_healthy_server<A: Adapter>() {
                 let key = format!("key:{at}");
                 let mut rounds = 0_usize;
                 while !stop.load(Ordering::Relaxed) {
-                    let set = Request::new("SET").key(&key).arg(&rounds);
-                    let set = client.run::<Sourced<()>>(set);
+                    let set = client.sourced().set(&key, rounds);
                     assert_eq!(A::done(set).await.expect("it may go again").source, Source::Server);
-                    let get = client.run::<Sourced<Option<usize>>>(Request::new("GET").key(&key));
+                    let get = client.sourced().get(&key);
                     let got = A::done(get).await.expect("it may go again");
                     assert_eq!((got.value, got.source), (Some(rounds), Source::Server));
                     rounds += 1;
@@ -329,8 +329,8 @@ fn keys_that_may_not_degrade_are_back_soon<A: Adapter>() {
     A::wait(client.set("wallet:k", "v")).expect("a plain SET");
     server.kill();
     assert_eq!(source_of(get::<A>(&client, "cache:none")), (None, Source::Unknown));
-    let request = Request::new("GET").key("wallet:k").options(within(Duration::from_millis(500)));
-    let waited = failure(A::wait(client.run::<Option<String>>(request)));
+    let briefly = client.within(Duration::from_millis(500));
+    let waited = failure(A::wait(briefly.get::<String>("wallet:k")));
     assert!(waited.is_timeout(), "{waited}");
     assert_eq!(waited.executed(), Executed::No, "{waited}");
     thread::sleep(Duration::from_secs(1));

@@ -6,8 +6,8 @@ use unfazed_core::{
     Config, Failure, Options, Request,
     commands::{Run, prelude::*},
     config::MaybeRetry,
-    engine::Batch,
     failure::{Executed, FailureKind},
+    handle::{Pipelines, Views},
     reply::FromReply,
 };
 use unfazed_tests::{
@@ -16,7 +16,7 @@ use unfazed_tests::{
 
 use crate::{
     adapters::{Adapter, Task, scenarios, spawn},
-    support::{LIMIT, assert_lost_maybe, at, failure, within},
+    support::{LIMIT, assert_lost_maybe, at, failure},
 };
 
 scenarios! {
@@ -85,8 +85,7 @@ fn an_incr_whose_reply_was_cut_counts_once_and_is_maybe<A: Adapter>() {
 }
 
 fn an_incr_goes_again_where_its_caller_says_so<A: Adapter>() {
-    let mut options = Options::default();
-    options.maybe_retry = Some(MaybeRetry::Always);
+    let options = Options { maybe_retry: Some(MaybeRetry::Always), ..Options::default() };
     let one = Request::new("INCR").key("n").options(options);
     let mut by_request = world::<A>(|config| config);
     assert_eq!(by_request.cut_once::<i64>("INCR", one).expect("it went again"), 2);
@@ -143,24 +142,20 @@ fn items_of_a_cut_pipeline_end_one_by_one<A: Adapter>() {
     world.proxy.set(Fault::Cut { way: Way::Replies, after: 4, how: Close::Reset });
     let client = world.client.clone();
     let task = spawn::<A, _>(async move {
-        let mut batch = Batch::new();
-        for command in ["INCR", "GET", "INCR", "GET"] {
-            batch.push(&Request::new(command).key("n"));
-        }
-        A::send_batch(&client, batch).await
+        let pending = client.pipeline_each(|p| (p.incr("n"), p.get("n"), p.incr("n"), p.get("n")));
+        A::gathered(pending).await
     });
     eventually("the cut", LIMIT, || {
         (world.proxy.requests_seen(b"GET") == 2 && world.proxy.open_connections() == 0)
             .then_some(())
     });
     world.proxy.set(Fault::None);
-    let outcomes = task.join().expect("it was accepted");
-    let number = |at: usize| i64::from_reply(outcomes[at].as_ref().expect("an answer"));
-    assert_eq!(number(0).expect("a number"), 1, "its answer came before the cut");
-    assert_eq!(number(1).expect("a number"), 2, "read anew, after all");
-    let lost = outcomes[2].as_ref().expect_err("no answer came");
-    assert_eq!((lost.executed(), lost.attempts()), (Executed::Maybe, 1), "{lost}");
-    assert_eq!(number(3).expect("a number"), 2);
+    let (first, read, second, last): (_, Result<Option<i64>, _>, Result<i64, _>, _) = task.join();
+    assert_eq!(first.expect("its answer came before the cut"), 1);
+    assert_eq!(read.expect("it goes again"), Some(2), "read anew, after all");
+    let last: Option<i64> = last.expect("it goes again");
+    assert_eq!(last, Some(2));
+    assert_lost_maybe(second);
     assert_eq!(world.witness.get("n").as_deref(), Some("2"));
 }
 
@@ -256,7 +251,6 @@ fn a_request_is_not_sent_for_ever<A: Adapter>() {
     assert!(matches!(lost.kind(), FailureKind::ConnectionLost(_)), "{lost}");
     assert_eq!((lost.attempts(), lost.executed()), (3, Executed::Maybe), "{lost}");
     let limit = Duration::from_millis(500);
-    let request = Request::new("GET").key("k").options(within(limit));
-    let lost = failure(A::wait(client.run::<Option<String>>(request)));
+    let lost = failure(A::wait(client.within(limit).get::<String>("k")));
     assert_eq!(lost.executed(), Executed::Maybe, "{lost}");
 }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use unfazed_core::{
-    Config, Failure, Options, Request,
-    commands::Run,
+    Config, Failure,
+    commands::prelude::*,
     config::ProtocolChoice,
     engine::{Event, Health},
     failure::{Executed, FailureKind},
+    handle::Views,
     reply::Sourced,
 };
 use unfazed_tests::{Raw, RawReply, eventually};
@@ -44,7 +45,7 @@ pub(crate) fn get<A: Adapter>(
     client: &A::Client,
     key: &str,
 ) -> Result<Sourced<Option<String>>, Failure> {
-    A::wait(client.run(Request::new("GET").key(key)))
+    A::wait(client.sourced().get(key))
 }
 
 /// Waits until the client stands like this with its server.
@@ -69,13 +70,6 @@ pub(crate) fn assert_lost_maybe<T>(result: Result<T, Failure>) {
     let failure = failure(result);
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(_)), "{failure}");
     assert_eq!(failure.executed(), Executed::Maybe, "{failure}");
-}
-
-/// A time limit of one request.
-pub(crate) fn within(limit: Duration) -> Options {
-    let mut options = Options::default();
-    options.deadline = Some(limit);
-    options
 }
 
 /// Everything that happened so far to how the client stands, as pairs of before and after.

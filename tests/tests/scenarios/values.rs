@@ -4,13 +4,13 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use unfazed_core::{
-    Config, Request,
+    Config,
     commands::prelude::*,
     config::ProtocolChoice,
-    engine::{Batch, Health},
+    engine::Health,
     failure::{Executed, FailureKind},
     fallback::{Fallback, Policy},
-    reply::FromReply,
+    handle::Pipelines,
 };
 use unfazed_tests::{Raw, Server as TestServer, eventually};
 
@@ -22,6 +22,7 @@ use crate::{
 scenarios! {
     values_of_every_kind_come_back_as_they_went_out,
     small_and_huge_values_come_back_whole,
+    a_pipeline_gives_all_values_or_the_first_failure,
     a_pipeline_gives_each_command_its_own_result,
     a_pipeline_of_many_keeps_its_order,
     many_callers_share_a_client_and_each_gets_its_own_reply,
@@ -89,28 +90,50 @@ fn small_and_huge_values_come_back_whole<A: Adapter>() {
     }
 }
 
+fn a_pipeline_gives_all_values_or_the_first_failure<A: Adapter>() {
+    let server = TestServer::start();
+    for protocol in PROTOCOLS {
+        let client = connect::<A>(&server, protocol);
+        A::wait(client.flushall()).expect("a plain FLUSHALL");
+        let (name, visits, all): (Option<String>, i64, Vec<Option<i64>>) =
+            A::wait_all(client.pipeline(|p| {
+                p.set("n", 4);
+                (p.get("name"), p.incr("n"), p.mget(["n", "none"]))
+            }))
+            .expect("nothing is wrong with it");
+        assert_eq!((name, visits, all), (None, 5, vec![Some(5), None]));
+        let mixed: Result<(i64, i64, Option<i64>), _> = A::wait_all(client.pipeline(|p| {
+            p.set("word", "w");
+            (p.incr("n"), p.incr("word"), p.get("n"))
+        }));
+        let first = failure(mixed);
+        assert_eq!((first.command(), first.executed()), ("INCR", Executed::Yes), "{first}");
+        let after: Option<i64> = A::wait(client.get("n")).expect("a plain GET");
+        assert_eq!(after, Some(6), "what came before the failure was done");
+    }
+}
+
 fn a_pipeline_gives_each_command_its_own_result<A: Adapter>() {
     let server = TestServer::start();
     for protocol in PROTOCOLS {
         let client = connect::<A>(&server, protocol);
         A::wait(client.flushall()).expect("a plain FLUSHALL");
-        let mut batch = Batch::new();
-        batch.push(&Request::new("SET").key("word").arg("w"));
-        batch.push(&Request::new("INCR").key("word"));
-        batch.push(&Request::new("INCR").key("n"));
-        batch.push(&Request::new("NOSUCHTHING"));
-        batch.push(&Request::new("GET").key("none"));
-        let outcomes = A::batch(&client, batch).expect("it was accepted");
-        assert_eq!(outcomes.len(), 5);
-        assert!(outcomes[0].is_ok());
-        let ran = outcomes[1].as_ref().expect_err("it is no number");
+        let (set, on_word, on_number, unknown, none) = A::wait_all(client.pipeline_each(|p| {
+            (
+                p.set("word", "w"),
+                p.incr("word"),
+                p.incr("n"),
+                p.command("NOSUCHTHING").run::<()>(),
+                p.get::<String>("none"),
+            )
+        }));
+        set.expect("a plain SET");
+        let ran = failure(on_word);
         assert_eq!((ran.command(), ran.executed()), ("INCR", Executed::Yes));
-        let one = outcomes[2].as_ref().expect("a plain INCR");
-        assert_eq!(i64::from_reply(one).expect("a number"), 1);
-        let unknown = outcomes[3].as_ref().expect_err("there is none");
+        assert_eq!(on_number.expect("a plain INCR"), 1);
+        let unknown = failure(unknown);
         assert_eq!((unknown.command(), unknown.executed()), ("NOSUCHTHING", Executed::No));
-        let none = outcomes[4].as_ref().expect("a plain GET");
-        assert_eq!(Option::<String>::from_reply(none).expect("null"), None);
+        assert_eq!(none.expect("a plain GET"), None);
     }
 }
 
@@ -118,14 +141,14 @@ fn a_pipeline_of_many_keeps_its_order<A: Adapter>() {
     const MANY: i64 = 20_000;
     let server = TestServer::start();
     let client = connect::<A>(&server, ProtocolChoice::Auto);
-    let mut batch = Batch::new();
-    for _ in 0..MANY {
-        batch.push(&Request::new("INCR").key("n"));
-    }
-    let outcomes = A::batch(&client, batch).expect("it was accepted");
-    let counts = outcomes.iter().map(|outcome| i64::from_reply(outcome.as_ref().expect("an INCR")));
-    assert!(counts.map(|count| count.expect("a number")).eq(1..=MANY));
-    assert!(A::batch(&client, Batch::new()).expect("nothing to refuse").is_empty());
+    let counts: Vec<i64> =
+        A::wait_all(client.pipeline(|p| (0..MANY).map(|_| p.incr("n")).collect::<Vec<_>>()))
+            .expect("plain INCRs");
+    assert!(counts.into_iter().eq(1..=MANY));
+    let nothing: Vec<i64> =
+        A::wait_all(client.pipeline(|p| Vec::from_iter((0..0).map(|_| p.incr("n")))))
+            .expect("nothing to go wrong");
+    assert!(nothing.is_empty());
 }
 
 fn many_callers_share_a_client_and_each_gets_its_own_reply<A: Adapter>() {

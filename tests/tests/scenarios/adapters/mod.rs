@@ -1,5 +1,6 @@
 //! The adapters under one trait: how to make a client, and how to wait.
 
+mod on_blocking;
 mod on_smol;
 mod on_tokio;
 
@@ -15,11 +16,12 @@ use std::{
 use unfazed_core::{
     Config, Failure,
     commands::Run,
-    engine::{Batch, Event, Status},
+    engine::{Event, Status},
+    handle::{Gather, RunBatch},
     reply::FromReply,
-    resp::Reply,
 };
 
+pub(crate) use on_blocking::OnBlocking;
 pub(crate) use on_smol::OnSmol;
 pub(crate) use on_tokio::OnTokio;
 
@@ -29,15 +31,12 @@ const SCENARIO_LIMIT: Duration = Duration::from_secs(100);
 /// How long a task may take.
 const TASK_LIMIT: Duration = Duration::from_secs(60);
 
-/// What became of each command of a pipeline.
-pub(crate) type Outcomes = Vec<Result<Reply, Failure>>;
-
 /// Gives the events that came since it was last asked.
 pub(crate) type EventSource = Box<dyn FnMut() -> Vec<Event> + Send>;
 
 /// What a scenario needs of an adapter, besides the commands.
 pub(crate) trait Adapter: Sized + 'static {
-    type Client: Run + Clone + fmt::Debug + Send + Sync + 'static;
+    type Client: Run + RunBatch + Clone + fmt::Debug + Send + Sync + 'static;
 
     /// How many callers one client is shared by where there should be many.
     const MANY: usize;
@@ -57,11 +56,12 @@ pub(crate) trait Adapter: Sized + 'static {
         pending: <Self::Client as Run>::Pending<T>,
     ) -> impl Future<Output = Result<T, Failure>> + Send;
 
-    /// Sends a pipeline. It is sent at this call where the adapter can wait for it later.
-    fn send_batch(
-        client: &Self::Client,
-        batch: Batch,
-    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send;
+    /// Waits for a pipeline.
+    fn gathered<G: Gather>(
+        pending: <Self::Client as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send;
 
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -82,18 +82,24 @@ pub(crate) trait Adapter: Sized + 'static {
         Self::block_on(Self::done(pending))
     }
 
-    /// Sends a pipeline and waits on this thread.
-    fn batch(client: &Self::Client, batch: Batch) -> Result<Outcomes, Failure> {
-        Self::block_on(Self::send_batch(client, batch))
+    /// Waits for a pipeline on this thread.
+    fn wait_all<G: Gather>(pending: <Self::Client as RunBatch>::PendingBatch<G>) -> G::Output
+    where
+        G::Output: Send,
+    {
+        Self::block_on(Self::gathered(pending))
     }
 }
 
 /// An adapter on which a request is under way while nobody waits for it, so that it can be given up.
 pub(crate) trait Async: Adapter {
-    /// Sleeps without holding up others.
+    /// Looks once whether a request has ended.
     fn poll_once<T: FromReply + Send + 'static>(
         pending: &mut <Self::Client as Run>::Pending<T>,
     ) -> Option<Result<T, Failure>>;
+
+    /// Lets a request go on by itself.
+    fn detach<T: FromReply + Send + 'static>(pending: <Self::Client as Run>::Pending<T>);
 }
 
 /// A task that runs beside its scenario. It is joined, or goes on by itself.
@@ -166,6 +172,10 @@ macro_rules! scenarios {
             use crate::adapters::{OnSmol, run};
             $(#[test] fn $scenario() { run::<OnSmol>(super::$scenario::<OnSmol>); })*
             $($(#[test] fn $on_async() { run::<OnSmol>(super::$on_async::<OnSmol>); })*)?
+        }
+        mod on_blocking {
+            use crate::adapters::{OnBlocking, run};
+            $(#[test] fn $scenario() { run::<OnBlocking>(super::$scenario::<OnBlocking>); })*
         }
     };
 }

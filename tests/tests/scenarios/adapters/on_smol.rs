@@ -10,12 +10,13 @@ use std::{
 use unfazed_core::{
     Config, Failure,
     commands::Run,
-    engine::{Batch, Status},
+    engine::Status,
+    handle::{Gather, RunBatch},
     reply::FromReply,
 };
 use unfazed_smol::Client;
 
-use super::{Adapter, Async, EventSource, Outcomes};
+use super::{Adapter, Async, EventSource};
 
 pub(crate) struct OnSmol;
 
@@ -46,11 +47,13 @@ impl Adapter for OnSmol {
         pending
     }
 
-    fn send_batch(
-        client: &Client,
-        batch: Batch,
-    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
-        client.handle().submit_batch(&batch)
+    fn gathered<G: Gather>(
+        pending: <Client as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        pending
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -83,5 +86,9 @@ impl Async for OnSmol {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }
+    }
+
+    fn detach<T: FromReply + Send + 'static>(pending: <Client as Run>::Pending<T>) {
+        pending.detach();
     }
 }

@@ -12,12 +12,13 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
-    engine::{Batch, Status},
+    engine::Status,
+    handle::{Gather, RunBatch},
     reply::FromReply,
 };
 use unfazed_tokio::Client;
 
-use super::{Adapter, Async, EventSource, Outcomes};
+use super::{Adapter, Async, EventSource};
 
 pub(crate) struct OnTokio;
 
@@ -63,11 +64,13 @@ impl Adapter for OnTokio {
         pending
     }
 
-    fn send_batch(
-        client: &Client,
-        batch: Batch,
-    ) -> impl Future<Output = Result<Outcomes, Failure>> + Send {
-        client.handle().submit_batch(&batch)
+    fn gathered<G: Gather>(
+        pending: <Client as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        pending
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -100,5 +103,9 @@ impl Async for OnTokio {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }
+    }
+
+    fn detach<T: FromReply + Send + 'static>(pending: <Client as Run>::Pending<T>) {
+        pending.detach();
     }
 }

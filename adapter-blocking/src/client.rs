@@ -1,0 +1,348 @@
+//! What callers see.
+
+use std::{
+    env, fmt,
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    pin::Pin,
+    process,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use unfazed_core::{
+    Failure, Request,
+    commands::Run,
+    config::{Config, Deployment},
+    engine::{Batch, Event, Status},
+    handle::{self, Clocks, Gather, Handle, RunBatch, Shared, Writer},
+    reply::FromReply,
+    resp::Reply,
+};
+
+use crate::{driver::Driver, poller};
+
+/// A client, driven by the threads that call it.
+///
+/// All clones are one client, and all threads may use it at once. When the last one is dropped, what
+/// is still pending ends and the connections are closed.
+///
+/// After a `fork` the child begins anew, with connections of its own; those that it inherited it
+/// leaves alone. What was known in memory of a server that is down stays with the parent.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    /// Where it was made; none for a client without connections, which survives a `fork` as it is.
+    pid: Option<u32>,
+    /// Always there, until it is dropped.
+    handle: Option<Handle>,
+    driver: Arc<Driver>,
+    /// What a forked child uses instead.
+    heir: OnceLock<Box<Inner>>,
+}
+
+/// A view of a [`Client`] that waits for no reply: see [`Client::detached`].
+#[derive(Clone, Copy, Debug)]
+pub struct Detached<'a>(&'a Client);
+
+/// A subscription to a client's events, from the moment it was made.
+///
+/// It holds at most `events_max` events that nobody has read; see [`missed`](Events::missed). As an
+/// iterator it waits for each event and ends when the client is closed. A loss on a connection that
+/// nobody uses is seen when the client next has a look at it, within `response_timeout`.
+pub struct Events {
+    events: handle::Events,
+    driver: Arc<Driver>,
+}
+
+impl Client {
+    /// Makes a client and waits until it can answer, up to the configuration's `connect_timeout`.
+    ///
+    /// Takes a URL or a [`Config`].
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is wrong, the server refuses the credentials, or it can't be reached;
+    /// the latter not where some key pattern has a fallback: such a client starts degraded.
+    pub fn connect<C>(config: C) -> Result<Self, Failure>
+    where
+        C: TryInto<Config>,
+        Failure: From<C::Error>,
+    {
+        let client = Self::lazy(config)?;
+        client.0.wait(client.0.handle().connected())?;
+        Ok(client)
+    }
+
+    /// [`connect`](Client::connect), with the configuration from the environment; see
+    /// [`Config::from_vars`] for the variables.
+    ///
+    /// # Errors
+    ///
+    /// As for `connect`.
+    pub fn from_env() -> Result<Self, Failure> {
+        let variables = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self::connect(Config::from_vars(variables)?)
+    }
+
+    /// Makes a client that connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration is wrong.
+    pub fn lazy<C>(config: C) -> Result<Self, Failure>
+    where
+        C: TryInto<Config>,
+        Failure: From<C::Error>,
+    {
+        Ok(Client(Arc::new(Inner::new(config.try_into()?)?)))
+    }
+
+    /// Sends a pipeline that was put together by hand. Gives what came of each command, in order.
+    ///
+    /// # Errors
+    ///
+    /// When it was refused as a whole, and nothing of it was executed.
+    pub fn submit_batch(&self, batch: &Batch) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+        let inner = self.here();
+        inner.wait(inner.handle().submit_batch(batch))
+    }
+
+    /// A view of this client on which every command is fire-and-forget: it returns as soon as the
+    /// request is accepted. Whatever comes of it then is not told.
+    ///
+    /// ```no_run
+    /// # use unfazed_blocking::{Client, prelude::*};
+    /// # fn example(client: &Client) -> Result<(), Failure> {
+    /// client.detached().incr("visits")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn detached(&self) -> Detached<'_> {
+        Detached(self)
+    }
+
+    /// How the client is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.here().handle().status()
+    }
+
+    /// What happens from now on: connections made and lost, changes of health.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        let Inner { driver, .. } = self.here();
+        Events { events: self.here().handle().events(), driver: driver.clone() }
+    }
+
+    /// The configuration that the client was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.here().handle().config()
+    }
+
+    /// Closes the client, for all its clones: new requests are refused, what was sent may finish
+    /// within `response_timeout`, everything else ends. Returns when it is done.
+    pub fn close(&self) {
+        let inner = self.here();
+        inner.wait(inner.handle().close());
+    }
+
+    /// [`close`](Client::close) with a time limit of one's own.
+    pub fn close_within(&self, grace: Duration) {
+        let inner = self.here();
+        inner.wait(inner.handle().close_within(grace));
+    }
+
+    fn here(&self) -> &Inner {
+        self.0.here()
+    }
+}
+
+impl Run for Client {
+    type Pending<T: Send + 'static> = Result<T, Failure>;
+
+    fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Result<T, Failure> {
+        let inner = self.here();
+        inner.wait(inner.handle().run(request))
+    }
+}
+
+impl Run for Detached<'_> {
+    /// Whether the request was accepted. Where the queue is full, it stands in line for room.
+    type Pending<T: Send + 'static> = Result<(), Failure>;
+
+    fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Result<(), Failure> {
+        let inner = self.0.here();
+        let mut pending = inner.handle().run::<T>(request);
+        // Only what was refused, or answered from memory, has ended already.
+        if let Poll::Ready(result) =
+            Pin::new(&mut pending).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return result.map(drop);
+        }
+        pending.detach();
+        // If nobody leads, somebody has to see to it that the reply is read.
+        inner.driver.attend();
+        Ok(())
+    }
+}
+
+impl RunBatch for Client {
+    type PendingBatch<G: Gather> = G::Output;
+
+    fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> G::Output {
+        let inner = self.here();
+        inner.wait(inner.handle().run_batch(batch, gather))
+    }
+}
+
+impl Inner {
+    fn new(config: Config) -> Result<Self, Failure> {
+        let embedded = matches!(config.deployment, Deployment::Memory);
+        let driver = Driver::new();
+        let clocks = Clocks { now: poller::now, instant: Instant::now };
+        let seed = RandomState::new().hash_one(());
+        let starting = driver.clone();
+        let start = Box::new(move |driving| starting.start(driving));
+        let shared = Shared::new(config, seed, clocks, start, Writer::Caller)?;
+        Ok(Inner {
+            pid: if embedded { None } else { Some(process::id()) },
+            handle: Some(Handle::over(shared)),
+            driver,
+            heir: OnceLock::new(),
+        })
+    }
+
+    /// What serves this process.
+    fn here(&self) -> &Inner {
+        if !self.is_foreign() {
+            return self;
+        }
+        let heir = self.heir.get_or_init(|| {
+            let config = self.handle().config().clone();
+            Box::new(Inner::new(config).expect("the same configuration was accepted before"))
+        });
+        heir.here()
+    }
+
+    /// Whether this is a child, and the client is its parent's.
+    fn is_foreign(&self) -> bool {
+        self.pid.is_some_and(|pid| pid != process::id())
+    }
+
+    fn handle(&self) -> &Handle {
+        self.handle.as_ref().expect("it is there until it is dropped")
+    }
+
+    fn wait<F: Future>(&self, future: F) -> F::Output {
+        let ended = self.driver.block_on(future, None);
+        ended.expect("without a limit, it waits until the end")
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let handle = self.handle.take();
+        if self.is_foreign() {
+            // Its locks may be held by threads that were not forked, and its sockets are in use.
+            std::mem::forget(handle);
+        } else {
+            drop(handle);
+            self.driver.attend();
+        }
+    }
+}
+
+impl Events {
+    /// The next event; `None` if none came within `limit`, or the client was closed.
+    pub fn next_within(&mut self, limit: Duration) -> Option<Event> {
+        let limit = Instant::now().checked_add(limit);
+        let Events { events, driver } = self;
+        driver.sit_by(events.next(), limit)?
+    }
+
+    /// Iterates over events until none has come for `limit`, or the client was closed.
+    pub fn within(&mut self, limit: Duration) -> impl Iterator<Item = Event> {
+        std::iter::from_fn(move || self.next_within(limit))
+    }
+
+    /// The next event, if there is one that was not read.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.events.try_next()
+    }
+
+    /// How many events were dropped because nobody read them in time, since this was last asked.
+    pub fn missed(&mut self) -> u64 {
+        self.events.missed()
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.driver.sit_by(self.events.next(), None)?
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.events.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unfazed_core::prelude::*;
+    use unfazed_tests::{Raw, RawReply, Server};
+
+    fn ids(witness: &mut Raw) -> Vec<String> {
+        let RawReply::Bulk(list) = witness.cmd(&["CLIENT", "LIST"]) else {
+            panic!("CLIENT LIST answers with text");
+        };
+        let list = String::from_utf8(list).expect("it is text");
+        list.lines().map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// No `fork` is made: that is unsafe in a process with threads. The client is made to believe
+    /// that it was made by another process instead.
+    #[test]
+    fn a_forked_child_leaves_alone_what_it_inherited() {
+        let server = Server::start();
+        let mut witness = Raw::connect(server.port());
+        let mut inner =
+            Inner::new(Config::from_url(&server.url()).expect("a good URL")).expect("no fault");
+        inner.wait(inner.handle().connected()).expect("there is a server");
+        let before = ids(&mut witness);
+        inner.pid = inner.pid.map(|pid| pid + 1);
+        let client = Client(Arc::new(inner));
+        assert_eq!(client.incr("visits").expect("a plain INCR"), 1);
+        assert_eq!(client.incr("visits").expect("a plain INCR"), 2);
+        let with_heir = ids(&mut witness);
+        assert_eq!(with_heir.len(), before.len() + 1, "the child has one connection of its own");
+        assert!(with_heir.starts_with(&before), "the inherited one is as it was");
+        drop(client);
+        unfazed_tests::eventually("only the child's is closed", Duration::from_secs(10), || {
+            (ids(&mut witness) == before).then_some(())
+        });
+    }
+
+    #[test]
+    fn a_client_is_shared_by_threads() {
+        fn shared<T: Send + Sync + Clone>() {}
+        shared::<Client>();
+    }
+}

@@ -1,0 +1,252 @@
+//! What a client is asked to do, once for all async clients.
+
+use std::{collections::HashMap, hint::black_box};
+
+use bytes::Bytes;
+use unfazed_core::{
+    Failure, Request,
+    commands::{Hashes, Run, Strings},
+    handle::Handle,
+    resp::Reply,
+};
+
+use crate::{
+    Pipeline,
+    data::{VALUE_BYTES, command, key, value},
+};
+
+/// A workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their names, in `name`, say it")]
+pub enum Work {
+    GetSet,
+    Pipeline,
+    MgetViews,
+    MgetBytes,
+    Get16K,
+    Get1M,
+    LrangeViews(usize),
+    LrangeBytes(usize),
+    LrangeStrings(usize),
+    HgetallPairs(usize),
+    HgetallMap(usize),
+}
+
+/// How many commands are in a pipeline, and keys in an MGET.
+const MANY: usize = 100;
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Work; 16] = [
+        Work::GetSet,
+        Work::Pipeline,
+        Work::MgetViews,
+        Work::MgetBytes,
+        Work::Get16K,
+        Work::Get1M,
+        Work::LrangeViews(1_000),
+        Work::LrangeBytes(1_000),
+        Work::LrangeStrings(1_000),
+        Work::HgetallPairs(1_000),
+        Work::HgetallMap(1_000),
+        Work::LrangeViews(100_000),
+        Work::LrangeBytes(100_000),
+        Work::LrangeStrings(100_000),
+        Work::HgetallPairs(100_000),
+        Work::HgetallMap(100_000),
+    ];
+
+    /// What it is called on the command line and in tables.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Work::GetSet => "get-set".into(),
+            Work::Pipeline => "pipeline".into(),
+            Work::MgetViews => "mget-views".into(),
+            Work::MgetBytes => "mget-bytes".into(),
+            Work::Get16K => "get-16k".into(),
+            Work::Get1M => "get-1m".into(),
+            Work::LrangeViews(size) => format!("lrange-views-{size}"),
+            Work::LrangeBytes(size) => format!("lrange-bytes-{size}"),
+            Work::LrangeStrings(size) => format!("lrange-strings-{size}"),
+            Work::HgetallPairs(size) => format!("hgetall-pairs-{size}"),
+            Work::HgetallMap(size) => format!("hgetall-map-{size}"),
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Work> {
+        Work::ALL.into_iter().find(|work| work.name() == name)
+    }
+
+    /// What one request counts for: the commands of a pipeline, the elements of an array.
+    #[must_use]
+    pub fn units(self) -> usize {
+        match self {
+            Work::GetSet | Work::Get16K | Work::Get1M => 1,
+            Work::Pipeline | Work::MgetViews | Work::MgetBytes => MANY,
+            Work::LrangeViews(size) | Work::LrangeBytes(size) | Work::LrangeStrings(size) => size,
+            Work::HgetallPairs(size) | Work::HgetallMap(size) => size,
+        }
+    }
+
+    /// How many tasks it is run with, where that is not varied.
+    #[must_use]
+    pub fn tasks(self) -> &'static [usize] {
+        match self {
+            Work::GetSet => &[1, 16, 64, 256, 1024],
+            Work::Pipeline => &[1, 16],
+            Work::MgetViews | Work::MgetBytes | Work::Get16K => &[16],
+            Work::Get1M => &[4],
+            _ => &[1],
+        }
+    }
+
+    /// The same for the bare loop: requests, each with the length of its reply.
+    #[must_use]
+    pub fn raw(self) -> Vec<(Vec<u8>, usize)> {
+        let bulk = |len: usize| format!("${len}\r\n").len() + len + 2;
+        let header = |count: usize| format!("*{count}\r\n").len();
+        let get = |key: &str| command(&[b"GET", key.as_bytes()]);
+        let value = value(VALUE_BYTES);
+        let pair = |index| {
+            let set = command(&[b"SET", key(index).as_bytes(), &value]);
+            [(set, b"+OK\r\n".len()), (get(&key(index)), bulk(VALUE_BYTES))]
+        };
+        match self {
+            Work::GetSet => (0..16).flat_map(pair).collect(),
+            Work::Pipeline => {
+                let all: Vec<_> = (0..MANY / 2).flat_map(pair).collect();
+                let bytes = all.iter().flat_map(|(bytes, _)| bytes.clone()).collect();
+                vec![(bytes, all.iter().map(|(_, len)| len).sum())]
+            }
+            Work::MgetViews | Work::MgetBytes => {
+                let mut words = vec![b"MGET".to_vec()];
+                words.extend((0..MANY).map(|index| key(index).into_bytes()));
+                let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                vec![(command(&words), header(MANY) + MANY * bulk(VALUE_BYTES))]
+            }
+            Work::Get16K => vec![(get("16k"), bulk(16 << 10))],
+            Work::Get1M => vec![(get("1m"), bulk(1 << 20))],
+            Work::LrangeViews(size) | Work::LrangeBytes(size) | Work::LrangeStrings(size) => {
+                let key = format!("list:{size}");
+                let bytes = command(&[b"LRANGE", key.as_bytes(), b"0", b"-1"]);
+                vec![(bytes, header(size) + size * bulk(VALUE_BYTES))]
+            }
+            Work::HgetallPairs(size) | Work::HgetallMap(size) => {
+                let bytes = command(&[b"HGETALL", format!("hash:{size}").as_bytes()]);
+                let pair = bulk("field:000000".len()) + bulk(VALUE_BYTES);
+                vec![(bytes, header(2 * size) + size * pair)]
+            }
+        }
+    }
+
+    /// Sends `count` requests, one after the other. What comes back is looked at.
+    ///
+    /// # Errors
+    ///
+    /// What the client says.
+    pub async fn run(self, client: Handle, task: usize, count: usize) -> Result<(), Failure> {
+        match self {
+            Work::GetSet => get_set(client, task, count).await,
+            Work::Pipeline => pipeline(client, count).await,
+            Work::MgetViews => {
+                let keys: Vec<String> = (0..MANY).map(key).collect();
+                for _ in 0..count {
+                    look_at(&client.mget::<Reply>(&keys).await?);
+                }
+                Ok(())
+            }
+            Work::MgetBytes => {
+                let keys: Vec<String> = (0..MANY).map(key).collect();
+                for _ in 0..count {
+                    black_box(client.mget::<Vec<Option<Bytes>>>(&keys).await?);
+                }
+                Ok(())
+            }
+            Work::Get16K => get(client, "16k", 16 << 10, count).await,
+            Work::Get1M => get(client, "1m", 1 << 20, count).await,
+            Work::LrangeViews(size) => {
+                let key = format!("list:{size}");
+                for _ in 0..count {
+                    look_at(&client.run::<Reply>(lrange(&key)).await?);
+                }
+                Ok(())
+            }
+            Work::LrangeBytes(size) => {
+                let key = format!("list:{size}");
+                for _ in 0..count {
+                    black_box(client.run::<Vec<Bytes>>(lrange(&key)).await?);
+                }
+                Ok(())
+            }
+            Work::LrangeStrings(size) => {
+                let key = format!("list:{size}");
+                for _ in 0..count {
+                    black_box(client.run::<Vec<String>>(lrange(&key)).await?);
+                }
+                Ok(())
+            }
+            Work::HgetallPairs(size) => {
+                let key = format!("hash:{size}");
+                for _ in 0..count {
+                    black_box(client.hgetall::<Vec<(Bytes, Bytes)>>(&key).await?);
+                }
+                Ok(())
+            }
+            Work::HgetallMap(size) => {
+                let key = format!("hash:{size}");
+                for _ in 0..count {
+                    black_box(client.hgetall::<HashMap<String, Bytes>>(&key).await?);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn get_set(client: Handle, task: usize, count: usize) -> Result<(), Failure> {
+    let (key, value) = (key(task), value(VALUE_BYTES));
+    for index in 0..count {
+        if index % 2 == 0 {
+            client.set(&key, &value).await?;
+        } else {
+            black_box(client.get::<Bytes>(&key).await?);
+        }
+    }
+    Ok(())
+}
+
+async fn get(client: Handle, key: &str, len: usize, count: usize) -> Result<(), Failure> {
+    for _ in 0..count {
+        let value = client.get::<Bytes>(key).await?;
+        assert_eq!(value.map(|value| value.len()), Some(len), "{key} is as it was filled");
+    }
+    Ok(())
+}
+
+async fn pipeline(client: Handle, count: usize) -> Result<(), Failure> {
+    let (keys, value) = ((0..MANY / 2).map(key).collect::<Vec<_>>(), value(VALUE_BYTES));
+    for _ in 0..count {
+        let pipeline = Pipeline::default();
+        for key in &keys {
+            pipeline.set(key, &value);
+            pipeline.get::<Bytes>(key);
+        }
+        for reply in client.submit_batch(&pipeline.0.into_inner()).await? {
+            black_box(reply?);
+        }
+    }
+    Ok(())
+}
+
+fn lrange(key: &str) -> Request<'_> {
+    Request::new("LRANGE").key(key).int(0).int(-1)
+}
+
+/// Goes over all elements in place.
+fn look_at(reply: &Reply) {
+    let bytes: usize = reply.view().items().map(|item| item.payload().len()).sum();
+    assert!(black_box(bytes) > 0, "there is something in it");
+}
