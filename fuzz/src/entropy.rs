@@ -29,7 +29,7 @@ impl Entropy {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         match &mut self.0 {
             Kind::Seed(state) => {
                 *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -56,7 +56,7 @@ impl Entropy {
                 *at += 1;
                 u64::from(byte) % end
             }
-            _ => self.next() % end,
+            _ => self.draw() % end,
         }
     }
 
@@ -99,12 +99,12 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_and_used_up_bytes_draw_what_is_quietest() {
-        let draw = |seed| {
+        let numbers = |seed| {
             let mut entropy = Entropy::from_seed(seed);
-            (0..9).map(|_| entropy.next()).collect::<Vec<_>>()
+            (0..9).map(|_| entropy.draw()).collect::<Vec<_>>()
         };
-        assert_eq!(draw(3), draw(3));
-        assert_ne!(draw(3), draw(4));
+        assert_eq!(numbers(3), numbers(3));
+        assert_ne!(numbers(3), numbers(4));
         let mut bytes = Entropy::from_bytes(&[7]);
         assert_eq!(bytes.below(5), 2);
         assert!(!bytes.chance(99));

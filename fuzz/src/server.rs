@@ -379,7 +379,6 @@ fn bulk(text: &str) -> Value {
 /// # Errors
 ///
 /// When the bytes are no array of bulk strings.
-#[expect(clippy::type_complexity, reason = "three outcomes, spelled out")]
 pub fn parse(bytes: &[u8]) -> Result<Option<(Vec<String>, usize)>, String> {
     let mut at = 0;
     let header = |at: &mut usize, kind: u8| -> Result<Option<usize>, String> {

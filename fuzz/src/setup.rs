@@ -125,7 +125,7 @@ impl Setup {
             named,
             callers: entropy.between(1, 5),
             think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),
-            faults: entropy.next() & if entropy.chance(50) { u64::MAX } else { entropy.next() },
+            faults: entropy.draw() & if entropy.chance(50) { u64::MAX } else { entropy.draw() },
             fault_millis: entropy.pick(&[10, 40, 150, 400]),
             choppy: entropy.chance(30),
             late_micros: if entropy.chance(25) { entropy.between(100, 40_000) } else { 0 },

@@ -49,7 +49,7 @@ impl Command {
     #[must_use]
     pub fn request(&self) -> Request<'_> {
         let request = Request::new(&self.words[0]);
-        self.words[1..].iter().fold(request, |request, word| request.arg(word))
+        self.words[1..].iter().fold(request, Request::arg)
     }
 
     /// Whether all of its keys may be answered from memory, and whether any of them as a miss.

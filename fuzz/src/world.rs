@@ -126,7 +126,7 @@ impl World {
         let start = Instant::now();
         let unix = Duration::from_millis(EPOCH_MILLIS);
         let now = Now { instant: start, unix };
-        let seed = entropy.next();
+        let seed = entropy.draw();
         let engine = Engine::new(setup.config.clone(), seed, now).expect("a sound configuration");
         let password = setup.config.password.as_ref().map(|_| SECRET.to_owned());
         let mut server = Server::default();
@@ -518,7 +518,7 @@ impl World {
             let text = self.setup.config.to_url_with_secrets();
             self.oracle.formatted(&text);
         }
-        if self.seq % 256 == 0 {
+        if self.seq.is_multiple_of(256) {
             self.oracle.check_ledger(&self.server);
         }
     }
