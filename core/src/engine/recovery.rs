@@ -189,7 +189,8 @@ impl<W> Engine<W> {
         let done = *owed == 0;
         if let Some(error) = reply.error() {
             let next = self.next_probe();
-            return self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
+            self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
+            return self.place_held();
         }
         self.memory.settled(key, self.now);
         if done {
