@@ -503,6 +503,7 @@ fn a_password_that_the_server_quotes_is_not_told() {
     }
 }
 
+#[test]
 fn what_expires_before_it_was_written_is_never_sent() {
     let mut world = World::live(World::plain());
     let brief = Options { deadline: Some(Duration::from_millis(10)), ..Options::default() };
