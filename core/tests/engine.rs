@@ -423,6 +423,20 @@ fn requests_that_wait_for_room_keep_their_order() {
 }
 
 #[test]
+fn a_time_limit_longer_than_any_clock_can_hold_is_none() {
+    let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
+    let endless = Options { deadline: Some(Duration::MAX), ..Options::default() };
+    let get = world.run(&Request::new("GET").arg("a").options(endless));
+    let refused = world.run(&Request::new("GET").arg("b"));
+    world.write();
+    world.say("$1\r\nx\r\n-TRYAGAIN later\r\n");
+    assert_eq!(world.value::<String>(get), "x");
+    assert!(world.engine.take(refused).is_none());
+    world.engine.shutdown(Duration::MAX, world.now);
+    assert!(!world.engine.is_closed());
+}
+
+#[test]
 fn a_full_memory_is_told_once_until_there_is_room_again() {
     let config =
         World::plain().fallback(Fallback::memory("*", Policy::Discard)).memory_entries_max(2);
