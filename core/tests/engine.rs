@@ -434,6 +434,8 @@ fn a_time_limit_longer_than_any_clock_can_hold_is_none() {
     assert!(world.engine.take(refused).is_none());
     world.engine.shutdown(Duration::MAX, world.now);
     assert!(!world.engine.is_closed());
+    world.engine.shutdown(Duration::ZERO, world.now);
+    assert!(world.engine.is_closed(), "who asked for less time has his way");
 }
 
 #[test]

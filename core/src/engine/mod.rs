@@ -446,10 +446,13 @@ impl<W> Engine<W> {
     pub fn shutdown(&mut self, grace: Duration, now: Now) {
         self.note_time(now);
         self.stirred = true;
-        if self.closing != Closing::Open {
-            return;
-        }
-        self.closing = Closing::Draining(self.now.after(grace));
+        let until = self.now.after(grace);
+        self.closing = match self.closing {
+            Closing::Open => Closing::Draining(until),
+            // Who asked for less has his way: the last handle is dropped while it closes at leisure.
+            Closing::Draining(before) => Closing::Draining(before.min(until)),
+            Closing::Closed => return,
+        };
         self.run_timers();
     }
 
