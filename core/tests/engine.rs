@@ -334,6 +334,28 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
 }
 
 #[test]
+fn what_may_have_been_overwritten_is_not_remembered_when_memory_refuses_the_write() {
+    let config = World::plain()
+        .fallback(Fallback::memory("cache:*", Policy::Invalidate))
+        .journal_entries_max(1);
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    let other = world.run(&Request::new("SET").arg("cache:b").arg("1"));
+    let again = world.run(&Request::new("SET").arg("cache:a").arg("2"));
+    world.write();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    world.value::<()>(other);
+    let failure = world.engine.take(again).expect("ended").expect_err("the journal is full");
+    assert_eq!(failure.executed(), Executed::Maybe);
+    assert_eq!(world.run_now::<Option<String>>(&Request::new("GET").arg("cache:a")), None);
+}
+
+#[test]
 fn what_is_remembered_is_served_until_a_new_data_set_is_trusted() {
     let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
     let mut world = World::live(config);

@@ -312,10 +312,7 @@ impl<W> Engine<W> {
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.clone());
-        let failure = self.failure(&op, kind, op.executed_so_far());
-        self.end(&op, Err(failure));
+        self.end_without_answer(&op, FailureKind::ConnectionLost(cause.clone()));
         None
     }
 
@@ -347,7 +344,9 @@ impl<W> Engine<W> {
         }
     }
 
-    fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
+    /// Ends a command to which no server has the last word. Where it may have been executed, nobody
+    /// knows what its keys hold now.
+    pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
         if op.maybe {
             self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }

@@ -382,9 +382,7 @@ impl<W> Engine<W> {
         }
         if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
-            let executed = parked.op.executed_so_far();
-            let failure = self.failure(&parked.op, kind, executed);
-            return self.end(&parked.op, Err(failure));
+            return self.end_without_answer(&parked.op, kind);
         }
         if self.node.phase.is_draining() {
             let args = split_command(&parked.bytes);
@@ -434,9 +432,7 @@ impl<W> Engine<W> {
                         self.tell_full(what);
                     }
                 }
-                let executed = op.executed_so_far();
-                let failure = self.failure(&op, FailureKind::Memory(refusal), executed);
-                self.end(&op, Err(failure));
+                self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
     }
@@ -476,10 +472,10 @@ impl<W> Engine<W> {
 
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local));
-        let failure = self.failure(op, kind, Executed::Maybe);
-        self.end(op, Err(failure));
+        self.end_without_answer(
+            op,
+            FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local)),
+        );
     }
 
     /// Drops a command that nobody waits for any more.
