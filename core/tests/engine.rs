@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
+    config::MaybeRetry,
     engine::{ConnId, Flush, Health, Input, Output, Ticket},
     fallback::{Fallback, Policy},
     reply::FromReply,
@@ -165,6 +166,16 @@ fn a_written_incr_that_gets_no_answer_ends_as_maybe_and_is_not_sent_again() {
     let failure = world.engine.take(ticket).expect("ended").expect_err("no answer");
     assert_eq!(failure.executed(), Executed::Maybe);
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::Reset)));
+}
+
+#[test]
+fn a_written_read_that_is_not_to_be_repeated_ends_with_its_connection() {
+    let mut world = World::live(World::plain().maybe_retry(MaybeRetry::Never));
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    world.lose(Cause::Reset);
+    let failure = world.engine.take(ticket).expect("nothing to wait for").expect_err("no answer");
+    assert_eq!(failure.executed(), Executed::Maybe);
 }
 
 #[test]

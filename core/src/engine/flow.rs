@@ -307,8 +307,12 @@ impl<W> Engine<W> {
             return None;
         }
         // What memory may take over at the trip is kept until the server is judged.
-        let taken_over = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
+        let taken_over = match op.standing {
+            Standing::Memory(Policy::Invalidate) => true,
+            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
+            Standing::Wait | Standing::Fail => false,
+        };
+        let kept = !op.maybe || op.may_repeat() || taken_over;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
