@@ -456,6 +456,14 @@ fn requests_that_wait_for_room_keep_their_order() {
 }
 
 #[test]
+fn the_last_event_is_told_however_few_may_wait() {
+    let mut world = World::live(World::plain().events_max(1));
+    world.engine.shutdown(Duration::ZERO, world.now);
+    world.drain();
+    assert_eq!(world.events.last().map(String::as_str), Some("closed"));
+}
+
+#[test]
 fn a_time_limit_longer_than_any_clock_can_hold_is_none() {
     let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
     let endless = Options { deadline: Some(Duration::MAX), ..Options::default() };
