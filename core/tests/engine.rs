@@ -8,6 +8,7 @@ use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
     config::MaybeRetry,
     engine::{ConnId, Flush, Health, Input, Output, Ticket},
+    failure::MemoryRefusal,
     fallback::{Fallback, Policy},
     reply::FromReply,
 };
@@ -342,6 +343,28 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
         let get = Request::new("GET").arg("cache:a");
         assert_eq!(world.run_now::<Option<String>>(&get).as_deref(), Some("new"));
     }
+}
+
+#[test]
+fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
+    let config =
+        World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(1);
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    world.run_now::<()>(&Request::new("SET").arg("cache:b").arg("2"));
+    let both = Request::new("MGET").arg("cache:a").arg("cache:b");
+    assert_eq!(world.run_now::<Vec<i64>>(&both), [1, 2]);
+    let incr = world.run(&Request::new("INCR").arg("cache:a"));
+    let failure = world.engine.take(incr).expect("ended").expect_err("there is room for one value");
+    assert!(matches!(failure.kind(), FailureKind::Memory(MemoryRefusal::Full(_))));
+    assert_eq!(world.engine.status().overlay_entries, 1);
+    assert_eq!(world.run_now::<i64>(&Request::new("GET").arg("cache:a")), 1);
 }
 
 #[test]

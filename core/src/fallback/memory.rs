@@ -201,7 +201,12 @@ impl Memory {
             return Ok(Reply::from(value).with_source(Source::Unknown));
         }
         let (lent, source) = self.lend(spec, args, now)?;
-        let result = executed(&mut self.overlay, words, now);
+        // What is only read goes back at once and needs no room.
+        let result = if !reads && self.overlay.overruns(now) {
+            Err(MemoryRefusal::Full("the overlay"))
+        } else {
+            executed(&mut self.overlay, words, now)
+        };
         let changed = !reads && matches!(&result, Ok(value) if !matches!(value, Value::Error(_)));
         if changed {
             self.note_write(spec, args);
@@ -235,26 +240,19 @@ impl Memory {
             if self.is_written(&key) {
                 continue;
             }
-            match self.shadow.lend(&mut self.overlay, &key, now) {
-                Ok(true) => {
-                    // When a remembered value expires is the client's guess, not the server's word.
-                    if asks_for_ttl(spec) {
-                        self.overlay.remove(&key, now);
-                        return Err(MemoryRefusal::Unseen);
-                    }
-                    if source == Source::Overlay {
-                        source = Source::Shadow;
-                    }
-                    lent.push(key);
-                }
-                Ok(false) => source = Source::Unknown,
-                Err(_) => {
-                    for key in &lent {
-                        self.overlay.remove(key, now);
-                    }
-                    return Err(MemoryRefusal::Full("the overlay"));
-                }
+            if !self.shadow.lend(&mut self.overlay, &key, now) {
+                source = Source::Unknown;
+                continue;
             }
+            // When a remembered value expires is the client's guess, not the server's word.
+            if asks_for_ttl(spec) {
+                self.overlay.remove(&key, now);
+                return Err(MemoryRefusal::Unseen);
+            }
+            if source == Source::Overlay {
+                source = Source::Shadow;
+            }
+            lent.push(key);
         }
         Ok((lent, source))
     }
