@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
     config::MaybeRetry,
-    engine::{ConnId, Flush, Health, Input, Output, Ticket},
+    engine::{Batch, ConnId, Flush, Health, Input, Output, Ticket},
     failure::MemoryRefusal,
     fallback::{Fallback, Policy},
     reply::FromReply,
@@ -581,6 +581,21 @@ fn a_password_that_the_server_quotes_is_not_told() {
         let told = format!("{refused} {refused:?} {:?} {:?}", world.engine.status(), world.events);
         assert!(!told.contains("hun"), "{told}");
     }
+}
+
+#[test]
+fn nothing_that_goes_out_is_formatted() {
+    let mut world = World::new(World::plain().password("hunter2"));
+    let set = Request::new("SET").arg("a").arg("hunter2");
+    let _ticket = world.run(&set);
+    world.open();
+    let chunk = world.engine.take_output(world.conn.expect("a connection")).expect("a handshake");
+    assert!(String::from_utf8_lossy(chunk.unwritten()).contains("hunter2"));
+    let mut batch = Batch::new();
+    batch.push(&set);
+    let told = format!("{chunk:?} {batch:?} {:?}", world.engine);
+    assert!(!told.contains("hunter2"), "{told}");
+    assert!(!told.contains("104, 117, 110"), "nor as numbers: {told}");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! A chunk is given up when all its commands are answered. Until then a re-send copies from it, so a
 //! retry needs no second buffer per request.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 /// Where a chunk is closed and the next one begun: the largest write that is worth making at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const SPARE_BYTES_MAX: usize = 2 * CHUNK_BYTES;
 
 /// A run of encoded commands, handed out to be written and handed back with what came of it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "a chunk must be handed back to the engine through `written`"]
 pub struct Chunk {
     bytes: Vec<u8>,
@@ -30,6 +30,14 @@ impl Chunk {
     #[must_use]
     pub fn unwritten(&self) -> &[u8] {
         &self.bytes[self.written..]
+    }
+}
+
+/// Its bytes are left out: a password goes this way.
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Chunk { bytes, written } = self;
+        f.debug_struct("Chunk").field("len", &bytes.len()).field("written", written).finish()
     }
 }
 

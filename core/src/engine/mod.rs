@@ -44,6 +44,7 @@ mod tickets;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, VecDeque},
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -69,7 +70,6 @@ use health::{Phase, Window};
 use tickets::Tickets;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
-#[derive(Debug)]
 pub struct Engine<W> {
     config: Config,
     rng: Rng,
@@ -568,5 +568,16 @@ impl<W> Engine<W> {
         self.run_phase(now);
         self.run_deadlines(now);
         self.run_closing(now);
+    }
+}
+
+/// How it is doing. What it holds is left out: keys, values and passwords are among it.
+impl<W> fmt::Debug for Engine<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("status", &status)
+            .finish_non_exhaustive()
     }
 }
