@@ -229,8 +229,7 @@ impl<W> Engine<W> {
     fn dial_later(&mut self) {
         let failures = self.node.failed_dials.saturating_sub(1);
         let jitter = self.config.dial.jitter_percent;
-        let delay = self.config.dial.backoff.delay(failures);
-        let delay = self.rng.percent_of(delay, 100 - jitter.min(100), 100 + jitter);
+        let delay = self.rng.around(self.config.dial.backoff.delay(failures), jitter);
         self.event(Event::Reconnecting { node: self.node.label.clone(), delay });
         self.node.dial = Dial::Waiting(self.now.instant + delay);
     }
