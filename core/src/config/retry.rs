@@ -85,9 +85,13 @@ impl Backoff {
     /// assert_eq!(backoff.delay(0), Duration::from_millis(50));
     /// assert_eq!(backoff.delay(3), Duration::from_millis(400));
     /// assert_eq!(backoff.delay(1000), Duration::from_secs(3));
+    /// assert_eq!(Backoff { base: Duration::ZERO, ..backoff }.delay(1000), Duration::ZERO);
     /// ```
     #[must_use]
     pub fn delay(&self, failures: u32) -> Duration {
+        if self.base.is_zero() {
+            return Duration::ZERO;
+        }
         let doubled = 1u32.checked_shl(failures).and_then(|times| self.base.checked_mul(times));
         doubled.map_or(self.max, |delay| delay.min(self.max))
     }

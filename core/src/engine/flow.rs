@@ -9,6 +9,7 @@ use super::{
     classify::{Class, classify},
 };
 use crate::{
+    config::Backoff,
     connection::{Due, Op, Owner, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
@@ -189,8 +190,8 @@ impl<W> Engine<W> {
         if let Some(schedule) = &self.config.retry.schedule {
             return schedule.delay(sent);
         }
-        let doubled = base.saturating_mul(1 << sent.saturating_sub(1).min(16));
-        self.rng.percent_of(doubled.min(self.config.retry.backoff.max), 0, 100)
+        let backoff = Backoff { base, ..self.config.retry.backoff };
+        self.rng.percent_of(backoff.delay(sent.saturating_sub(1)), 0, 100)
     }
 
     fn delay(&mut self, parked: Parked, delay: Duration) {
