@@ -246,7 +246,7 @@ impl Connection {
         self.owed.push_back(Owed { owner, end });
     }
 
-    /// Notes that the peer was heard from. Called before `next`, once for each piece received.
+    /// Notes that the peer was heard from. Called before [`answered`](Connection::answered), once for each piece received.
     pub(crate) fn note_inbound(&mut self, now: Instant) {
         self.heard = now;
         self.owes_since = now;
