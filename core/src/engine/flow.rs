@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::Backoff,
-    connection::{Due, Op, Owner, State, refused_unasked},
+    connection::{Connection, Due, Op, Owner, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
@@ -28,11 +28,11 @@ const RETIRE_AFTER: Duration = Duration::from_secs(1);
 impl<W> Engine<W> {
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: &mut BytesMut) {
         let now = self.now.instant;
-        match self.connections.get_mut(conn.0) {
-            Some(connection) if !connection.is_deaf() => connection.note_inbound(now),
-            _ => return bytes.clear(),
-        }
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let hears = |found: &&mut Connection| !found.is_deaf();
+        let Some(connection) = self.connections.get_mut(conn.0).filter(hears) else {
+            return bytes.clear();
+        };
+        connection.note_inbound(now);
         let mut decoder = connection.lend_decoder();
         let decoded = decoder.decode_each(bytes, |reply| self.on_frame(conn, reply));
         if let Err(fault) = decoded {
