@@ -208,7 +208,7 @@ impl<W> Engine<W> {
         if std::mem::take(&mut self.node.resp2_guessed) {
             self.node.resp2_only = false;
         }
-        self.node.window.fault(self.now.instant);
+        self.node.window.fault(&self.config.breaker, self.now.instant);
         self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
         self.dial_later();
         if lasting {

@@ -288,7 +288,7 @@ impl<W> Engine<W> {
                 self.on_lost(cause);
             } else {
                 // It took so long to close that another one has taken its place.
-                self.node.window.fault(self.now.instant);
+                self.node.window.fault(&self.config.breaker, self.now.instant);
             }
         }
         if let Some(current) = self.node.conn {
