@@ -8,7 +8,7 @@ use crate::{
     connection::Op,
     failure::{Executed, FailureKind, MemoryRefusal, Stage},
     fallback::{Answer, Policy, Standing},
-    request::{Effect, Options, Request, split_command},
+    request::{Effect, Options, Request, split_arguments, split_command},
     resp::{Reply, Source},
 };
 
@@ -149,9 +149,8 @@ impl<W> Engine<W> {
         let mut in_line = Vec::new();
         for (at, item) in batch.items.iter().enumerate() {
             let bytes = batch.bytes_of(at);
-            let args = split_command(bytes);
-            let args = &args[item.spec.words().min(args.len())..];
-            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, args);
+            let args = split_arguments(item.spec, bytes);
+            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
             let options = batch.options_of(item);
             let mut op = self.op(ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = bytes.len() as u32;
@@ -385,9 +384,8 @@ impl<W> Engine<W> {
             return self.end_without_answer(&parked.op, kind);
         }
         if self.node.phase.is_draining() {
-            let args = split_command(&parked.bytes);
-            let keys = &args[parked.op.spec.words().min(args.len())..];
-            if !self.memory.owes(parked.op.spec, keys) {
+            let args = split_arguments(parked.op.spec, &parked.bytes);
+            if !self.memory.owes(parked.op.spec, &args) {
                 return self.place_on_server(parked);
             }
             if parked.op.effect != Effect::Read {

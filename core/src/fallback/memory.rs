@@ -20,7 +20,7 @@ use crate::{
     commands::{KeySpec, Spec},
     config::Config,
     failure::MemoryRefusal,
-    request::{Effect, split_command},
+    request::{Effect, split_arguments},
     resp::{Reply, Source, Value, View},
     rng::Rng,
 };
@@ -104,9 +104,8 @@ impl Memory {
 
     /// Learns from a command that the server has carried out.
     pub(crate) fn observe(&mut self, spec: &Spec, command: &[u8], reply: &Reply, now: Now) {
-        let words = split_command(command);
-        let args = &words[spec.words().min(words.len())..];
-        match (spec.name(), args) {
+        let args = split_arguments(spec, command);
+        match (spec.name(), args.as_slice()) {
             ("GET", [key]) => self.learn(key, text(reply.view()), None, now),
             ("MGET", keys) => {
                 for (key, value) in keys.iter().zip(reply.view().items()) {
@@ -127,16 +126,14 @@ impl Memory {
                     self.learn(pair[0], Some(pair[1]), None, now);
                 }
             }
-            _ => self.forget_words(spec, args, now),
+            (_, args) => self.forget_words(spec, args, now),
         }
     }
 
     /// Forgets what is known of the keys of a write whose effect nobody knows.
     pub(crate) fn forget(&mut self, spec: &Spec, command: Option<&[u8]>, now: Now) {
         let Some(command) = command else { return };
-        let words = split_command(command);
-        let args = &words[spec.words().min(words.len())..];
-        self.forget_words(spec, args, now);
+        self.forget_words(spec, &split_arguments(spec, command), now);
     }
 
     fn forget_words(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
@@ -182,7 +179,7 @@ impl Memory {
         if never || !Store::supports(words[0]) {
             return Err(MemoryRefusal::Unsupported);
         }
-        let args = &words[spec.words().min(words.len())..];
+        let args = &words[spec.words()..];
         let reads = effect == Effect::Read;
         let invalidates = match standing {
             Standing::Miss => true,
