@@ -11,8 +11,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::{
-    Answer, Bounds, Mode, Policy, Rules, Standing, Store,
-    journal::{Journal, Keyed},
+    Answer, Bounds, Mode, Policy, Rules, Standing, Store, journal::Journal, keyed::Keyed,
     shadow::Shadow,
 };
 use crate::{

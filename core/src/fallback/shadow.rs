@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{Bounds, Store, journal::Keyed};
+use super::{Bounds, Store, keyed::Keyed};
 use crate::{Now, rng::Rng};
 
 #[derive(Debug)]
