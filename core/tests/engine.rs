@@ -346,6 +346,23 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
 }
 
 #[test]
+fn what_only_one_client_may_win_is_never_won_in_memory() {
+    let mut world = degraded(Policy::Invalidate);
+    world.run_now::<()>(&Request::new("SET").arg("cache:mine").arg("1"));
+    for command in [
+        "SET cache:lock me NX",
+        "SETNX cache:lock me",
+        "MSETNX cache:lock me",
+        "RENAMENX cache:mine cache:lock",
+    ] {
+        let ticket = world.run(&Request::new(command));
+        let failure = world.engine.take(ticket).expect("ended").expect_err("others could win too");
+        let unsafe_here = FailureKind::Memory(MemoryRefusal::Unsafe).to_string();
+        assert_eq!(failure.kind().to_string(), unsafe_here, "{command}");
+    }
+}
+
+#[test]
 fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
     let config =
         World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(1);

@@ -269,20 +269,13 @@ impl Memory {
                 && args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()))
         };
         // This is how locks are taken, and two clients would both get theirs.
-        if matches!(spec.name(), "SETNX" | "MSETNX") || option("NX") {
+        if matches!(spec.name(), "SETNX" | "MSETNX" | "RENAMENX") || option("NX") {
             return Err(MemoryRefusal::Unsafe);
         }
         let needs_value = option("XX")
             || matches!(
                 spec.name(),
-                "EXPIRE"
-                    | "PEXPIRE"
-                    | "EXPIREAT"
-                    | "PEXPIREAT"
-                    | "PERSIST"
-                    | "RENAME"
-                    | "RENAMENX"
-                    | "COPY"
+                "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" | "PERSIST" | "RENAME" | "COPY"
             );
         let first = args.first().copied().unwrap_or_default();
         if needs_value && !self.is_written(first) && !self.shadow.contains(first, now) {
