@@ -180,6 +180,23 @@ fn a_written_read_that_is_not_to_be_repeated_ends_with_its_connection() {
 }
 
 #[test]
+fn a_request_is_sent_as_often_as_it_may_be_and_no_more() {
+    let mut config = World::plain().attempts_max(300).retry_schedule(|_| Duration::from_millis(1));
+    config.response_timeout = Duration::from_secs(60);
+    let mut world = World::live(config);
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    while world.engine.is_pending(ticket) && world.write().contains("GET") {
+        world.say("-TRYAGAIN later\r\n");
+        if let Some(outcome) = world.engine.take(ticket) {
+            assert_eq!(outcome.expect_err("refused each time").attempts(), 300);
+            return;
+        }
+        world.wait(Duration::from_millis(1));
+    }
+    panic!("it was not sent again, and did not end");
+}
+
+#[test]
 fn an_incr_whose_last_byte_was_not_accepted_goes_again() {
     let mut world = World::live(World::plain());
     let ticket = world.run(&Request::new("INCR").arg("a"));

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Retry {
     /// How often a request is tried at most, the first time included; default 10, which the
-    /// default backoff stretches over about the length of a fail-over.
+    /// default backoff stretches over about the length of a fail-over. At most 65,535.
     pub attempts_max: u32,
     /// How many redirects (MOVED, ASK) one request follows at most; default 16, enough for a
     /// resharding that moves a slot more than once, and an end for nodes that disagree for ever.

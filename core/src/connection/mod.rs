@@ -114,7 +114,7 @@ pub(crate) struct Op {
     pub(crate) effect: Effect,
     pub(crate) maybe_retry: MaybeRetry,
     /// How often it was sent.
-    pub(crate) attempts: u8,
+    pub(crate) attempts: u16,
     /// It was written in full to a connection that was lost.
     pub(crate) maybe: bool,
     /// A new handshake was tried for it.
