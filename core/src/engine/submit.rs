@@ -1,5 +1,7 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
+use std::time::Instant;
+
 use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
 use crate::{
     Failure, Now,
@@ -231,7 +233,16 @@ impl<W> Engine<W> {
         }
     }
 
+    #[inline]
     fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+        if self.closing == Closing::Open && !spec.is_session() && !spec.is_blocking() {
+            return Ok(());
+        }
+        self.check_use_of(spec, command)
+    }
+
+    #[cold]
+    fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
             () if spec.is_session() => SHARED_CONNECTION,
@@ -337,7 +348,8 @@ impl<W> Engine<W> {
     fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
-        if self.armed.is_none_or(|armed| due.min(self.tickets.earliest().unwrap_or(due)) < armed) {
+        let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
+        if nearer(due) || self.tickets.earliest().is_some_and(nearer) {
             self.stirred = true;
         }
         match connection.log.unwritten() {
