@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use unfazed_core::{
-    Cause, Config, Engine, Executed, FailureKind, Now, Request,
+    Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
     engine::{ConnId, Flush, Health, Input, Output, Ticket},
     fallback::{Fallback, Policy},
     reply::FromReply,
@@ -484,4 +484,172 @@ fn a_server_that_refuses_before_it_is_asked_is_quoted() {
     world.wait(Duration::from_millis(100));
     world.open();
     assert!(world.write().contains("HELLO"), "it is asked again, and as before");
+}
+
+#[test]
+fn a_password_that_the_server_quotes_is_not_told() {
+    for quoted in ["`AUTH`, with args beginning with: `hunter2`", "`AUTH` of hunter2"] {
+        let mut world = World::new(World::plain().password("hunter2"));
+        let ticket = world.engine.connect(None, world.now);
+        world.open();
+        world.write();
+        world.say("-ERR unknown command `HELLO`, with args beginning with: `3` `AUTH` `hun\r\n");
+        world.write();
+        world.say(&format!("-ERR unknown command {quoted}\r\n"));
+        let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no way in");
+        assert!(refused.to_string().contains("ERR"), "{refused}");
+        let told = format!("{refused} {refused:?} {:?} {:?}", world.engine.status(), world.events);
+        assert!(!told.contains("hun"), "{told}");
+    }
+}
+
+#[test]
+fn what_expires_before_it_was_written_is_never_sent() {
+    let mut world = World::live(World::plain());
+    let brief = Options { deadline: Some(Duration::from_millis(10)), ..Options::default() };
+    let incr = world.run(&Request::new("INCR").arg("a").options(brief));
+    let get = world.run(&Request::new("GET").arg("b"));
+    world.wait(Duration::from_millis(11));
+    let failure = world.engine.take(incr).expect("ended").expect_err("too late");
+    assert_eq!(failure.executed(), Executed::No);
+    assert_eq!(world.write(), "*2\r\n$3\r\nGET\r\n$1\r\nb\r\n");
+    world.say("$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(get), "x");
+    assert_eq!(world.engine.status().queued_bytes, 0);
+}
+
+#[test]
+fn what_expires_when_its_first_bytes_are_written_may_be_executed() {
+    let mut world = World::live(World::plain());
+    let brief = Options { deadline: Some(Duration::from_millis(10)), ..Options::default() };
+    let incr = world.run(&Request::new("INCR").arg("a").options(brief));
+    let conn = world.conn.expect("connected");
+    let chunk = world.engine.take_output(conn).expect("bytes");
+    world.engine.written(conn, chunk, 1, world.now);
+    world.wait(Duration::from_millis(11));
+    let failure = world.engine.take(incr).expect("ended").expect_err("too late");
+    assert_eq!(failure.executed(), Executed::Maybe, "the rest of it goes out all the same");
+    assert!(world.write().ends_with("INCR\r\n$1\r\na\r\n"));
+}
+
+#[test]
+fn what_is_with_the_writer_when_its_runtime_is_dropped_may_be_executed() {
+    let mut world = World::live(World::plain());
+    let incr = world.run(&Request::new("INCR").arg("a"));
+    let conn = world.conn.expect("connected");
+    let chunk = world.engine.take_output(conn).expect("bytes");
+    world.engine.abandon(world.now);
+    drop(chunk);
+    let failure = world.engine.take(incr).expect("ended").expect_err("no answer");
+    assert_eq!(failure.executed(), Executed::Maybe);
+}
+
+#[test]
+fn a_connection_that_closes_late_does_not_count_against_the_one_that_took_its_place() {
+    let mut world = World::live(World::plain());
+    let old = world.conn.take().expect("connected");
+    world.inbox.extend_from_slice(b"garbage");
+    world.engine.received(old, &mut world.inbox, world.now);
+    // Its driver is still about to close it when somebody asks for something.
+    let (ticket, _) =
+        world.engine.submit(&Request::new("GET").arg("a"), None, world.now).expect("room");
+    loop {
+        match world.engine.poll_output() {
+            Output::Open { conn, .. } => world.conn = Some(conn),
+            Output::Wait(_) => break,
+            _ => {}
+        }
+    }
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    world.engine.handle_input(Input::Closed { conn: old, cause: Cause::Local }, world.now);
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Live);
+    assert_eq!(world.engine.status().connections, 1, "nobody dials another");
+    world.write();
+    world.say("$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(ticket), "x");
+}
+
+#[test]
+fn a_value_that_expires_in_memory_does_not_bring_the_older_one_back() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("old"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_secs(1));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("new").arg("PX").arg("20"));
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(30));
+    let get = world.run(&Request::new("GET").arg("cache:a"));
+    assert_eq!(world.value::<Option<String>>(get), None);
+}
+
+#[test]
+fn a_write_held_behind_a_key_goes_to_memory_when_recovery_fails() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let incr = world.run(&Request::new("INCR").arg("cache:a"));
+    assert_eq!(world.value::<i64>(incr), 1);
+    world.wait(Duration::from_millis(100));
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    let mut held = None;
+    for _ in 0..40 {
+        let sent = world.write();
+        if sent.contains("cache:a") {
+            held = Some(world.run(&Request::new("INCR").arg("cache:a")));
+            world.say("-LOADING not yet\r\n");
+            break;
+        }
+        for (word, answer) in [
+            ("INFO", "+run_id:one\r\n"),
+            ("PING", "+PONG\r\n"),
+            ("ROLE", "*1\r\n+master\r\n"),
+            ("DEL", ":0\r\n"),
+        ] {
+            for _ in 0..sent.matches(&format!("\r\n{word}\r\n")).count() {
+                world.say(answer);
+            }
+        }
+        world.wait(Duration::from_millis(50));
+    }
+    assert_eq!(world.engine.health(), Health::Degraded);
+    assert_eq!(world.value::<i64>(held.expect("recovery got to its key")), 2);
+}
+
+#[test]
+fn a_closed_client_keeps_nothing_and_waits_for_nothing() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    assert_eq!(world.engine.status().shadow_entries, 1);
+    world.wait(Duration::from_secs(1));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let set = world.run(&Request::new("SET").arg("cache:b").arg("1"));
+    world.value::<()>(set);
+    world.engine.shutdown(Duration::from_secs(1), world.now);
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Closed);
+    let status = world.engine.status();
+    assert_eq!((status.shadow_entries, status.overlay_entries, status.journal_entries), (0, 0, 0));
+    assert_eq!(world.timer, None);
+    let told = world.events.len();
+    world.wait(Duration::from_secs(3_600));
+    world.engine.handle_input(Input::Timeout, world.now);
+    world.drain();
+    assert_eq!(world.events.len(), told, "{:?}", world.events);
 }

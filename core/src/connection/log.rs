@@ -117,6 +117,26 @@ impl Log {
         self.written += count as u64;
     }
 
+    /// Takes the bytes of one command out, `from..to` as stream offsets, of which the writer has seen
+    /// nothing yet. What stands behind them moves up.
+    pub(crate) fn withdraw(&mut self, from: u64, to: u64) {
+        let mut start = self.base;
+        for at in 0..self.chunks.len() {
+            let slot = &mut self.chunks[at];
+            let end = start + slot.len_u64();
+            if from < end {
+                slot.chunk.bytes.drain((from - start) as usize..(to - start) as usize);
+                slot.len = slot.chunk.bytes.len();
+                self.end -= to - from;
+                if self.chunks[at].len == 0 && self.chunks.len() > 1 {
+                    self.chunks.remove(at);
+                }
+                return;
+            }
+            start = end;
+        }
+    }
+
     /// Gives up what stands before the stream offset `answered`.
     pub(crate) fn release(&mut self, answered: u64) {
         if answered == self.end && self.out.is_none() && self.chunks.len() == 1 {
@@ -198,6 +218,23 @@ mod tests {
         assert_eq!((log.written(), log.unwritten()), (5, 0));
         assert_eq!(log.copy(1, 3), Some(&b"bc"[..]));
         assert_eq!(log.copy(3, 5), Some(&b"de"[..]));
+    }
+
+    #[test]
+    fn what_is_withdrawn_never_goes_out_and_the_rest_moves_up() {
+        let mut log = Log::default();
+        push(&mut log, b"abc");
+        push(&mut log, b"def");
+        push(&mut log, b"ghi");
+        log.withdraw(3, 6);
+        let chunk = log.take().expect("six bytes");
+        assert_eq!(chunk.unwritten(), b"abcghi");
+        push(&mut log, b"jkl");
+        log.withdraw(6, 9);
+        log.give_back(chunk, 6);
+        assert_eq!((log.written(), log.unwritten()), (6, 0));
+        push(&mut log, b"mno");
+        assert_eq!(log.take().expect("three bytes").unwritten(), b"mno");
     }
 
     #[test]

@@ -304,12 +304,38 @@ impl Connection {
         self.owed.is_empty()
     }
 
+    /// Takes back the commands that nobody wants and of which the writer has seen nothing: they are
+    /// certain not to be executed. On a connection that is being closed they are left to its end.
+    pub(crate) fn withdraw(&mut self, unwanted: impl Fn(&Op) -> bool) -> Vec<Op> {
+        let handed_out = self.log.handed_out();
+        let (mut start, mut cut) = (self.answered, 0);
+        let mut withdrawn = Vec::new();
+        for Owed { owner, end } in std::mem::take(&mut self.owed) {
+            match owner {
+                Owner::Request(op) if start >= handed_out && unwanted(&op) => {
+                    self.log.withdraw(start - cut, end - cut);
+                    cut += end - start;
+                    self.slow_owed -= usize::from(op.spec.is_slow());
+                    withdrawn.push(op);
+                }
+                owner => self.owed.push_back(Owed { owner, end: end - cut }),
+            }
+            start = end;
+        }
+        withdrawn
+    }
+
+    /// Whether a command that ends at the stream offset `end` is certain not to be executed.
+    pub(crate) fn is_unsent(&self, end: u64) -> bool {
+        matches!(self.state, State::Closing { .. }) && end > self.log.handed_out()
+    }
+
     pub(crate) fn owed(&self) -> impl Iterator<Item = &Owed> {
         self.owed.iter()
     }
 
     /// The end of a connection: what was owed, in order, each with the command's bytes and whether
-    /// the kernel had accepted them all.
+    /// the kernel had accepted them all, or may be doing so at this moment.
     pub(crate) fn into_owed(self) -> impl Iterator<Item = (Owner, Vec<u8>, bool)> {
         let Connection { log, owed, mut answered, refused, .. } = self;
         let refused = refused.into_iter().map(|(op, start, end, ..)| {
@@ -323,7 +349,7 @@ impl Connection {
                 Owner::Request(_) => log.copy(start, end).unwrap_or_default().to_vec(),
                 Owner::Handshake | Owner::Own(_) => Vec::new(),
             };
-            (owner, bytes, end <= log.written())
+            (owner, bytes, end <= log.handed_out())
         }))
     }
 

@@ -283,7 +283,12 @@ impl<W> Engine<W> {
         }
         if was_current && !retiring && self.closing == Closing::Open {
             self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
-            self.on_lost(cause);
+            if self.node.conn.is_none() {
+                self.on_lost(cause);
+            } else {
+                // It took so long to close that another one has taken its place.
+                self.node.window.fault(self.now.instant);
+            }
         }
         if let Some(current) = self.node.conn {
             self.place_backlog(current);
@@ -382,18 +387,26 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Ends what is on a connection and has expired. It keeps its place in the queue, and what it
-    /// counts for: its reply may still come.
+    /// Ends what is on a connection and has expired. What the writer has not seen is taken back, so
+    /// that it is certain not to run; the rest keeps its place in the queue, and what it counts for:
+    /// its reply may still come.
     fn expire_sent(&mut self) {
+        let mut withdrawn = Vec::new();
+        let tickets = &self.tickets;
+        for (_, connection) in self.connections.iter_mut().filter(|(_, found)| found.is_ready()) {
+            withdrawn.extend(connection.withdraw(|op| tickets.is_expired(op.ticket)));
+        }
+        for op in withdrawn {
+            self.end_without_answer(&op, FailureKind::DeadlinePassed(Stage::Connection));
+        }
         let mut expired = Vec::new();
         for (_, connection) in self.connections.iter() {
-            let sent = connection.log.handed_out();
             for owed in connection.owed() {
                 let Owner::Request(op) = &owed.owner else { continue };
                 if !self.tickets.is_expired(op.ticket) {
                     continue;
                 }
-                let maybe = op.maybe || owed.end <= sent;
+                let maybe = op.maybe || !connection.is_unsent(owed.end);
                 let executed = if maybe { Executed::Maybe } else { Executed::No };
                 let kind = FailureKind::DeadlinePassed(Stage::Reply);
                 expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
@@ -471,6 +484,7 @@ impl<W> Engine<W> {
         self.node.conn = None;
         self.node.dial = super::dial::Dial::Idle;
         self.end_parked(&FailureKind::ClientClosed);
+        self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);
     }

@@ -174,7 +174,9 @@ impl<W> Engine<W> {
                     Stage::Waiting(until) => *until,
                     _ => self.now.instant,
                 };
-                *stage = Stage::Waiting(until);
+                // The connection that recovery was under way on may still be closing.
+                self.enter_stage(Stage::Waiting(until), None);
+                self.place_held();
             }
         }
         self.end_connect_waits();
@@ -194,6 +196,7 @@ impl<W> Engine<W> {
                 let stage_was_under_way = !matches!(stage, Stage::Waiting(_));
                 if stage_was_under_way {
                     self.enter_stage(Stage::Waiting(self.now.instant), Some(cause.clone()));
+                    self.place_held();
                 }
             }
             Phase::Starting | Phase::Suspect { .. } => {}

@@ -82,6 +82,12 @@ impl Journal {
         self.by_age.values().take(count).cloned().collect()
     }
 
+    pub(crate) fn clear(&mut self) {
+        self.by_age.clear();
+        self.by_key.clear();
+        self.bytes = 0;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | shadow | last known values of the server | while live; read while degraded |
 //! | overlay | what was written in memory | from the trip until recovery |
-//! | tombstones | keys deleted in memory: they hide the shadow | as the overlay |
+//! | written | keys written or deleted in memory: they hide the shadow | as the overlay |
 //! | journal | keys that recovery owes a deletion | until it is acknowledged |
 
 use bytes::Bytes;
@@ -31,8 +31,10 @@ pub(crate) struct Memory {
     /// Some key may be answered otherwise than by waiting for the server.
     degrades: bool,
     overlay: Store,
-    tombstones: HashSet<Bytes, Keyed>,
-    tombstones_max: usize,
+    /// Every key that was written in memory, also where the value is deleted or has expired since:
+    /// what the shadow knows of it is older.
+    written: HashSet<Bytes, Keyed>,
+    written_max: usize,
     shadow: Shadow,
     /// Always empty: what a `Miss` is answered from.
     blank: Store,
@@ -51,8 +53,9 @@ impl Memory {
             rules: Rules::new(config.fallbacks.clone(), default),
             degrades,
             overlay: Store::new(rng.next(), bounds),
-            tombstones: HashSet::with_hasher(Keyed::new(rng.next())),
-            tombstones_max: limits.entries_max,
+            written: HashSet::with_hasher(Keyed::new(rng.next())),
+            // As many deleted keys as there may be values.
+            written_max: limits.entries_max.saturating_mul(2),
             shadow: Shadow::new(&mut rng, bounds, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),
             journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),
@@ -201,7 +204,7 @@ impl Memory {
         let result = executed(&mut self.overlay, words, now);
         let changed = !reads && matches!(&result, Ok(value) if !matches!(value, Value::Error(_)));
         if changed {
-            self.note_write(spec, args, now);
+            self.note_write(spec, args);
             if invalidates {
                 self.owe(spec, args);
             }
@@ -229,7 +232,7 @@ impl Memory {
         let mut lent = Vec::new();
         let mut source = if spec.concerns_all_keys() { Source::Unknown } else { Source::Overlay };
         for key in keys {
-            if self.is_written(&key, now) {
+            if self.is_written(&key) {
                 continue;
             }
             match self.shadow.lend(&mut self.overlay, &key, now) {
@@ -256,8 +259,8 @@ impl Memory {
         Ok((lent, source))
     }
 
-    fn is_written(&self, key: &[u8], now: Now) -> bool {
-        self.overlay.contains(key, now) || self.tombstones.contains(key)
+    fn is_written(&self, key: &[u8]) -> bool {
+        self.written.contains(key)
     }
 
     fn check_write(
@@ -288,10 +291,11 @@ impl Memory {
                     | "COPY"
             );
         let first = args.first().copied().unwrap_or_default();
-        if needs_value && !self.is_written(first, now) && !self.shadow.contains(first, now) {
+        if needs_value && !self.is_written(first) && !self.shadow.contains(first, now) {
             return Err(MemoryRefusal::Unseen);
         }
-        if self.tombstones.len() >= self.tombstones_max {
+        let new = spec.keys().of(args).filter(|key| !self.is_written(key)).count();
+        if new > 0 && self.written.len() + new > self.written_max {
             return Err(MemoryRefusal::Full("the overlay"));
         }
         if invalidates && !self.journal.has_room(spec.keys().of(args)) {
@@ -300,13 +304,10 @@ impl Memory {
         Ok(())
     }
 
-    /// After a write: what is gone leaves a tombstone that hides the shadow.
-    fn note_write(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
+    fn note_write(&mut self, spec: &Spec, args: &[&[u8]]) {
         for key in spec.keys().of(args) {
-            if self.overlay.contains(key, now) {
-                self.tombstones.remove(key);
-            } else if !self.tombstones.contains(key) {
-                self.tombstones.insert(Bytes::copy_from_slice(key));
+            if !self.written.contains(key) {
+                self.written.insert(Bytes::copy_from_slice(key));
             }
         }
     }
@@ -335,7 +336,9 @@ impl Memory {
     /// The server answers again for every key that nothing is owed to: what was written to such keys
     /// in memory is dropped, so that another outage can't bring it back.
     pub(crate) fn hand_back(&mut self, now: Now) {
-        let written: Vec<_> = self.overlay.keys(now).chain(&self.tombstones).cloned().collect();
+        // In the order of the keys: a set has none that is the same in every run.
+        let mut written: Vec<_> = self.written.iter().cloned().collect();
+        written.sort_unstable();
         for key in written {
             if !self.journal.contains(&key) {
                 self.drop_key(&key, now);
@@ -351,8 +354,16 @@ impl Memory {
 
     fn drop_key(&mut self, key: &[u8], now: Now) {
         self.overlay.remove(key, now);
-        self.tombstones.remove(key);
+        self.written.remove(key);
         self.shadow.remove(key, now);
+    }
+
+    /// Forgets everything, what is owed to the server among it.
+    pub(crate) fn clear(&mut self) {
+        self.overlay.clear();
+        self.written.clear();
+        self.shadow.clear();
+        self.journal.clear();
     }
 
     // ---- sizes ---------------------------------------------------------------------------------

@@ -1,0 +1,276 @@
+//! The callers: they submit, wait, cancel, and take what came of it.
+
+use unfazed_core::{
+    Failure, FailureKind, Request,
+    engine::{Flush, Rejected, Status},
+    failure::Executed,
+    resp::{Reply, Source},
+};
+
+use crate::{
+    mutants::Mutant,
+    workload::{Asked, Shape, Wish},
+    world::{Action, World},
+};
+
+/// After so many commands the callers calm down to one in this span, so that no world takes long.
+const BUSY_COMMANDS: u64 = 1_000;
+const CALM_MICROS: u64 = 200_000;
+
+impl World {
+    /// A caller's turn.
+    pub(crate) fn caller(&mut self, caller: u64) {
+        if self.over {
+            return;
+        }
+        self.ask(caller);
+        // A burst now and then, so that queues fill up.
+        let most = match self.entropy.below(10) {
+            0 | 1 if self.ids < BUSY_COMMANDS => 50,
+            _ if self.ids < BUSY_COMMANDS => self.setup.think_micros,
+            _ => CALM_MICROS,
+        };
+        let delay = self.entropy.micros(0, most);
+        self.at(delay, Action::Caller(caller));
+    }
+
+    pub(crate) fn connect(&mut self) {
+        let waker = self.waker();
+        let ticket = self.engine.connect(Some(waker), self.clock());
+        let deadline = self.now + self.setup.config.connect_timeout;
+        self.expect(Asked {
+            waker,
+            shape: Shape::Connect,
+            commands: Vec::new(),
+            options: unfazed_core::Options::default(),
+            deadline,
+            ticket,
+            submitted: self.seq,
+        });
+    }
+
+    fn waker(&mut self) -> u64 {
+        self.wakers += 1;
+        self.wakers
+    }
+
+    fn expect(&mut self, asked: Asked) {
+        let Asked { waker, ticket, .. } = asked;
+        self.asked.insert(waker, asked);
+        if self.entropy.chance(8) {
+            let delay = self.entropy.micros(0, 300_000);
+            self.at(delay, Action::Cancel(waker));
+        } else if self.entropy.chance(3) {
+            // Another waker in the first one's stead.
+            self.engine.set_waiter(ticket, waker);
+        }
+    }
+
+    /// Submits something.
+    pub(crate) fn ask(&mut self, caller: u64) {
+        if self.entropy.chance(1) {
+            return self.misuse();
+        }
+        if self.entropy.chance(1) {
+            return self.connect();
+        }
+        let wish = Wish::draw(&mut self.entropy, &mut self.ids);
+        let lines: Vec<_> = wish.commands.iter().map(crate::workload::Command::line).collect();
+        self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
+        let before = self.engine.status();
+        let rejected = self.submit(&wish);
+        let after = self.engine.status();
+        if after.waiting_requests > before.waiting_requests {
+            self.count("stood in line for room");
+        }
+        let Some(rejected) = rejected else { return };
+        let shape = |status: &Status| (status.queued_requests, status.queued_bytes, status.tickets);
+        if shape(&before) != shape(&after) {
+            self.oracle.fail(1, "a refused request left a trace");
+        }
+        match rejected {
+            Rejected::Full => {
+                let limits = &self.setup.config.queue;
+                let full = before.waiting_requests > 0
+                    || before.queued_requests >= limits.requests_max
+                    || before.queued_bytes >= limits.bytes_max;
+                if !full || !wish.options.refuse_when_full {
+                    self.oracle.fail(14, "refused for lack of room where there is room");
+                }
+                self.count("refused: full");
+            }
+            Rejected::Failed(failure) => self.refused(&failure),
+            _ => {}
+        }
+    }
+
+    fn refused(&mut self, failure: &Failure) {
+        self.oracle.formatted(&format!("{failure} {failure:?}"));
+        let closed = matches!(failure.kind(), FailureKind::ClientClosed);
+        if !closed || self.closing_since.is_none() || failure.executed() != Executed::No {
+            self.oracle.fail(1, format!("refused for no reason: {failure}"));
+        }
+        self.count("refused: closed");
+    }
+
+    /// A command that changes its connection is refused.
+    fn misuse(&mut self) {
+        let request = Request::new("SELECT").arg("3");
+        match self.engine.submit(&request, Some(0), self.clock()) {
+            Ok(_) => self.oracle.fail(10, "SELECT was let through"),
+            Err(_) => self.count("refused: misuse"),
+        }
+    }
+
+    fn submit(&mut self, wish: &Wish) -> Option<Rejected> {
+        let waker = self.waker();
+        let now = self.clock();
+        let result = if wish.batch {
+            self.engine.submit_batch(&wish.pipeline(), Some(waker), now)
+        } else {
+            let request = wish.commands[0].request().options(wish.options);
+            self.engine.submit(&request, Some(waker), now)
+        };
+        let (ticket, flush) = match result {
+            Ok(accepted) => accepted,
+            Err(rejected) => return Some(rejected),
+        };
+        let deadline = wish.options.deadline.unwrap_or(self.setup.config.deadline);
+        self.seq += 1;
+        let asked = Asked {
+            waker,
+            shape: if wish.batch { Shape::Many } else { Shape::One },
+            commands: wish.commands.clone(),
+            options: wish.options,
+            deadline: self.now + deadline,
+            ticket,
+            submitted: self.seq,
+        };
+        self.oracle.on_submitted(&asked, self.setup.config.retry.maybe);
+        self.expect(asked);
+        match flush {
+            Flush::Nothing => {}
+            Flush::AfterOthers(conn) | Flush::Now(conn) => self.flush(conn),
+        }
+        None
+    }
+
+    /// A caller loses interest.
+    pub(crate) fn give_up(&mut self, waker: u64) {
+        let Some(asked) = self.asked.remove(&waker) else { return };
+        self.cancelled.insert(waker);
+        let detachable = matches!(asked.shape, Shape::One | Shape::Many);
+        if detachable && self.entropy.chance(50) {
+            self.count("detached");
+            self.engine.detach(asked.ticket);
+            self.detached.push(asked.ticket);
+        } else {
+            self.count("cancelled");
+            self.engine.cancel(asked.ticket, self.clock());
+            if self.engine.is_pending(asked.ticket) || self.engine.take(asked.ticket).is_some() {
+                self.oracle.fail(1, "a cancelled ticket is alive");
+            }
+        }
+    }
+
+    // ---- what came of it -----------------------------------------------------------------------
+
+    /// Takes what has ended. Gives whether anything has.
+    pub(crate) fn wake(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let mut ready = Vec::new();
+            self.engine.take_ready(&mut ready);
+            if ready.is_empty() {
+                return any;
+            }
+            any = true;
+            for waker in ready {
+                self.seq += 1;
+                match self.mutant {
+                    Some(Mutant::LoseWake) if self.entropy.chance(30) => continue,
+                    Some(Mutant::LeakTicket) => {
+                        self.asked.remove(&waker);
+                        continue;
+                    }
+                    _ => self.woken(waker),
+                }
+                if self.mutant == Some(Mutant::EndTwice) {
+                    self.woken(waker);
+                }
+            }
+        }
+    }
+
+    fn woken(&mut self, waker: u64) {
+        let Some(asked) = self.asked.remove(&waker) else {
+            let what = if self.cancelled.contains(&waker) { "given up" } else { "not there" };
+            return self.oracle.fail(1, format!("a wake-up for what is {what}"));
+        };
+        let ticket = asked.ticket;
+        let outcomes = match asked.shape {
+            Shape::One => self.engine.take(ticket).map(|outcome| vec![outcome]),
+            Shape::Many => self.engine.take_batch(ticket),
+            Shape::Connect => {
+                let result = self.engine.take_wait(ticket);
+                let Some(result) = result else {
+                    return self.oracle.fail(1, "a wait was woken and has not ended");
+                };
+                return self.connected(&asked, result);
+            }
+        };
+        let Some(outcomes) = outcomes.filter(|found| found.len() == asked.commands.len()) else {
+            return self.oracle.fail(1, format!("woken, and not ended: {:?}", asked.commands));
+        };
+        if self.engine.take(ticket).is_some() || self.engine.is_pending(ticket) {
+            self.oracle.fail(1, "taken, and still there");
+        }
+        self.ended.push(ticket);
+        for (command, mut outcome) in asked.commands.iter().zip(outcomes) {
+            self.tamper(&mut outcome);
+            let shown = match &outcome {
+                Ok(reply) => format!("{reply:?}"),
+                Err(failure) => failure.to_string(),
+            };
+            self.trace(format_args!("   {} => {shown}", command.line()));
+            self.branches(&outcome);
+            self.oracle.on_ended(&asked, command, &outcome, self.seq, &self.server);
+        }
+    }
+
+    fn tamper(&mut self, outcome: &mut Result<Reply, Failure>) {
+        if let (Some(Mutant::ForgeSource), Ok(reply)) = (self.mutant, &outcome) {
+            *outcome = Ok(reply.clone().with_source(Source::Server));
+        }
+    }
+
+    fn branches(&mut self, outcome: &Result<Reply, Failure>) {
+        let Err(failure) = outcome else { return };
+        let what = match failure.kind() {
+            FailureKind::Server(_) => "failure: server's error",
+            FailureKind::DeadlinePassed(_) => "failure: deadline",
+            FailureKind::ConnectionLost(_) => "failure: connection lost",
+            FailureKind::Down(_) => "failure: down",
+            FailureKind::Memory(_) => "failure: memory refuses",
+            FailureKind::ClientClosed => "failure: client closed",
+            _ => "failure: other",
+        };
+        self.count(what);
+        if failure.attempts() > 1 {
+            self.count("failed after having been sent again");
+        }
+    }
+
+    fn connected(&mut self, asked: &Asked, result: Result<(), Failure>) {
+        self.trace(format_args!("   connect => {result:?}"));
+        let Err(failure) = result else { return };
+        self.oracle.formatted(&format!("{failure} {failure:?}"));
+        if failure.is_timeout() && self.now < asked.deadline {
+            self.oracle.fail(12, format!("{failure}, before {:?}", asked.deadline));
+        }
+        if failure.executed() != Executed::No {
+            self.oracle.fail(6, format!("{failure}"));
+        }
+        self.count("connect failed");
+    }
+}

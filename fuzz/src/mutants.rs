@@ -1,0 +1,81 @@
+//! Deliberate faults, one for each thing that is checked: a check that no fault can trip checks
+//! nothing.
+
+/// One fault, put into the modelled server, the network, or the hands that drive the engine; never
+/// into the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The driver reports the end of a request twice.
+    EndTwice,
+    /// The driver loses the wake-up of a request that has ended.
+    LoseWake,
+    /// The server swaps two replies.
+    SwapReplies,
+    /// The network turns a push into a reply.
+    PushAsReply,
+    /// The driver does not close a connection that was to be closed for what its peer said.
+    IgnoreClose,
+    /// The driver loses a push.
+    LosePush,
+    /// The network leaves out a byte on its way to the server.
+    SkipByte,
+    /// The server carries a command out twice.
+    ExecuteTwice,
+    /// The server says that it did what it did not.
+    LieAboutWrite,
+    /// The driver reports bytes as not accepted that were.
+    DenyWritten,
+    /// The driver says *not executed* of what may have been.
+    ForgeNo,
+    /// The server keeps what recovery has deleted.
+    KeepDeleted,
+    /// The driver is never back at the instant it was told.
+    IgnoreTimer,
+    /// The driver thinks it was told an earlier instant.
+    Hurry,
+    /// The driver never says that a connection is closed.
+    LoseClosed,
+    /// The driver keeps tickets that have ended.
+    LeakTicket,
+    /// The driver reads nothing while a write is blocked.
+    NoReadWhileBlocked,
+    /// The driver reports the end of a connection that is alive as if it were a stale one's.
+    StaleIsCurrent,
+    /// The driver says that an answer from memory is the server's.
+    ForgeSource,
+    /// The driver reports more bytes as written than there were.
+    OverWritten,
+    /// The bytes differ when they come in other pieces.
+    OtherPieces,
+    /// Something that is formatted holds the password.
+    LeakSecret,
+}
+
+impl Mutant {
+    /// All of them, each with the number of the invariant whose check must find it; 0 is a panic, and
+    /// 13 may also be found as a lack of progress.
+    pub const ALL: &[(Mutant, u8)] = &[
+        (Mutant::EndTwice, 1),
+        (Mutant::SwapReplies, 2),
+        (Mutant::PushAsReply, 2),
+        (Mutant::IgnoreClose, 3),
+        (Mutant::LosePush, 4),
+        (Mutant::SkipByte, 5),
+        (Mutant::ExecuteTwice, 6),
+        (Mutant::LieAboutWrite, 6),
+        (Mutant::DenyWritten, 6),
+        (Mutant::ForgeNo, 6),
+        (Mutant::KeepDeleted, 7),
+        (Mutant::LoseWake, 12),
+        (Mutant::IgnoreTimer, 12),
+        (Mutant::Hurry, 13),
+        (Mutant::LoseClosed, 13),
+        (Mutant::LeakTicket, 14),
+        (Mutant::NoReadWhileBlocked, 15),
+        (Mutant::StaleIsCurrent, 16),
+        (Mutant::ForgeSource, 18),
+        (Mutant::OverWritten, 0),
+        (Mutant::OtherPieces, 20),
+        (Mutant::LeakSecret, 21),
+    ];
+}

@@ -1,0 +1,413 @@
+//! The modelled server: it parses what it gets, answers, and keeps a ledger of all it did.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use unfazed_core::resp::{Protocol, Value};
+
+/// What the server remembers of one command line (its words with spaces between them).
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// How often it was carried out.
+    pub executed: u32,
+    /// When it was carried out last.
+    pub last: u64,
+    /// Every answer to it, and when it was given.
+    pub answers: Vec<(u64, Value)>,
+}
+
+/// What the server thinks of one connection.
+#[derive(Debug, Default)]
+pub struct Session {
+    resp3: bool,
+    authenticated: bool,
+    pending: Vec<u8>,
+}
+
+/// What is to happen on a connection after bytes were processed.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// The replies, each whole.
+    pub frames: Vec<Vec<u8>>,
+    /// The server ends the connection.
+    pub hang_up: bool,
+    /// It got something that is no command.
+    pub fault: Option<String>,
+}
+
+/// One server, up or down.
+#[derive(Debug, Default)]
+pub struct Server {
+    /// Whether anybody listens.
+    pub up: bool,
+    /// Stopped, as by SIGSTOP: the kernel still accepts connections and bytes.
+    pub paused: bool,
+    /// Answers everything with LOADING.
+    pub loading: bool,
+    /// Answers writes with READONLY.
+    pub readonly: bool,
+    /// Answers a passing condition to everything: TRYAGAIN and the like.
+    pub busy: bool,
+    /// Refuses the password.
+    pub locked: bool,
+    /// Knows neither HELLO nor RESP3.
+    pub resp2: bool,
+    /// Ends the stream at HELLO, as some proxies do.
+    pub hangs_up_at_hello: bool,
+    /// What it wants to be told.
+    pub password: Option<String>,
+    /// Which process this is, and which data set.
+    pub run: u64,
+    /// How many replies it gave.
+    pub answered: u64,
+    data: BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>,
+    sessions: BTreeMap<u64, Session>,
+    /// By command line.
+    pub ledger: BTreeMap<String, Ledger>,
+    /// How many commands were carried out twice on purpose, and the like.
+    pub tampering: Tampering,
+}
+
+/// Which deliberate faults this server has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tampering {
+    /// Carries writes out twice.
+    pub execute_twice: bool,
+    /// Answers writes without carrying them out.
+    pub lie: bool,
+    /// Does not delete what recovery asks it to.
+    pub keep_deleted: bool,
+    /// Swaps two replies.
+    pub swap: bool,
+}
+
+/// The wall clock of the server, and the order of all that happens.
+#[derive(Clone, Copy, Debug)]
+pub struct When {
+    /// Milliseconds since the epoch.
+    pub unix: u64,
+    /// Counts everything.
+    pub seq: u64,
+}
+
+impl Server {
+    /// Begins a connection.
+    pub fn accept(&mut self, link: u64) {
+        self.sessions.insert(link, Session::default());
+    }
+
+    /// Forgets a connection.
+    pub fn forget(&mut self, link: u64) {
+        self.sessions.remove(&link);
+    }
+
+    /// Dies: all connections are gone.
+    pub fn die(&mut self) {
+        self.up = false;
+        self.paused = false;
+        self.sessions.clear();
+    }
+
+    /// Comes back: with its data, without, or with other data.
+    pub fn start(&mut self, keeps: bool, other: bool, when: When) {
+        self.up = true;
+        self.run += 1;
+        if !keeps {
+            self.data.clear();
+        }
+        if other {
+            for key in ["cache:0", "cache:1", "miss:0", "wallet:0"] {
+                let value = format!("{key}=x{};", when.seq);
+                self.data.insert(key.into(), (value.into_bytes(), None));
+            }
+        }
+    }
+
+    /// Whether a connection speaks RESP3, so that pushes may come on it.
+    #[must_use]
+    pub fn speaks_resp3(&self, link: u64) -> bool {
+        self.sessions.get(&link).is_some_and(|session| session.resp3)
+    }
+
+    /// Takes bytes in and carries out the whole commands among them.
+    pub fn receive(&mut self, link: u64, bytes: &[u8], when: &mut When) -> Outgoing {
+        let mut out = Outgoing::default();
+        let Some(mut session) = self.sessions.remove(&link) else { return out };
+        session.pending.extend_from_slice(bytes);
+        let mut values = Vec::new();
+        loop {
+            match parse(&session.pending) {
+                Ok(None) => break,
+                Ok(Some((words, used))) => {
+                    session.pending.drain(..used);
+                    when.seq += 1;
+                    let was_resp3 = session.resp3;
+                    let Some(value) = self.answer(&mut session, &words, *when) else {
+                        out.hang_up = true;
+                        break;
+                    };
+                    let resp3 = was_resp3 || session.resp3;
+                    let user = !matches!(words[0].as_str(), "HELLO" | "AUTH" | "CLIENT" | "SELECT");
+                    values.push((value, resp3, user));
+                }
+                Err(fault) => {
+                    out.fault = Some(fault);
+                    out.hang_up = true;
+                    break;
+                }
+            }
+        }
+        let last = values.len().saturating_sub(1);
+        if self.tampering.swap && last > 0 && values[last - 1].2 && values[last].2 {
+            values.swap(last - 1, last);
+        }
+        for (value, resp3, _) in values {
+            let mut frame = Vec::new();
+            value.encode(&mut frame, if resp3 { Protocol::Resp3 } else { Protocol::Resp2 });
+            out.frames.push(frame);
+            self.answered += 1;
+        }
+        self.sessions.insert(link, session);
+        out
+    }
+
+    fn answer(&mut self, session: &mut Session, words: &[String], when: When) -> Option<Value> {
+        let line = words.join(" ");
+        let name = words[0].to_ascii_uppercase();
+        if name == "HELLO" && self.hangs_up_at_hello {
+            return None;
+        }
+        let value = self.session_command(session, &name, words).unwrap_or_else(|| {
+            let refusal = self.refusal(&name);
+            let entry = self.ledger.entry(line.clone()).or_default();
+            let value = match refusal {
+                Some(text) => Value::error(text),
+                None => {
+                    entry.executed += 1;
+                    entry.last = when.seq;
+                    self.execute(&name, words, when)
+                }
+            };
+            let again = self.tampering.execute_twice && is_write(&name);
+            let entry = self.ledger.entry(line.clone()).or_default();
+            if again && !matches!(value, Value::Error(_)) {
+                entry.executed += 1;
+                self.execute(&name, words, when);
+            } else if self.tampering.lie && is_write(&name) {
+                entry.executed = 0;
+            }
+            value
+        });
+        let entry = self.ledger.entry(line).or_default();
+        entry.answers.push((when.seq, value.clone()));
+        Some(value)
+    }
+
+    /// What is answered whatever the state of the data.
+    fn session_command(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        words: &[String],
+    ) -> Option<Value> {
+        let password = |at: usize| {
+            let given = words.get(at).map(String::as_str);
+            given == self.password.as_deref() && !self.locked
+        };
+        match name {
+            "HELLO" if self.resp2 => {
+                return Some(Value::error(
+                    "ERR unknown command 'HELLO', with args beginning with:",
+                ));
+            }
+            "HELLO" => {
+                if words.get(2).is_some_and(|word| word == "AUTH") {
+                    if !password(4) {
+                        return Some(Value::error("WRONGPASS invalid username-password pair"));
+                    }
+                    session.authenticated = true;
+                }
+                if self.password.is_some() && !session.authenticated {
+                    return Some(Value::error("NOAUTH HELLO must be called with authentication"));
+                }
+                session.resp3 = true;
+                let pair = |key: &'static str, value: Value| {
+                    (Value::Bulk(Bytes::from_static(key.as_bytes())), value)
+                };
+                let version = Value::Bulk(Bytes::from_static(b"7.2.0"));
+                return Some(Value::Map(vec![
+                    pair("version", version),
+                    pair("proto", Value::Integer(3)),
+                ]));
+            }
+            "AUTH" => {
+                if !password(words.len() - 1) {
+                    return Some(Value::error("WRONGPASS invalid username-password pair"));
+                }
+                session.authenticated = true;
+                return Some(Value::OK);
+            }
+            _ => {}
+        }
+        if self.password.is_some() && !session.authenticated {
+            return Some(Value::error("NOAUTH Authentication required."));
+        }
+        match name {
+            "CLIENT" | "SELECT" => Some(Value::OK),
+            "ROLE" => {
+                let role = if self.readonly { "slave" } else { "master" };
+                Some(Value::Array(vec![bulk(role), Value::Integer(0)]))
+            }
+            "INFO" => {
+                let text = format!("run_id:{0}\r\nmaster_replid:r{0}\r\n", self.run);
+                Some(bulk(&text))
+            }
+            _ => None,
+        }
+    }
+
+    fn refusal(&self, name: &str) -> Option<&'static str> {
+        if self.loading {
+            return Some("LOADING Redis is loading the dataset in memory");
+        }
+        match name {
+            "PING" | "ECHO" | "GET" | "MGET" | "PTTL" => {
+                (self.busy && name != "PING").then_some("TRYAGAIN passing condition")
+            }
+            name if is_write(name) => match () {
+                () if self.readonly => {
+                    Some("READONLY You can't write against a read only replica.")
+                }
+                () if self.busy => Some("NOREPLICAS Not enough good replicas to write."),
+                () => None,
+            },
+            _ => Some("ERR unknown command 'NOSUCH', with args beginning with: "),
+        }
+    }
+
+    fn execute(&mut self, name: &str, words: &[String], when: When) -> Value {
+        let key = || words[1].clone().into_bytes();
+        for key in self.data.keys().cloned().collect::<Vec<_>>() {
+            if self.data[&key].1.is_some_and(|at| at <= when.unix) {
+                self.data.remove(&key);
+            }
+        }
+        if words.get(1).is_some_and(|key| key.ends_with(":list")) {
+            return Value::error(
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+            );
+        }
+        let lies = self.tampering.lie && is_write(name);
+        match name {
+            "PING" => words.get(1).map_or(Value::Simple("PONG".into()), |text| bulk(text)),
+            "GET" => self.get(&words[1]),
+            "MGET" => Value::Array(words[1..].iter().map(|key| self.get(key)).collect()),
+            _ if lies => Value::OK,
+            "SET" => {
+                let expiry = match words.get(3).map(String::as_str) {
+                    Some("PX") => words[4].parse().ok().map(|span: u64| when.unix + span),
+                    _ => None,
+                };
+                self.data.insert(key(), (words[2].clone().into_bytes(), expiry));
+                Value::OK
+            }
+            "MSET" => {
+                for pair in words[1..].chunks(2) {
+                    let (key, value) = (pair[0].clone(), pair[1].clone());
+                    self.data.insert(key.into_bytes(), (value.into_bytes(), None));
+                }
+                Value::OK
+            }
+            "DEL" => {
+                let present =
+                    words[1..].iter().filter(|key| self.data.contains_key(key.as_bytes()));
+                let count = present.count();
+                if !(self.tampering.keep_deleted && words.len() == 2) {
+                    words[1..].iter().for_each(|key| drop(self.data.remove(key.as_bytes())));
+                }
+                Value::Integer(count as i64)
+            }
+            "INCR" | "INCRBY" => {
+                let by = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(1);
+                let entry = self.data.entry(key()).or_insert_with(|| (b"0".to_vec(), None));
+                let before: i64 = std::str::from_utf8(&entry.0)
+                    .ok()
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0);
+                entry.0 = (before + by).to_string().into_bytes();
+                Value::Integer(before + by)
+            }
+            "APPEND" => {
+                let entry = self.data.entry(key()).or_default();
+                entry.0.extend_from_slice(words[2].as_bytes());
+                Value::Integer(entry.0.len() as i64)
+            }
+            "PEXPIRE" => match self.data.get_mut(words[1].as_bytes()) {
+                Some(entry) => {
+                    entry.1 = words[2].parse().ok().map(|span: u64| when.unix + span);
+                    Value::Integer(1)
+                }
+                None => Value::Integer(0),
+            },
+            "PTTL" => match self.data.get(words[1].as_bytes()) {
+                Some((_, Some(at))) => Value::Integer((at - when.unix) as i64),
+                Some((_, None)) => Value::Integer(-1),
+                None => Value::Integer(-2),
+            },
+            _ => unreachable!("refused before"),
+        }
+    }
+
+    fn get(&self, key: &str) -> Value {
+        let entry = self.data.get(key.as_bytes());
+        entry.map_or(Value::Null, |(value, _)| Value::Bulk(value.clone().into()))
+    }
+}
+
+/// Whether a command changes data.
+#[must_use]
+pub fn is_write(name: &str) -> bool {
+    matches!(name, "SET" | "MSET" | "DEL" | "INCR" | "INCRBY" | "APPEND" | "PEXPIRE")
+}
+
+fn bulk(text: &str) -> Value {
+    Value::Bulk(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// The first whole command, and how many bytes it took.
+///
+/// # Errors
+///
+/// When the bytes are no array of bulk strings.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Vec<String>, usize)>, String> {
+    let mut at = 0;
+    let header = |at: &mut usize, kind: u8| -> Result<Option<usize>, String> {
+        let rest = &bytes[*at..];
+        let Some(&first) = rest.first() else { return Ok(None) };
+        if first != kind {
+            return Err(format!("expected {:?} and got {:?}", char::from(kind), shown(rest)));
+        }
+        let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") else {
+            return if rest.len() > 20 { Err(shown(rest)) } else { Ok(None) };
+        };
+        let number = std::str::from_utf8(&rest[1..end]).ok().and_then(|text| text.parse().ok());
+        *at += end + 2;
+        number.map(Some).ok_or_else(|| shown(rest))
+    };
+    let Some(count) = header(&mut at, b'*')? else { return Ok(None) };
+    let mut words = Vec::new();
+    for _ in 0..count {
+        let Some(length) = header(&mut at, b'$')? else { return Ok(None) };
+        let Some(word) = bytes.get(at..at + length + 2) else { return Ok(None) };
+        if !word.ends_with(b"\r\n") {
+            return Err(shown(word));
+        }
+        words.push(String::from_utf8_lossy(&word[..length]).into_owned());
+        at += length + 2;
+    }
+    if words.is_empty() { Err("an empty command".into()) } else { Ok(Some((words, at))) }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).escape_debug().to_string()
+}

@@ -1,0 +1,153 @@
+//! What kind of world it is.
+
+use std::time::Duration;
+
+use unfazed_core::{
+    Config,
+    config::{MaybeRetry, PingInterval, ProtocolChoice},
+    fallback::{Fallback, Policy},
+};
+
+use crate::entropy::Entropy;
+
+/// What no formatted text may contain.
+pub const SECRET: &str = "s3cr3t-hunter2";
+
+/// Drawn once, at the start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The client's configuration.
+    pub config: Config,
+    /// The policy of `cache:*`; `None` where no pattern may degrade.
+    pub policy: Option<Policy>,
+    /// Whether the server's name has to be looked up.
+    pub named: bool,
+    /// How many callers there are.
+    pub callers: u64,
+    /// The longest a caller waits before the next request.
+    pub think_micros: u64,
+    /// Which faults come, one bit each.
+    pub faults: u64,
+    /// The mean span between two faults.
+    pub fault_millis: u64,
+    /// Bytes arrive in small pieces.
+    pub choppy: bool,
+    /// How late the driver may be at its timer.
+    pub late_micros: u64,
+    /// When everything is healed.
+    pub heal_at: Duration,
+    /// When callers ask for nothing more.
+    pub over_at: Duration,
+    /// When the client is closed, whatever is going on.
+    pub close_at: Option<Duration>,
+    /// How the world ends.
+    pub ending: Ending,
+}
+
+/// How the world ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As it is.
+    Nothing,
+    /// The client is closed.
+    Shutdown,
+    /// The runtime is dropped.
+    Abandon,
+}
+
+impl Setup {
+    /// Draws one.
+    pub fn draw(entropy: &mut Entropy) -> Self {
+        let named = entropy.chance(50);
+        let host = if named { "cache.sim" } else { "10.0.0.1" };
+        let mut config = Config::standalone(host, 6379);
+        config.protocol = [
+            ProtocolChoice::Auto,
+            ProtocolChoice::Auto,
+            ProtocolChoice::Auto,
+            ProtocolChoice::Resp3,
+            ProtocolChoice::Resp2,
+        ][entropy.below(5) as usize];
+        config.client_info = entropy.chance(50);
+        if entropy.chance(50) {
+            config = config.password(SECRET);
+            if entropy.chance(30) {
+                config = config.username("app");
+            }
+        }
+        config.database = u32::from(entropy.chance(20));
+        config.deadline = entropy.millis(300, 5_000);
+        config.connect_timeout = entropy.millis(100, 2_000);
+        config.response_timeout = entropy.millis(100, 2_000);
+        if entropy.chance(30) {
+            config.ping_interval = match entropy.below(3) {
+                0 => PingInterval::Off,
+                _ => PingInterval::Every(entropy.millis(50, 1_500)),
+            };
+        }
+        config.retry.maybe = entropy.pick(&[
+            MaybeRetry::Repeatable,
+            MaybeRetry::Repeatable,
+            MaybeRetry::Repeatable,
+            MaybeRetry::Never,
+            MaybeRetry::Idempotent,
+            MaybeRetry::Always,
+        ]);
+        config.retry.attempts_max = entropy.pick(&[10, 10, 3, 1]);
+        Self::breaker(&mut config, entropy);
+        if entropy.chance(30) {
+            config.queue.requests_max = entropy.between(1, 12) as usize;
+        }
+        if entropy.chance(10) {
+            config.queue.bytes_max = entropy.between(1_024, 2_048) as usize;
+        }
+        let policy = match entropy.below(5) {
+            0 => None,
+            1 => Some(Policy::Discard),
+            _ => Some(Policy::Invalidate),
+        };
+        if let Some(policy) = policy {
+            config = config
+                .fallback(Fallback::memory("cache:*", policy))
+                .fallback(Fallback::miss("miss:*"))
+                .fallback(Fallback::fail("fail:*"));
+            if entropy.chance(20) {
+                config.memory.entries_max = entropy.between(1, 5) as usize;
+            }
+            if entropy.chance(20) {
+                config.memory.journal_entries_max = entropy.between(1, 5) as usize;
+            }
+        }
+        let heal_at = entropy.millis(500, 3_000);
+        Setup {
+            config,
+            policy,
+            named,
+            callers: entropy.between(1, 5),
+            think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),
+            faults: entropy.draw() & if entropy.chance(50) { u64::MAX } else { entropy.draw() },
+            fault_millis: entropy.pick(&[10, 40, 150, 400]),
+            choppy: entropy.chance(30),
+            late_micros: if entropy.chance(25) { entropy.between(100, 40_000) } else { 0 },
+            heal_at,
+            over_at: heal_at + entropy.millis(300, 1_200),
+            close_at: entropy.chance(10).then(|| entropy.millis(300, 2_500)),
+            ending: entropy.pick(&[Ending::Nothing, Ending::Shutdown, Ending::Abandon]),
+        }
+    }
+
+    fn breaker(config: &mut Config, entropy: &mut Entropy) {
+        let breaker = &mut config.breaker;
+        breaker.probe_interval = entropy.millis(20, 400);
+        breaker.probe_interval_max = entropy.millis(400, 2_000);
+        breaker.probes = entropy.between(1, 3) as u32;
+        breaker.probe_gap = entropy.millis(0, 100);
+        breaker.barrier_max = entropy.millis(0, 300);
+        breaker.down_event_after = entropy.millis(500, 5_000);
+        breaker.retrip_window = entropy.millis(0, 3_000);
+        breaker.fault_outcomes_min = entropy.between(2, 20) as u32;
+        if entropy.chance(30) {
+            config.dial.failed_dials_max = Some(entropy.between(0, 4) as u32);
+        }
+    }
+}

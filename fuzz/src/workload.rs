@@ -1,0 +1,194 @@
+//! What the simulated callers ask for. Each command carries its key and, where it can, a number that
+//! no other command has, so that what comes back and what was carried out can be told apart.
+
+use std::time::Duration;
+
+use unfazed_core::{Effect, Options, Request, config::MaybeRetry, engine::Batch, engine::Ticket};
+
+use crate::entropy::Entropy;
+
+/// The key patterns of a world, and with it what its keys do while the server is down.
+pub const CLASSES: [&str; 4] = ["cache", "wallet", "miss", "fail"];
+
+/// One command.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Its name and arguments.
+    pub words: Vec<String>,
+    /// Its own number; `None` where another command of the same words may exist.
+    pub id: Option<u64>,
+    /// Its keys, without those that only carry its number.
+    pub keys: Vec<String>,
+}
+
+impl Command {
+    /// Its words with spaces between them.
+    #[must_use]
+    pub fn line(&self) -> String {
+        self.words.join(" ")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.words[0]
+    }
+
+    /// What the oracle says that it does, whatever the engine says.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        match self.name() {
+            "GET" | "MGET" | "PTTL" | "PING" => Effect::Read,
+            "SET" | "MSET" => Effect::Repeatable,
+            "DEL" | "PEXPIRE" => Effect::IdempotentWrite,
+            _ => Effect::Write,
+        }
+    }
+
+    /// The request to be submitted.
+    #[must_use]
+    pub fn request(&self) -> Request<'_> {
+        let request = Request::new(&self.words[0]);
+        self.words[1..].iter().fold(request, Request::arg)
+    }
+
+    /// Whether all of its keys may be answered from memory, and whether any of them as a miss.
+    #[must_use]
+    pub fn degrades(&self) -> (bool, bool) {
+        let may = |key: &String| key.starts_with("cache") || key.starts_with("miss");
+        (
+            !self.keys.is_empty() && self.keys.iter().all(may),
+            self.keys.iter().any(|key| key.starts_with("miss")),
+        )
+    }
+
+    /// Draws one; `id` is a number that no other has.
+    pub fn draw(entropy: &mut Entropy, id: u64) -> Self {
+        let class = CLASSES[[0, 0, 0, 0, 0, 1, 1, 2, 2, 3][entropy.below(10) as usize]];
+        let key = |entropy: &mut Entropy, class: &str| format!("{class}:{}", entropy.below(3));
+        let first = key(entropy, class);
+        let value = |key: &str| format!("{key}={id};");
+        let tagged = |words: &[&str], keys: &[&str]| Command::new(words, keys, Some(id));
+        let number = id.to_string();
+        let counter = format!("{class}:n:{}", entropy.below(2));
+        match entropy.below(100) {
+            0..30 => Command::new(&["GET", &first], &[&first], None),
+            30..48 => tagged(&["SET", &first, &value(&first)], &[&first]),
+            48..54 => {
+                let span = entropy.between(20, 2_000).to_string();
+                tagged(&["SET", &first, &value(&first), "PX", &span], &[&first])
+            }
+            54..64 => tagged(&["INCRBY", &counter, &number], &[&counter]),
+            64..67 => Command::new(&["INCR", &counter], &[&counter], None),
+            67..79 => {
+                let other = if entropy.chance(25) { entropy.pick(&CLASSES) } else { class };
+                let second = key(entropy, other);
+                if entropy.chance(50) || first == second {
+                    return Command::new(&["MGET", &first, &second], &[&first, &second], None);
+                }
+                let words = ["MSET", &first, &value(&first), &second, &value(&second)];
+                tagged(&words, &[&first, &second])
+            }
+            79..85 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            85..91 => {
+                let tag = format!("{class}:t:{id}");
+                tagged(&["DEL", &first, &tag], &[&first])
+            }
+            91..93 => Command::new(&["PTTL", &first], &[&first], None),
+            93..95 => {
+                let span = entropy.between(20, 2_000).to_string();
+                Command::new(&["PEXPIRE", &first, &span], &[&first], None)
+            }
+            95 => tagged(&["NOSUCH", &number], &[]),
+            96 => {
+                let list = format!("{class}:list");
+                Command::new(&["GET", &list], &[&list], None)
+            }
+            _ => tagged(&["PING", &number], &[]),
+        }
+    }
+
+    fn new(words: &[&str], keys: &[&str], id: Option<u64>) -> Self {
+        let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Command { words: own(words), id, keys: own(keys) }
+    }
+}
+
+/// What a ticket stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A single request.
+    One,
+    /// A pipeline.
+    Many,
+    /// A wait for the connection.
+    Connect,
+}
+
+/// Something that was submitted.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What the engine wakes.
+    pub waker: u64,
+    /// What it is.
+    pub shape: Shape,
+    /// What is to be run.
+    pub commands: Vec<Command>,
+    /// What was asked for it.
+    pub options: Options,
+    /// When it ends at the latest, since the start.
+    pub deadline: Duration,
+    /// The engine's name for it.
+    pub ticket: Ticket,
+    /// When it was submitted.
+    pub submitted: u64,
+}
+
+/// What is to be submitted.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The commands; more than one, or a flag, make it a pipeline.
+    pub commands: Vec<Command>,
+    /// As a pipeline.
+    pub batch: bool,
+    /// What is asked for it.
+    pub options: Options,
+}
+
+impl Wish {
+    /// Draws one; `ids` counts the commands.
+    pub fn draw(entropy: &mut Entropy, ids: &mut u64) -> Self {
+        let batch = entropy.chance(20);
+        let count = if batch { entropy.between(1, 6) } else { 1 };
+        let commands = (0..count).map(|_| {
+            *ids += 1;
+            Command::draw(entropy, *ids)
+        });
+        let commands = commands.collect();
+        let deadline = match entropy.below(4) {
+            0 => None,
+            1 => Some(entropy.millis(1, 50)),
+            _ => Some(entropy.millis(50, 4_000)),
+        };
+        let maybe_retry = entropy.chance(40).then(|| {
+            entropy.pick(&[
+                MaybeRetry::Never,
+                MaybeRetry::Repeatable,
+                MaybeRetry::Idempotent,
+                MaybeRetry::Always,
+            ])
+        });
+        let refuse_when_full = entropy.chance(20);
+        Wish { commands, batch, options: Options { deadline, maybe_retry, refuse_when_full } }
+    }
+
+    /// The pipeline to be submitted.
+    #[must_use]
+    pub fn pipeline(&self) -> Batch {
+        let mut batch = Batch::new();
+        for command in &self.commands {
+            batch.push(&command.request());
+        }
+        batch.options(self.options)
+    }
+}
