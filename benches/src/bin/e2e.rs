@@ -18,6 +18,7 @@
 use std::{
     env,
     process::{self, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -41,6 +42,11 @@ trait Subject {
 
     /// Does `count` requests with so many tasks.
     fn run(&mut self, work: Work, tasks: usize, count: usize);
+
+    /// Whether it does such work at all.
+    fn takes(&self, _work: Work, _tasks: usize) -> bool {
+        true
+    }
 }
 
 struct OnTokio {
@@ -51,6 +57,11 @@ struct OnTokio {
 
 struct OnSmol {
     client: Handle,
+}
+
+/// The blocking client, shared by as many threads as there are tasks.
+struct OnThreads {
+    client: unfazed_blocking::Client,
 }
 
 fn main() {
@@ -89,6 +100,9 @@ fn compare(subjects: &mut [Box<dyn Subject>], work: Work, tasks: usize, args: &A
     let mut rounds = vec![Vec::new(); subjects.len()];
     for _ in 0..args.rounds {
         for (subject, times) in subjects.iter_mut().zip(&mut rounds) {
+            if !subject.takes(work, tasks) {
+                continue;
+            }
             times.push(time(subject.as_mut(), work, tasks, count));
         }
     }
@@ -97,7 +111,8 @@ fn compare(subjects: &mut [Box<dyn Subject>], work: Work, tasks: usize, args: &A
         .iter_mut()
         .map(|times| {
             times.sort_unstable();
-            (count * units) as f64 / times[times.len() / 2].as_secs_f64()
+            let median = times.get(times.len() / 2).map_or(f64::NAN, Duration::as_secs_f64);
+            (count * units) as f64 / median
         })
         .collect();
     print!("{:<22}{tasks:>6}", work.name());
@@ -125,6 +140,8 @@ fn subjects(port: u16, args: &Args) -> Vec<Box<dyn Subject>> {
     }
     let client = smol::block_on(unfazed_smol::Client::connect(url.as_str())).expect("a client");
     subjects.push(Box::new(OnSmol { client: client.handle().clone() }));
+    let client = unfazed_blocking::Client::connect(url.as_str()).expect("a client");
+    subjects.push(Box::new(OnThreads { client }));
     if let Some(clients) = &args.clients {
         let wanted = |name| name == "raw" || clients.iter().any(|client| client == name);
         subjects.retain(|subject| wanted(subject.name()));
@@ -185,6 +202,27 @@ impl Subject for OnSmol {
         smol::block_on(async {
             for task in tasks {
                 task.await.expect("no failure");
+            }
+        });
+    }
+}
+
+impl Subject for OnThreads {
+    fn name(&self) -> &'static str {
+        "blocking"
+    }
+
+    fn takes(&self, work: Work, tasks: usize) -> bool {
+        matches!(work, Work::GetSet | Work::Pipeline) && tasks <= 64
+    }
+
+    fn run(&mut self, work: Work, tasks: usize, count: usize) {
+        let client = &self.client;
+        thread::scope(|scope| {
+            for task in 0..tasks {
+                scope.spawn(move || {
+                    work.run_blocking(client, task, count / tasks).expect("no failure");
+                });
             }
         });
     }
