@@ -88,8 +88,11 @@ impl Work {
         match self {
             Work::GetSet | Work::Get16K | Work::Get1M => 1,
             Work::Pipeline | Work::MgetViews | Work::MgetBytes => MANY,
-            Work::LrangeViews(size) | Work::LrangeBytes(size) | Work::LrangeStrings(size) => size,
-            Work::HgetallPairs(size) | Work::HgetallMap(size) => size,
+            Work::LrangeViews(size)
+            | Work::LrangeBytes(size)
+            | Work::LrangeStrings(size)
+            | Work::HgetallPairs(size)
+            | Work::HgetallMap(size) => size,
         }
     }
 
