@@ -195,7 +195,7 @@ impl<W> Engine<W> {
 
     fn delay(&mut self, parked: Parked, delay: Duration) {
         self.stirred = true;
-        let mut at = self.now.instant + delay;
+        let mut at = self.now.after(delay);
         match self.tickets.get_mut(parked.op.ticket) {
             // Items of one pipeline keep their order.
             Some(slot) => {
@@ -307,15 +307,16 @@ impl<W> Engine<W> {
             return None;
         }
         // What memory may take over at the trip is kept until the server is judged.
-        let taken_over = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
+        let taken_over = match op.standing {
+            Standing::Memory(Policy::Invalidate) => true,
+            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
+            Standing::Wait | Standing::Fail => false,
+        };
+        let kept = !op.maybe || op.may_repeat() || taken_over;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.clone());
-        let failure = self.failure(&op, kind, op.executed_so_far());
-        self.end(&op, Err(failure));
+        self.end_without_answer(&op, FailureKind::ConnectionLost(cause.clone()));
         None
     }
 
@@ -347,7 +348,9 @@ impl<W> Engine<W> {
         }
     }
 
-    fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
+    /// Ends a command to which no server has the last word. Where it may have been executed, nobody
+    /// knows what its keys hold now.
+    pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
         if op.maybe {
             self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }

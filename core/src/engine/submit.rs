@@ -53,7 +53,7 @@ impl<W> Engine<W> {
         self.check_use(spec, request.command())?;
         let options = request.asked();
         let room = self.find_room(options)?;
-        let deadline = self.now.instant + options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(options.deadline.unwrap_or(self.config.deadline));
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
             None => Vec::new(),
@@ -118,7 +118,7 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
-        let deadline = self.now.instant + batch.options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
@@ -371,9 +371,7 @@ impl<W> Engine<W> {
         }
         if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
-            let executed = parked.op.executed_so_far();
-            let failure = self.failure(&parked.op, kind, executed);
-            return self.end(&parked.op, Err(failure));
+            return self.end_without_answer(&parked.op, kind);
         }
         if self.node.phase.is_draining() {
             let args = split_command(&parked.bytes);
@@ -423,9 +421,7 @@ impl<W> Engine<W> {
                         self.tell_full(what);
                     }
                 }
-                let executed = op.executed_so_far();
-                let failure = self.failure(&op, FailureKind::Memory(refusal), executed);
-                self.end(&op, Err(failure));
+                self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
     }
@@ -465,10 +461,10 @@ impl<W> Engine<W> {
 
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local));
-        let failure = self.failure(op, kind, Executed::Maybe);
-        self.end(op, Err(failure));
+        self.end_without_answer(
+            op,
+            FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local)),
+        );
     }
 
     /// Drops a command that nobody waits for any more.
