@@ -77,6 +77,17 @@ impl Client {
         Ok(client)
     }
 
+    /// Waits until the client can answer, as [`connect`](Client::connect) does: for one that was made
+    /// [`lazy`](Client::lazy), so that its events could be subscribed to before anything happened.
+    ///
+    /// # Errors
+    ///
+    /// As for `connect`.
+    pub fn connected(&self) -> Result<(), Failure> {
+        let inner = self.here();
+        inner.wait(inner.handle().connected())
+    }
+
     /// [`connect`](Client::connect), with the configuration from the environment; see
     /// [`Config::from_vars`] for the variables.
     ///

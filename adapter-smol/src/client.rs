@@ -70,6 +70,16 @@ impl Client {
         Ok(Client(Handle::new::<Smol>(config.try_into()?, seed)?))
     }
 
+    /// Waits until the client can answer, as [`connect`](Client::connect) does: for one that was made
+    /// [`lazy`](Client::lazy), so that its events could be subscribed to before anything happened.
+    ///
+    /// # Errors
+    ///
+    /// As for `connect`.
+    pub async fn connected(&self) -> Result<(), Failure> {
+        self.0.connected().await
+    }
+
     /// Core's own handle, for code that works with every async adapter.
     #[must_use]
     pub fn handle(&self) -> &Handle {

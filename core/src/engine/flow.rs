@@ -467,8 +467,14 @@ impl<W> Engine<W> {
                 ended.push((parked, Stage::Room));
             }
         }
-        for (parked, stage) in ended {
-            self.end_without_answer(&parked.op, FailureKind::DeadlinePassed(stage));
+        for (Parked { op, cause, .. }, stage) in ended {
+            if op.maybe {
+                self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            }
+            let kind = FailureKind::DeadlinePassed(stage);
+            let cause = cause.or_else(|| self.node.cause.clone());
+            let failure = self.failure(&op, kind, op.executed_so_far()).because(cause);
+            self.end(&op, Err(failure));
         }
     }
 

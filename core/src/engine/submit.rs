@@ -8,7 +8,7 @@ use crate::{
     commands::Spec,
     config::{Config, MaybeRetry},
     connection::Op,
-    failure::{Executed, FailureKind, MemoryRefusal, Stage},
+    failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
     fallback::{Answer, Policy, Standing},
     request::{Effect, Options, Request, split_command},
     resp::{Reply, Source},
@@ -29,8 +29,9 @@ const FLUSH_NOW_BYTES: u64 = 8 * 1024;
 /// the callers are its bound in practice; this one is for those that nobody waits for.
 const LINE_MAX: usize = 1 << 20;
 
-const SHARED_CONNECTION: &str = "this command changes the state of its connection, which this \
-    client shares between callers; use the client's configuration (database, name, credentials)";
+const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
+    share; database, name and credentials belong in the client's configuration, and this version has \
+    no transactions or subscriptions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -450,7 +451,7 @@ impl<W> Engine<W> {
                     _ => Executed::No,
                 };
                 let failure = self.failure(op, FailureKind::Server(error), executed);
-                self.end(op, Err(failure));
+                self.end(op, Err(failure.at(Some(MEMORY.into()))));
             }
             None => {
                 self.count_answer(reply.source());
@@ -460,11 +461,8 @@ impl<W> Engine<W> {
     }
 
     /// Ends a command that may have been executed and is not to be repeated.
-    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.end_without_answer(
-            op,
-            FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local)),
-        );
+    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
+        self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
     }
 
     /// Drops a command that nobody waits for any more.
@@ -515,7 +513,10 @@ impl<W> Engine<W> {
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
         if let Some(cause) = &self.node.rejected {
-            let kind = FailureKind::ConnectionLost(cause.clone());
+            let kind = match cause {
+                Cause::Handshake(error) => FailureKind::Server(error.clone()),
+                other => FailureKind::Down(other.clone()),
+            };
             return Err(self.connect_failure(kind));
         }
         if self.node.phase.is_live() || self.memory.degrades() {

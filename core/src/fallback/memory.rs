@@ -212,6 +212,8 @@ impl Memory {
                 self.overlay.remove(key, now);
             }
         }
+        // A plain write does not depend on what was there before.
+        let source = if effect == Effect::Repeatable { Source::Overlay } else { source };
         Ok(Reply::from(result?).with_source(source))
     }
 
