@@ -782,3 +782,58 @@ fn a_closed_client_keeps_nothing_and_waits_for_nothing() {
     world.drain();
     assert_eq!(world.events.len(), told, "{:?}", world.events);
 }
+
+#[test]
+fn a_connection_that_is_no_longer_authenticated_is_replaced_however_young() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    let young = world.conn;
+    world.say("-NOAUTH Authentication required.\r\n");
+    world.wait(Duration::from_millis(200));
+    assert_ne!(world.conn, young, "another connection is made");
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    world.wait(Duration::from_millis(200));
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(ticket), "x");
+}
+
+#[test]
+fn an_unknown_command_fails_at_once_where_every_key_is_answered_from_memory() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    let ticket = world.run(&Request::new("JSON.GET").arg("a"));
+    let failure = world.engine.take(ticket).expect("at once").expect_err("memory can't");
+    assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::No);
+}
+
+#[test]
+fn a_failure_says_what_kept_it_waiting_and_who_gave_a_wrong_answer() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    let waits = world.run(&Request::new("INCR").arg("wallet:a"));
+    world.run_now::<()>(&Request::new("SET").arg("cache:a").arg("no number"));
+    let wrong = world.run(&Request::new("INCR").arg("cache:a"));
+    let wrong = world.engine.take(wrong).expect("at once").expect_err("no number");
+    assert_eq!((wrong.node(), wrong.attempts()), (Some("memory"), 0), "{wrong}");
+    let end = world.now.instant + Duration::from_secs(6);
+    while world.now.instant < end {
+        world.wait(Duration::from_millis(100));
+        if world.conn.is_some() {
+            world.lose(Cause::Refused);
+        }
+    }
+    let late = world.engine.take(waits).expect("ended").expect_err("nobody came");
+    assert_eq!(late.cause(), Some(&Cause::Refused));
+    assert!(late.to_string().contains("connection refused (not executed)"), "{late}");
+}

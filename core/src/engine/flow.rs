@@ -21,8 +21,8 @@ use crate::{
 /// The first delay after an answer that says the server or slot is not ready.
 const NOT_READY_BASE: Duration = Duration::from_millis(100);
 
-/// How long a connection must have been in use before an answer may retire it, so that a server
-/// which refuses every write is not dialled for each of them.
+/// How long a connection must have been in use before a refused write retires it, so that a replica
+/// is not dialled anew for each write.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
 
 impl<W> Engine<W> {
@@ -135,7 +135,13 @@ impl<W> Engine<W> {
                     self.trip(Cause::NotReady(error.clone()));
                 }
             }
-            Class::WrongNode => self.retire(conn, Cause::NotMaster),
+            Class::WrongNode => {
+                let used =
+                    self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+                if used.is_some_and(|span| span >= RETIRE_AFTER) {
+                    self.retire(conn, Cause::NotMaster);
+                }
+            }
             Class::Unauthenticated => {
                 if std::mem::replace(&mut op.rehandshaken, true) {
                     return self.end_with_error(&op, error, Executed::No);
@@ -248,8 +254,7 @@ impl<W> Engine<W> {
 
     /// Lets a connection finish what it owes, and dials another for what is to come.
     fn retire(&mut self, conn: ConnId, cause: Cause) {
-        let in_use = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
-        if self.node.conn != Some(conn) || in_use.is_none_or(|span| span < RETIRE_AFTER) {
+        if self.node.conn != Some(conn) {
             return;
         }
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -463,8 +468,14 @@ impl<W> Engine<W> {
                 ended.push((parked, Stage::Room));
             }
         }
-        for (parked, stage) in ended {
-            self.end_without_answer(&parked.op, FailureKind::DeadlinePassed(stage));
+        for (Parked { op, cause, .. }, stage) in ended {
+            if op.maybe {
+                self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            }
+            let kind = FailureKind::DeadlinePassed(stage);
+            let cause = cause.or_else(|| self.node.cause.clone());
+            let failure = self.failure(&op, kind, op.executed_so_far()).because(cause);
+            self.end(&op, Err(failure));
         }
     }
 

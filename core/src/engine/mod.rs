@@ -480,6 +480,12 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether the wall clock matters: only to what memory keeps, because it expires there.
+    #[inline]
+    pub(crate) fn uses_wall_clock(&self) -> bool {
+        self.store.is_some() || self.memory.degrades()
+    }
+
     // ---- inside --------------------------------------------------------------------------------
 
     fn note_time(&mut self, now: Now) {

@@ -1,12 +1,14 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
+use std::time::Instant;
+
 use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
 use crate::{
     Failure, Now,
     commands::Spec,
-    config::MaybeRetry,
+    config::{Config, MaybeRetry},
     connection::Op,
-    failure::{Executed, FailureKind, MemoryRefusal, Stage},
+    failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
     fallback::{Answer, Policy, Standing},
     request::{Effect, Options, Request, split_arguments, split_command},
     resp::{Reply, Source},
@@ -27,8 +29,9 @@ const FLUSH_NOW_BYTES: u64 = 8 * 1024;
 /// the callers are its bound in practice; this one is for those that nobody waits for.
 const LINE_MAX: usize = 1 << 20;
 
-const SHARED_CONNECTION: &str = "this command changes the state of its connection, which this \
-    client shares between callers; use the client's configuration (database, name, credentials)";
+const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
+    share; database, name and credentials belong in the client's configuration, and this version has \
+    no transactions or subscriptions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -59,7 +62,7 @@ impl<W> Engine<W> {
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
-        let mut op = self.op(ticket, 0, spec, effect, options, standing);
+        let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
         self.queued.requests += 1;
         if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -127,7 +130,8 @@ impl<W> Engine<W> {
         if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
-                let mut op = self.op(
+                let mut op = Op::new(
+                    &self.config,
                     ticket,
                     at as u32,
                     item.spec,
@@ -139,10 +143,9 @@ impl<W> Engine<W> {
                 op.cost = batch.bytes_of(at).len() as u32;
                 (op, item.end)
             });
-            let ops: Vec<_> = ops.collect();
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
-            connection.send_batch(ops.into_iter(), &batch.bytes, now);
+            connection.send_batch(ops, &batch.bytes, now);
             return Ok((ticket, self.flush(conn, before)));
         }
         let mut flush = Flush::Nothing;
@@ -152,7 +155,8 @@ impl<W> Engine<W> {
             let args = split_arguments(item.spec, bytes);
             let (standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
             let options = batch.options_of(item);
-            let mut op = self.op(ticket, at as u32, item.spec, item.effect, options, standing);
+            let mut op =
+                Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = bytes.len() as u32;
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
@@ -230,7 +234,16 @@ impl<W> Engine<W> {
         }
     }
 
+    #[inline]
     fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+        if self.closing == Closing::Open && !spec.is_session() && !spec.is_blocking() {
+            return Ok(());
+        }
+        self.check_use_of(spec, command)
+    }
+
+    #[cold]
+    fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
             () if spec.is_session() => SHARED_CONNECTION,
@@ -302,30 +315,6 @@ impl<W> Engine<W> {
         self.event(super::Event::Full { what });
     }
 
-    fn op(
-        &self,
-        ticket: Ticket,
-        item: u32,
-        spec: &'static Spec,
-        effect: Effect,
-        options: Options,
-        standing: Standing,
-    ) -> Op {
-        Op {
-            ticket,
-            item,
-            spec,
-            effect,
-            maybe_retry: options.maybe_retry.unwrap_or(self.config.retry.maybe),
-            attempts: 0,
-            maybe: false,
-            rehandshaken: false,
-            standing,
-            note: None,
-            cost: 0,
-        }
-    }
-
     /// The connection that takes a new request of this rule at once, in the common case.
     fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
@@ -336,7 +325,8 @@ impl<W> Engine<W> {
     fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
-        if self.armed.is_none_or(|armed| due.min(self.tickets.earliest().unwrap_or(due)) < armed) {
+        let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
+        if nearer(due) || self.tickets.earliest().is_some_and(nearer) {
             self.stirred = true;
         }
         match connection.log.unwritten() {
@@ -459,7 +449,7 @@ impl<W> Engine<W> {
                     _ => Executed::No,
                 };
                 let failure = self.failure(op, FailureKind::Server(error), executed);
-                self.end(op, Err(failure));
+                self.end(op, Err(failure.at(Some(MEMORY.into()))));
             }
             None => {
                 self.count_answer(reply.source());
@@ -469,11 +459,8 @@ impl<W> Engine<W> {
     }
 
     /// Ends a command that may have been executed and is not to be repeated.
-    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.end_without_answer(
-            op,
-            FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local)),
-        );
+    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
+        self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
     }
 
     /// Drops a command that nobody waits for any more.
@@ -524,7 +511,10 @@ impl<W> Engine<W> {
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
         if let Some(cause) = &self.node.rejected {
-            let kind = FailureKind::ConnectionLost(cause.clone());
+            let kind = match cause {
+                Cause::Handshake(error) => FailureKind::Server(error.clone()),
+                other => FailureKind::Down(other.clone()),
+            };
             return Err(self.connect_failure(kind));
         }
         if self.node.phase.is_live() || self.memory.degrades() {
@@ -546,6 +536,31 @@ impl<W> Engine<W> {
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 impl Op {
+    /// One that was not sent yet.
+    fn new(
+        config: &Config,
+        ticket: Ticket,
+        item: u32,
+        spec: &'static Spec,
+        effect: Effect,
+        options: Options,
+        standing: Standing,
+    ) -> Op {
+        Op {
+            ticket,
+            item,
+            spec,
+            effect,
+            maybe_retry: options.maybe_retry.unwrap_or(config.retry.maybe),
+            attempts: 0,
+            maybe: false,
+            rehandshaken: false,
+            standing,
+            note: None,
+            cost: 0,
+        }
+    }
+
     /// What can be said of a command that ends without an answer.
     pub(super) fn executed_so_far(&self) -> Executed {
         if self.maybe { Executed::Maybe } else { Executed::No }
