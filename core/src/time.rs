@@ -26,12 +26,21 @@ impl Now {
         Now { instant, unix }
     }
 
+    /// The instant `span` from now. A span that nobody sees the end of counts as [`FAR`]: beyond the
+    /// end of the clock there is none.
+    pub(crate) fn after(&self, span: Duration) -> Instant {
+        self.instant + span.min(FAR)
+    }
+
     /// The wall clock in whole milliseconds since the Unix epoch.
     #[must_use]
     pub fn unix_millis(&self) -> u64 {
         u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+/// Longer than any program runs, and short enough to be added to any clock: a century.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl std::ops::Add<Duration> for Now {
     type Output = Now;

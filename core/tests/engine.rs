@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
-    engine::{ConnId, Flush, Health, Input, Output, Ticket},
+    engine::{Batch, ConnId, Flush, Health, Input, Output, Ticket},
     fallback::{Fallback, Policy},
     reply::FromReply,
 };
@@ -652,4 +652,25 @@ fn a_closed_client_keeps_nothing_and_waits_for_nothing() {
     world.engine.handle_input(Input::Timeout, world.now);
     world.drain();
     assert_eq!(world.events.len(), told, "{:?}", world.events);
+}
+
+#[test]
+fn spans_that_never_end_are_no_trouble() {
+    let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
+    let options = Options { deadline: Some(Duration::MAX), ..Options::default() };
+    let patient = world.run(&Request::new("GET").arg("a").options(options));
+    let mut batch = Batch::new().options(options);
+    batch.push(&Request::new("GET").arg("b"));
+    let (pipeline, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    let refused = world.run(&Request::new("GET").arg("c"));
+    world.write();
+    world.say("$1\r\na\r\n$1\r\nb\r\n-LOADING\r\n");
+    assert_eq!(world.value::<String>(patient), "a");
+    assert!(world.engine.take_batch(pipeline).expect("ended")[0].is_ok());
+    world.wait(Duration::from_secs(6));
+    let failure = world.engine.take(refused).expect("ended").expect_err("still loading");
+    assert!(failure.is_timeout(), "{failure}");
+    world.engine.shutdown(Duration::MAX, world.now);
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Closed);
 }

@@ -195,7 +195,7 @@ impl<W> Engine<W> {
 
     fn delay(&mut self, parked: Parked, delay: Duration) {
         self.stirred = true;
-        let mut at = self.now.instant + delay;
+        let mut at = self.now.after(delay);
         match self.tickets.get_mut(parked.op.ticket) {
             // Items of one pipeline keep their order.
             Some(slot) => {

@@ -449,7 +449,7 @@ impl<W> Engine<W> {
         if self.closing != Closing::Open {
             return;
         }
-        self.closing = Closing::Draining(now.instant + grace);
+        self.closing = Closing::Draining(now.after(grace));
         self.run_timers();
     }
 

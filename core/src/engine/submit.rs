@@ -51,7 +51,7 @@ impl<W> Engine<W> {
         self.check_use(spec, request.command())?;
         let options = request.asked();
         let room = self.find_room(options)?;
-        let deadline = self.now.instant + options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(options.deadline.unwrap_or(self.config.deadline));
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
             None => Vec::new(),
@@ -116,7 +116,7 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
-        let deadline = self.now.instant + batch.options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
