@@ -1,7 +1,13 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::BytesMut;
 use unfazed_core::{
@@ -673,4 +679,27 @@ fn spans_that_never_end_are_no_trouble() {
     world.engine.shutdown(Duration::MAX, world.now);
     world.drain();
     assert_eq!(world.engine.health(), Health::Closed);
+}
+
+#[test]
+fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() {
+    let made = Arc::new(AtomicBool::new(false));
+    let seen = made.clone();
+    let mut world = World::live(World::plain().retry_schedule(move |attempts| {
+        assert!(!seen.load(Ordering::Relaxed), "foreign code while the engine is locked");
+        Duration::from_secs(attempts.into())
+    }));
+    made.store(true, Ordering::Relaxed);
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    for attempts in [1, 2] {
+        assert!(world.write().contains("GET"));
+        world.say("-LOADING\r\n");
+        world.wait(Duration::from_millis(attempts * 1_000 - 1));
+        world.answer_pings();
+        assert_eq!(world.engine.status().queued_requests, 1);
+        world.wait(Duration::from_millis(1));
+    }
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\na\r\n");
+    assert_eq!(world.value::<String>(ticket), "a");
 }

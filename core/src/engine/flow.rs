@@ -186,8 +186,8 @@ impl<W> Engine<W> {
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
         let sent = u32::from(op.attempts);
-        if let Some(schedule) = &self.config.retry.schedule {
-            return schedule.delay(sent);
+        if let Some(delay) = self.delays.get(usize::from(op.attempts) - 1) {
+            return *delay;
         }
         let doubled = base.saturating_mul(1 << sent.saturating_sub(1).min(16));
         self.rng.percent_of(doubled.min(self.config.retry.backoff.max), 0, 100)
