@@ -703,3 +703,30 @@ fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() 
     world.say("$1\r\na\r\n");
     assert_eq!(world.value::<String>(ticket), "a");
 }
+
+#[test]
+fn a_long_pipeline_that_is_not_taken_ends_in_time() {
+    let mut batch = Batch::new();
+    for number in 0..100_000 {
+        batch.push(&Request::new("MODULE.SET").arg("key").arg(&number));
+    }
+    let began = Instant::now();
+    let mut world = World::live(World::plain());
+    let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    let conn = world.conn.expect("connected");
+    let chunk = world.engine.take_output(conn).expect("bytes");
+    world.engine.written(conn, chunk, 100, world.now);
+    for _ in 0..5 {
+        // The kernel takes a little now and then, so the connection is not given up.
+        world.wait(Duration::from_secs(1));
+        if let Some(chunk) = world.engine.take_output(conn) {
+            world.engine.written(conn, chunk, 1, world.now);
+        }
+    }
+    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed");
+    let failure = outcomes.into_iter().next_back().expect("many").expect_err("not answered");
+    assert_eq!((failure.executed(), failure.command()), (Executed::No, "MODULE.SET"));
+    assert!(world.engine.unwritten(conn) < 100);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?} under a lock");
+}
