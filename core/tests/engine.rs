@@ -1,7 +1,13 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::BytesMut;
 use unfazed_core::{
@@ -836,4 +842,72 @@ fn a_failure_says_what_kept_it_waiting_and_who_gave_a_wrong_answer() {
     let late = world.engine.take(waits).expect("ended").expect_err("nobody came");
     assert_eq!(late.cause(), Some(&Cause::Refused));
     assert!(late.to_string().contains("connection refused (not executed)"), "{late}");
+}
+
+#[test]
+fn spans_that_never_end_are_no_trouble() {
+    let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
+    let options = Options { deadline: Some(Duration::MAX), ..Options::default() };
+    let patient = world.run(&Request::new("GET").arg("a").options(options));
+    let mut batch = Batch::new().options(options);
+    batch.push(&Request::new("GET").arg("b"));
+    let (pipeline, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    let refused = world.run(&Request::new("GET").arg("c"));
+    world.write();
+    world.say("$1\r\na\r\n$1\r\nb\r\n-LOADING\r\n");
+    assert_eq!(world.value::<String>(patient), "a");
+    assert!(world.engine.take_batch(pipeline).expect("ended")[0].is_ok());
+    world.wait(Duration::from_secs(6));
+    let failure = world.engine.take(refused).expect("ended").expect_err("still loading");
+    assert!(failure.is_timeout(), "{failure}");
+    world.engine.shutdown(Duration::MAX, world.now);
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Closed);
+}
+
+#[test]
+fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() {
+    let made = Arc::new(AtomicBool::new(false));
+    let seen = made.clone();
+    let mut world = World::live(World::plain().retry_schedule(move |attempts| {
+        assert!(!seen.load(Ordering::Relaxed), "foreign code while the engine is locked");
+        Duration::from_secs(attempts.into())
+    }));
+    made.store(true, Ordering::Relaxed);
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    for attempts in [1, 2] {
+        assert!(world.write().contains("GET"));
+        world.say("-LOADING\r\n");
+        world.wait(Duration::from_millis(attempts * 1_000 - 1));
+        world.answer_pings();
+        assert_eq!(world.engine.status().queued_requests, 1);
+        world.wait(Duration::from_millis(1));
+    }
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\na\r\n");
+    assert_eq!(world.value::<String>(ticket), "a");
+}
+
+#[test]
+fn a_long_pipeline_that_is_not_taken_is_taken_back_whole() {
+    let mut batch = Batch::new();
+    for number in 0..100_000 {
+        batch.push(&Request::new("MODULE.SET").arg("key").arg(&number));
+    }
+    let mut world = World::live(World::plain());
+    let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    let conn = world.conn.expect("connected");
+    let chunk = world.engine.take_output(conn).expect("bytes");
+    world.engine.written(conn, chunk, 100, world.now);
+    for _ in 0..5 {
+        // The kernel takes a little now and then, so the connection is not given up.
+        world.wait(Duration::from_secs(1));
+        if let Some(chunk) = world.engine.take_output(conn) {
+            world.engine.written(conn, chunk, 1, world.now);
+        }
+    }
+    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed");
+    let failure = outcomes.into_iter().next_back().expect("many").expect_err("not answered");
+    assert_eq!((failure.executed(), failure.command()), (Executed::No, "MODULE.SET"));
+    assert!(world.engine.unwritten(conn) < 100);
 }

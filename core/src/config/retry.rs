@@ -107,7 +107,8 @@ pub struct Schedule(Arc<ScheduleFn>);
 type ScheduleFn = dyn Fn(u32) -> Duration + Send + Sync;
 
 impl Schedule {
-    /// Wraps `delay`. It must give the same answer to the same number, and must not block.
+    /// Wraps `delay`. It must give the same answer to the same number: a client asks it once for
+    /// each number, when it is made.
     pub fn new(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Schedule(Arc::new(delay))
     }

@@ -309,11 +309,11 @@ impl Connection {
     pub(crate) fn withdraw(&mut self, unwanted: impl Fn(&Op) -> bool) -> Vec<Op> {
         let handed_out = self.log.handed_out();
         let (mut start, mut cut) = (self.answered, 0);
-        let mut withdrawn = Vec::new();
+        let (mut withdrawn, mut ranges) = (Vec::new(), Vec::new());
         for Owed { owner, end } in std::mem::take(&mut self.owed) {
             match owner {
                 Owner::Request(op) if start >= handed_out && unwanted(&op) => {
-                    self.log.withdraw(start - cut, end - cut);
+                    ranges.push((start, end));
                     cut += end - start;
                     self.slow_owed -= usize::from(op.spec.is_slow());
                     withdrawn.push(op);
@@ -322,6 +322,7 @@ impl Connection {
             }
             start = end;
         }
+        self.log.withdraw(&ranges);
         withdrawn
     }
 

@@ -72,8 +72,8 @@ impl Batch {
     }
 
     pub(crate) fn name_of(&self, at: usize) -> &str {
-        let name = self.names.iter().find(|(of, _)| *of as usize == at);
-        name.map_or(self.items[at].spec.name(), |(_, name)| name)
+        let found = self.names.binary_search_by_key(&at, |(of, _)| *of as usize);
+        found.map_or(self.items[at].spec.name(), |found| &self.names[found].1)
     }
 
     /// How many commands it holds.

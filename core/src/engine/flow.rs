@@ -193,8 +193,8 @@ impl<W> Engine<W> {
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
         let sent = u32::from(op.attempts);
-        if let Some(schedule) = &self.config.retry.schedule {
-            return schedule.delay(sent);
+        if let Some(delay) = self.delays.get(usize::from(op.attempts) - 1) {
+            return *delay;
         }
         let backoff = Backoff { base, ..self.config.retry.backoff };
         self.rng.percent_of(backoff.delay(sent.saturating_sub(1)), 0, 100)

@@ -72,6 +72,8 @@ use tickets::Tickets;
 /// The client's state machine. `W` is whatever wakes a waiting caller.
 pub struct Engine<W> {
     config: Config,
+    /// What the caller's own schedule says of each attempt; empty where there is none.
+    delays: Vec<Duration>,
     rng: Rng,
     now: Now,
     tickets: Tickets<W>,
@@ -183,6 +185,9 @@ enum Closing {
     Closed,
 }
 
+/// Attempts are counted up to the one before this.
+const ATTEMPTS_COUNTED: u32 = u8::MAX as u32 + 1;
+
 /// The most that is reserved because a peer declared that so much will follow.
 const RESERVE_MAX: usize = 4 * 1024 * 1024;
 
@@ -202,6 +207,12 @@ impl<W> Engine<W> {
     pub fn new(config: Config, seed: u64, now: Now) -> Result<Self, crate::config::ConfigError> {
         config.validate()?;
         let mut rng = Rng::new(seed);
+        // Asked beforehand: later it would be foreign code in the middle of a reply, under a lock.
+        let retries = 1..config.retry.attempts_max.min(ATTEMPTS_COUNTED);
+        let delays = match &config.retry.schedule {
+            Some(schedule) => retries.map(|attempts| schedule.delay(attempts)).collect(),
+            None => Vec::new(),
+        };
         let memory = Memory::new(&config, rng.next());
         let store = matches!(config.deployment, Deployment::Memory)
             .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
@@ -229,6 +240,7 @@ impl<W> Engine<W> {
             lineage: recovery::Lineage::default(),
         };
         Ok(Engine {
+            delays,
             rng,
             now,
             tickets: Tickets::new(),

@@ -77,15 +77,15 @@ impl<W> Engine<W> {
             connection.send(op, self.now.instant, |out, op| {
                 let start = out.len();
                 request.encode(out);
-                op.cost = (out.len() - start) as u32;
-                *cost += out.len() - start;
+                op.cost = cost_of(&out[start..]);
+                *cost += op.cost as usize;
             });
             return Ok((ticket, self.flush(conn, before)));
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         request.encode(&mut bytes);
-        op.cost = bytes.len() as u32;
-        self.queued.bytes += bytes.len();
+        op.cost = cost_of(&bytes);
+        self.queued.bytes += op.cost as usize;
         if noted {
             op.note = Some(bytes.as_slice().into());
         }
@@ -124,7 +124,8 @@ impl<W> Engine<W> {
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         self.queued.requests += count;
-        self.queued.bytes += batch.bytes.len();
+        let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
+        self.queued.bytes += costs.sum::<usize>();
         // Where no key may degrade, all of it goes into the log in one piece.
         let whole = room == Room::Now && !self.memory.degrades();
         if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
@@ -140,7 +141,7 @@ impl<W> Engine<W> {
                     Standing::Wait,
                 );
                 op.attempts = 1;
-                op.cost = batch.bytes_of(at).len() as u32;
+                op.cost = cost_of(batch.bytes_of(at));
                 (op, item.end)
             });
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -157,7 +158,7 @@ impl<W> Engine<W> {
             let options = batch.options_of(item);
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
-            op.cost = bytes.len() as u32;
+            op.cost = cost_of(bytes);
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
                 in_line.push(Parked { op, bytes: bytes.to_vec(), cause: None });
@@ -534,6 +535,12 @@ impl<W> Engine<W> {
 
 /// A scratch buffer that grew beyond this for one large command is given up.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// What a command counts for: its length, as far as that can be written down. A longer one than that
+/// no server takes; but what was added when it came must be what is subtracted when it ends.
+fn cost_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
 
 impl Op {
     /// One that was not sent yet.
