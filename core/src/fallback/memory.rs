@@ -54,7 +54,8 @@ impl Memory {
             degrades,
             overlay: Store::new(rng.next(), bounds),
             written: HashSet::with_hasher(Keyed::new(rng.next())),
-            written_max: limits.entries_max,
+            // As many as can be there, and as many that were there.
+            written_max: limits.entries_max.saturating_mul(2),
             shadow: Shadow::new(&mut rng, bounds, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),
             journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),
