@@ -3,15 +3,13 @@
 use unfazed_smol::{Client, prelude::*};
 
 fn main() -> Result<(), Failure> {
-    smol::block_on(greet())
-}
-
-async fn greet() -> Result<(), Failure> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redis://localhost".to_owned());
-    let client = Client::connect(url).await?;
-    client.set("greeting", "hello").await?;
-    let greeting: Option<String> = client.get("greeting").await?;
-    println!("{greeting:?}");
-    client.close().await;
-    Ok(())
+    smol::block_on(async {
+        let client = Client::connect(url).await?;
+        client.set("greeting", "hello").await?;
+        let greeting: Option<String> = client.get("greeting").await?;
+        println!("{greeting:?}");
+        client.close().await;
+        Ok(())
+    })
 }

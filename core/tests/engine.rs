@@ -487,6 +487,23 @@ fn a_server_that_refuses_before_it_is_asked_is_quoted() {
 }
 
 #[test]
+fn a_password_that_the_server_quotes_is_not_told() {
+    for quoted in ["`AUTH`, with args beginning with: `hunter2`", "`AUTH` of hunter2"] {
+        let mut world = World::new(World::plain().password("hunter2"));
+        let ticket = world.engine.connect(None, world.now);
+        world.open();
+        world.write();
+        world.say("-ERR unknown command `HELLO`, with args beginning with: `3` `AUTH` `hun\r\n");
+        world.write();
+        world.say(&format!("-ERR unknown command {quoted}\r\n"));
+        let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no way in");
+        assert!(refused.to_string().contains("ERR"), "{refused}");
+        let told = format!("{refused} {refused:?} {:?} {:?}", world.engine.status(), world.events);
+        assert!(!told.contains("hun"), "{told}");
+    }
+}
+
+#[test]
 fn what_expires_before_it_was_written_is_never_sent() {
     let mut world = World::live(World::plain());
     let brief = Options { deadline: Some(Duration::from_millis(10)), ..Options::default() };

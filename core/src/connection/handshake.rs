@@ -92,14 +92,15 @@ impl Handshake {
             if step == Step::Hello && speaks_only_resp2(&error) {
                 if config.protocol == ProtocolChoice::Resp3 {
                     return Progress::Failed(Rejection {
-                        cause: Cause::Handshake(error),
+                        cause: Cause::Handshake(without_secret(error, config)),
                         lasting: true,
                     });
                 }
                 self.fall_back = true;
             } else if !self.fall_back && is_fatal(step, &error) {
                 let lasting = is_lasting(step, &error);
-                return Progress::Failed(Rejection { cause: Cause::Handshake(error), lasting });
+                let cause = Cause::Handshake(without_secret(error, config));
+                return Progress::Failed(Rejection { cause, lasting });
             }
         } else if step == Step::Hello && !matches!(reply.kind(), Kind::Map | Kind::Array) {
             return Progress::Failed(Rejection { cause: Cause::UnexpectedReply, lasting: false });
@@ -167,6 +168,20 @@ impl Handshake {
 pub(crate) fn refused_unasked(error: ServerError) -> Rejection {
     let lasting = is_lasting(Step::Hello, &error);
     Rejection { cause: Cause::Handshake(error), lasting }
+}
+
+/// What a server says of HELLO or AUTH, without the password: many quote the arguments of a command
+/// that they do not know, cut off after so many bytes, so that a part of it may stand at the end.
+fn without_secret(error: ServerError, config: &Config) -> ServerError {
+    let Some(password) = config.password.as_ref().map(Secret::expose) else { return error };
+    let line = error.line();
+    let told = line.find(", with args").map_or(line, |quoted| &line[..quoted]);
+    if !password.is_empty() && told.contains(password) {
+        // Not even masked: in a text that is known, a mask shows what it stands for.
+        let code = error.code();
+        return ServerError::new(format!("{code} (the rest may hold the password)").as_bytes());
+    }
+    ServerError::new(told.as_bytes())
 }
 
 /// Whether the error says that the server does not know HELLO or RESP3, rather than that it does not

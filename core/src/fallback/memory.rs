@@ -54,7 +54,7 @@ impl Memory {
             degrades,
             overlay: Store::new(rng.next(), bounds),
             written: HashSet::with_hasher(Keyed::new(rng.next())),
-            // As many as can be there, and as many that were there.
+            // As many deleted keys as there may be values.
             written_max: limits.entries_max.saturating_mul(2),
             shadow: Shadow::new(&mut rng, bounds, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),

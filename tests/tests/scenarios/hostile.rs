@@ -54,7 +54,11 @@ scenarios! {
 
 /// The client of a peer whose first connection is bad and whose others are good.
 fn dial<A: Adapter>(peer: &Peer) -> A::Client {
-    let config = at(peer.port()).dial_backoff_base(Duration::from_millis(5));
+    // Silence is not to be what ends a connection here.
+    let config = at(peer.port())
+        .dial_backoff_base(Duration::from_millis(5))
+        .response_timeout(2 * LIMIT)
+        .deadline(LIMIT);
     A::connect(config).expect("it shakes hands")
 }
 

@@ -35,7 +35,8 @@ scenarios! {
 
 /// A server, a proxy to it that cuts all replies from now on, and a client through the proxy.
 struct World<A: Adapter> {
-    server: TestServer,
+    /// It lives as long as this does.
+    _server: TestServer,
     proxy: Proxy,
     client: A::Client,
     witness: Raw,
@@ -48,7 +49,7 @@ fn world<A: Adapter>(config: impl FnOnce(Config) -> Config) -> World<A> {
     let proxy = Proxy::start(server.port());
     let client = A::connect(config(at(proxy.port()))).expect("there is a server");
     let witness = Raw::connect(server.port());
-    World { server, proxy, client, witness }
+    World { _server: server, proxy, client, witness }
 }
 
 impl<A: Adapter> World<A> {

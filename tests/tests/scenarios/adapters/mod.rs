@@ -138,11 +138,6 @@ impl<T> Task<T> {
             Err(RecvTimeoutError::Disconnected) => panic!("a task has panicked"),
         }
     }
-
-    /// What the task came to, if it has ended.
-    pub(crate) fn try_join(&self) -> Option<T> {
-        self.0.try_recv().ok()
-    }
 }
 
 /// Runs a scenario on an adapter; one that hangs fails.
