@@ -222,6 +222,9 @@ impl World {
         }
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
+        counters.insert("HELLO refused: RESP2", self.server.hello_refused);
+        counters.insert("refused for now: LOADING, READONLY and the like", self.server.refused);
+        counters.insert("a write carried out again after no answer", self.server.repeated);
         Ok(Story {
             trace: self.hash,
             simulated: self.now,
