@@ -31,7 +31,8 @@ impl Client {
     /// # Errors
     ///
     /// When the configuration is wrong, the server refuses the credentials, or it can't be reached;
-    /// the latter not where some key pattern has a fallback: such a client starts degraded.
+    /// the latter not where some key pattern has a fallback: such a client starts degraded, and
+    /// [`status`](Self::status) says why. A connection that is refused ends the wait at once.
     pub async fn connect<C>(config: C) -> Result<Self, Failure>
     where
         C: TryInto<Config>,

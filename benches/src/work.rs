@@ -3,9 +3,11 @@
 use std::{collections::HashMap, hint::black_box};
 
 use bytes::Bytes;
+use unfazed_blocking::Client as Blocking;
 use unfazed_core::{
     Failure, Request,
     commands::{Hashes, Run, Strings},
+    engine::Batch,
     handle::Handle,
     resp::Reply,
 };
@@ -86,8 +88,11 @@ impl Work {
         match self {
             Work::GetSet | Work::Get16K | Work::Get1M => 1,
             Work::Pipeline | Work::MgetViews | Work::MgetBytes => MANY,
-            Work::LrangeViews(size) | Work::LrangeBytes(size) | Work::LrangeStrings(size) => size,
-            Work::HgetallPairs(size) | Work::HgetallMap(size) => size,
+            Work::LrangeViews(size)
+            | Work::LrangeBytes(size)
+            | Work::LrangeStrings(size)
+            | Work::HgetallPairs(size)
+            | Work::HgetallMap(size) => size,
         }
     }
 
@@ -206,6 +211,38 @@ impl Work {
     }
 }
 
+impl Work {
+    /// The same on the blocking client, for what is measured there.
+    ///
+    /// # Errors
+    ///
+    /// What the client says.
+    pub fn run_blocking(self, client: &Blocking, task: usize, count: usize) -> Result<(), Failure> {
+        let (key, value) = (key(task), value(VALUE_BYTES));
+        match self {
+            Work::GetSet => {
+                for index in 0..count {
+                    if index % 2 == 0 {
+                        client.set(&key, &value)?;
+                    } else {
+                        black_box(client.get::<Bytes>(&key)?);
+                    }
+                }
+            }
+            Work::Pipeline => {
+                let keys = pipeline_keys();
+                for _ in 0..count {
+                    for reply in client.submit_batch(&sets_and_gets(&keys, &value))? {
+                        black_box(reply?);
+                    }
+                }
+            }
+            other => panic!("{other:?} is not measured on the blocking client"),
+        }
+        Ok(())
+    }
+}
+
 async fn get_set(client: Handle, task: usize, count: usize) -> Result<(), Failure> {
     let (key, value) = (key(task), value(VALUE_BYTES));
     for index in 0..count {
@@ -227,18 +264,26 @@ async fn get(client: Handle, key: &str, len: usize, count: usize) -> Result<(), 
 }
 
 async fn pipeline(client: Handle, count: usize) -> Result<(), Failure> {
-    let (keys, value) = ((0..MANY / 2).map(key).collect::<Vec<_>>(), value(VALUE_BYTES));
+    let (keys, value) = (pipeline_keys(), value(VALUE_BYTES));
     for _ in 0..count {
-        let pipeline = Pipeline::default();
-        for key in &keys {
-            pipeline.set(key, &value);
-            pipeline.get::<Bytes>(key);
-        }
-        for reply in client.submit_batch(&pipeline.0.into_inner()).await? {
+        for reply in client.submit_batch(&sets_and_gets(&keys, &value)).await? {
             black_box(reply?);
         }
     }
     Ok(())
+}
+
+fn pipeline_keys() -> Vec<String> {
+    (0..MANY / 2).map(key).collect()
+}
+
+fn sets_and_gets(keys: &[String], value: &[u8]) -> Batch {
+    let pipeline = Pipeline::default();
+    for key in keys {
+        pipeline.set(key, value);
+        pipeline.get::<Bytes>(key);
+    }
+    pipeline.0.into_inner()
 }
 
 fn lrange(key: &str) -> Request<'_> {

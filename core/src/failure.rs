@@ -15,7 +15,7 @@ pub enum Executed {
     No,
     /// Unknown: it left in full and no answer came, or it is a script that answered with an error.
     Maybe,
-    /// Executed: the server ran it and answered with an error.
+    /// Executed: the server ran it, and its answer is an error or not of the type that was asked for.
     Yes,
 }
 

@@ -129,6 +129,7 @@ impl<'a> Request<'a> {
     /// Adds any number of arguments.
     #[must_use]
     pub fn args<A: ToArgs + ?Sized>(mut self, args: &'a A) -> Self {
+        self.reserve(args.arg_count());
         args.for_each_arg(&mut |arg| self.push(arg));
         self
     }
@@ -143,6 +144,7 @@ impl<'a> Request<'a> {
     /// Adds pairs, each as two arguments.
     #[must_use]
     pub fn pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
+        self.reserve(2 * pairs.pair_count());
         pairs.for_each_pair(&mut |first, second| {
             self.push(first);
             self.push(second);
@@ -215,6 +217,13 @@ impl<'a> Request<'a> {
         let found = self.spec.subcommand(arg.as_bytes());
         self.spec = found.unwrap_or(self.spec);
         found.is_some()
+    }
+
+    /// Makes room for so many arguments more, all at once.
+    fn reserve(&mut self, more: usize) {
+        if self.count + more > INLINE {
+            self.spilled.reserve(self.count + more);
+        }
     }
 
     #[inline(never)]

@@ -38,7 +38,7 @@ impl<T> Slab<T> {
         Slab { places: Vec::new(), free: Vec::new() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> Id {
         if let Some(index) = self.free.pop() {
             let place = &mut self.places[index as usize];

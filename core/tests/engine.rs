@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::BytesMut;
 use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
+    config::MaybeRetry,
     engine::{ConnId, Flush, Health, Input, Output, Ticket},
     fallback::{Fallback, Policy},
     reply::FromReply,
@@ -165,6 +166,16 @@ fn a_written_incr_that_gets_no_answer_ends_as_maybe_and_is_not_sent_again() {
     let failure = world.engine.take(ticket).expect("ended").expect_err("no answer");
     assert_eq!(failure.executed(), Executed::Maybe);
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::Reset)));
+}
+
+#[test]
+fn a_written_read_that_is_not_to_be_repeated_ends_with_its_connection() {
+    let mut world = World::live(World::plain().maybe_retry(MaybeRetry::Never));
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    world.lose(Cause::Reset);
+    let failure = world.engine.take(ticket).expect("nothing to wait for").expect_err("no answer");
+    assert_eq!(failure.executed(), Executed::Maybe);
 }
 
 #[test]
@@ -334,6 +345,28 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
 }
 
 #[test]
+fn what_may_have_been_overwritten_is_not_remembered_when_memory_refuses_the_write() {
+    let config = World::plain()
+        .fallback(Fallback::memory("cache:*", Policy::Invalidate))
+        .journal_entries_max(1);
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    let other = world.run(&Request::new("SET").arg("cache:b").arg("1"));
+    let again = world.run(&Request::new("SET").arg("cache:a").arg("2"));
+    world.write();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    world.value::<()>(other);
+    let failure = world.engine.take(again).expect("ended").expect_err("the journal is full");
+    assert_eq!(failure.executed(), Executed::Maybe);
+    assert_eq!(world.run_now::<Option<String>>(&Request::new("GET").arg("cache:a")), None);
+}
+
+#[test]
 fn what_is_remembered_is_served_until_a_new_data_set_is_trusted() {
     let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
     let mut world = World::live(config);
@@ -420,6 +453,30 @@ fn requests_that_wait_for_room_keep_their_order() {
     world.value::<()>(second);
     assert_eq!(world.value::<String>(third), "1");
     assert_eq!(world.value::<Option<String>>(fourth), None);
+}
+
+#[test]
+fn the_last_event_is_told_however_few_may_wait() {
+    let mut world = World::live(World::plain().events_max(1));
+    world.engine.shutdown(Duration::ZERO, world.now);
+    world.drain();
+    assert_eq!(world.events.last().map(String::as_str), Some("closed"));
+}
+
+#[test]
+fn a_time_limit_longer_than_any_clock_can_hold_is_none() {
+    let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
+    let endless = Options { deadline: Some(Duration::MAX), ..Options::default() };
+    let get = world.run(&Request::new("GET").arg("a").options(endless));
+    let refused = world.run(&Request::new("GET").arg("b"));
+    world.write();
+    world.say("$1\r\nx\r\n-TRYAGAIN later\r\n");
+    assert_eq!(world.value::<String>(get), "x");
+    assert!(world.engine.take(refused).is_none());
+    world.engine.shutdown(Duration::MAX, world.now);
+    assert!(!world.engine.is_closed());
+    world.engine.shutdown(Duration::ZERO, world.now);
+    assert!(world.engine.is_closed(), "who asked for less time has his way");
 }
 
 #[test]
@@ -652,4 +709,35 @@ fn a_closed_client_keeps_nothing_and_waits_for_nothing() {
     world.engine.handle_input(Input::Timeout, world.now);
     world.drain();
     assert_eq!(world.events.len(), told, "{:?}", world.events);
+}
+
+#[test]
+fn a_connection_that_is_no_longer_authenticated_is_replaced_however_young() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    let young = world.conn;
+    world.say("-NOAUTH Authentication required.\r\n");
+    world.wait(Duration::from_millis(200));
+    assert_ne!(world.conn, young, "another connection is made");
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    world.wait(Duration::from_millis(200));
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(ticket), "x");
+}
+
+#[test]
+fn an_unknown_command_fails_at_once_where_every_key_is_answered_from_memory() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    let ticket = world.run(&Request::new("JSON.GET").arg("a"));
+    let failure = world.engine.take(ticket).expect("at once").expect_err("memory can't");
+    assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::No);
 }

@@ -263,8 +263,7 @@ impl<W> Engine<W> {
                 Cause::Handshake(error) => FailureKind::Server(error.clone()),
                 other => FailureKind::ConnectionLost(other.clone()),
             };
-            let failure = self.failure(&parked.op, kind, parked.op.executed_so_far());
-            self.end(&parked.op, Err(failure));
+            self.end_without_answer(&parked.op, kind);
         }
     }
 

@@ -20,8 +20,8 @@ use crate::{
 /// The first delay after an answer that says the server or slot is not ready.
 const NOT_READY_BASE: Duration = Duration::from_millis(100);
 
-/// How long a connection must have been in use before an answer may retire it, so that a server
-/// which refuses every write is not dialled for each of them.
+/// How long a connection must have been in use before a refused write retires it, so that a replica
+/// is not dialled anew for each write.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
 
 impl<W> Engine<W> {
@@ -134,7 +134,13 @@ impl<W> Engine<W> {
                     self.trip(Cause::NotReady(error.clone()));
                 }
             }
-            Class::WrongNode => self.retire(conn, Cause::NotMaster),
+            Class::WrongNode => {
+                let used =
+                    self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+                if used.is_some_and(|span| span >= RETIRE_AFTER) {
+                    self.retire(conn, Cause::NotMaster);
+                }
+            }
             Class::Unauthenticated => {
                 if std::mem::replace(&mut op.rehandshaken, true) {
                     return self.end_with_error(&op, error, Executed::No);
@@ -195,7 +201,7 @@ impl<W> Engine<W> {
 
     fn delay(&mut self, parked: Parked, delay: Duration) {
         self.stirred = true;
-        let mut at = self.now.instant + delay;
+        let mut at = self.now.after(delay);
         match self.tickets.get_mut(parked.op.ticket) {
             // Items of one pipeline keep their order.
             Some(slot) => {
@@ -247,8 +253,7 @@ impl<W> Engine<W> {
 
     /// Lets a connection finish what it owes, and dials another for what is to come.
     fn retire(&mut self, conn: ConnId, cause: Cause) {
-        let in_use = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
-        if self.node.conn != Some(conn) || in_use.is_none_or(|span| span < RETIRE_AFTER) {
+        if self.node.conn != Some(conn) {
             return;
         }
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -307,15 +312,16 @@ impl<W> Engine<W> {
             return None;
         }
         // What memory may take over at the trip is kept until the server is judged.
-        let taken_over = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
+        let taken_over = match op.standing {
+            Standing::Memory(Policy::Invalidate) => true,
+            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
+            Standing::Wait | Standing::Fail => false,
+        };
+        let kept = !op.maybe || op.may_repeat() || taken_over;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.clone());
-        let failure = self.failure(&op, kind, op.executed_so_far());
-        self.end(&op, Err(failure));
+        self.end_without_answer(&op, FailureKind::ConnectionLost(cause.clone()));
         None
     }
 
@@ -347,7 +353,9 @@ impl<W> Engine<W> {
         }
     }
 
-    fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
+    /// Ends a command to which no server has the last word. Where it may have been executed, nobody
+    /// knows what its keys hold now.
+    pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
         if op.maybe {
             self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }

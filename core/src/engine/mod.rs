@@ -446,10 +446,13 @@ impl<W> Engine<W> {
     pub fn shutdown(&mut self, grace: Duration, now: Now) {
         self.note_time(now);
         self.stirred = true;
-        if self.closing != Closing::Open {
-            return;
-        }
-        self.closing = Closing::Draining(now.instant + grace);
+        let until = self.now.after(grace);
+        self.closing = match self.closing {
+            Closing::Open => Closing::Draining(until),
+            // Who asked for less has his way: the last handle is dropped while it closes at leisure.
+            Closing::Draining(before) => Closing::Draining(before.min(until)),
+            Closing::Closed => return,
+        };
         self.run_timers();
     }
 
@@ -477,6 +480,12 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether the wall clock matters: only to what memory keeps, because it expires there.
+    #[inline]
+    pub(crate) fn uses_wall_clock(&self) -> bool {
+        self.store.is_some() || self.memory.degrades()
+    }
+
     // ---- inside --------------------------------------------------------------------------------
 
     fn note_time(&mut self, now: Now) {
@@ -487,12 +496,16 @@ impl<W> Engine<W> {
         self.now.unix = now.unix;
     }
 
+    /// Tells operators something. Where too much waits to be told, the oldest is dropped: the last
+    /// word, such as [`Event::End`], is the one that counts.
     fn event(&mut self, event: Event) {
-        let events =
-            self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
-        if events < self.config.queue.events_max {
-            self.outputs.push_back(Output::Event(event));
+        let is_event = |output: &Output| matches!(output, Output::Event(_));
+        let waiting = self.outputs.iter().filter(|output| is_event(output)).count();
+        if waiting >= self.config.queue.events_max {
+            let oldest = self.outputs.iter().position(is_event).expect("at least one may wait");
+            self.outputs.remove(oldest);
         }
+        self.outputs.push_back(Output::Event(event));
     }
 
     fn wake(&mut self, waiter: Option<W>) {

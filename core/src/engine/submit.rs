@@ -1,10 +1,12 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
+use std::time::Instant;
+
 use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
 use crate::{
     Failure, Now,
     commands::Spec,
-    config::MaybeRetry,
+    config::{Config, MaybeRetry},
     connection::Op,
     failure::{Executed, FailureKind, MemoryRefusal, Stage},
     fallback::{Answer, Policy, Standing},
@@ -51,7 +53,7 @@ impl<W> Engine<W> {
         self.check_use(spec, request.command())?;
         let options = request.asked();
         let room = self.find_room(options)?;
-        let deadline = self.now.instant + options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(options.deadline.unwrap_or(self.config.deadline));
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
             None => Vec::new(),
@@ -59,7 +61,7 @@ impl<W> Engine<W> {
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
-        let mut op = self.op(ticket, 0, spec, effect, options, standing);
+        let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
         self.queued.requests += 1;
         if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -116,7 +118,7 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
-        let deadline = self.now.instant + batch.options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
@@ -127,7 +129,8 @@ impl<W> Engine<W> {
         if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
-                let mut op = self.op(
+                let mut op = Op::new(
+                    &self.config,
                     ticket,
                     at as u32,
                     item.spec,
@@ -139,10 +142,9 @@ impl<W> Engine<W> {
                 op.cost = batch.bytes_of(at).len() as u32;
                 (op, item.end)
             });
-            let ops: Vec<_> = ops.collect();
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
-            connection.send_batch(ops.into_iter(), &batch.bytes, now);
+            connection.send_batch(ops, &batch.bytes, now);
             return Ok((ticket, self.flush(conn, before)));
         }
         let mut flush = Flush::Nothing;
@@ -153,7 +155,8 @@ impl<W> Engine<W> {
             let args = &args[item.spec.words().min(args.len())..];
             let (standing, noted) = self.memory.mode_for(item.spec, item.effect, args);
             let options = batch.options_of(item);
-            let mut op = self.op(ticket, at as u32, item.spec, item.effect, options, standing);
+            let mut op =
+                Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = bytes.len() as u32;
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
@@ -231,7 +234,16 @@ impl<W> Engine<W> {
         }
     }
 
+    #[inline]
     fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+        if self.closing == Closing::Open && !spec.is_session() && !spec.is_blocking() {
+            return Ok(());
+        }
+        self.check_use_of(spec, command)
+    }
+
+    #[cold]
+    fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
             () if spec.is_session() => SHARED_CONNECTION,
@@ -303,30 +315,6 @@ impl<W> Engine<W> {
         self.event(super::Event::Full { what });
     }
 
-    fn op(
-        &self,
-        ticket: Ticket,
-        item: u32,
-        spec: &'static Spec,
-        effect: Effect,
-        options: Options,
-        standing: Standing,
-    ) -> Op {
-        Op {
-            ticket,
-            item,
-            spec,
-            effect,
-            maybe_retry: options.maybe_retry.unwrap_or(self.config.retry.maybe),
-            attempts: 0,
-            maybe: false,
-            rehandshaken: false,
-            standing,
-            note: None,
-            cost: 0,
-        }
-    }
-
     /// The connection that takes a new request of this rule at once, in the common case.
     fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
@@ -337,7 +325,8 @@ impl<W> Engine<W> {
     fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
-        if self.armed.is_none_or(|armed| due.min(self.tickets.earliest().unwrap_or(due)) < armed) {
+        let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
+        if nearer(due) || self.tickets.earliest().is_some_and(nearer) {
             self.stirred = true;
         }
         match connection.log.unwritten() {
@@ -382,9 +371,7 @@ impl<W> Engine<W> {
         }
         if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
-            let executed = parked.op.executed_so_far();
-            let failure = self.failure(&parked.op, kind, executed);
-            return self.end(&parked.op, Err(failure));
+            return self.end_without_answer(&parked.op, kind);
         }
         if self.node.phase.is_draining() {
             let args = split_command(&parked.bytes);
@@ -434,9 +421,7 @@ impl<W> Engine<W> {
                         self.tell_full(what);
                     }
                 }
-                let executed = op.executed_so_far();
-                let failure = self.failure(&op, FailureKind::Memory(refusal), executed);
-                self.end(&op, Err(failure));
+                self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
     }
@@ -476,10 +461,10 @@ impl<W> Engine<W> {
 
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local));
-        let failure = self.failure(op, kind, Executed::Maybe);
-        self.end(op, Err(failure));
+        self.end_without_answer(
+            op,
+            FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local)),
+        );
     }
 
     /// Drops a command that nobody waits for any more.
@@ -552,6 +537,31 @@ impl<W> Engine<W> {
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 impl Op {
+    /// One that was not sent yet.
+    fn new(
+        config: &Config,
+        ticket: Ticket,
+        item: u32,
+        spec: &'static Spec,
+        effect: Effect,
+        options: Options,
+        standing: Standing,
+    ) -> Op {
+        Op {
+            ticket,
+            item,
+            spec,
+            effect,
+            maybe_retry: options.maybe_retry.unwrap_or(config.retry.maybe),
+            attempts: 0,
+            maybe: false,
+            rehandshaken: false,
+            standing,
+            note: None,
+            cost: 0,
+        }
+    }
+
     /// What can be said of a command that ends without an answer.
     pub(super) fn executed_so_far(&self) -> Executed {
         if self.maybe { Executed::Maybe } else { Executed::No }

@@ -3,11 +3,7 @@
 use std::time::Instant;
 
 use super::Ticket;
-use crate::{
-    Failure,
-    resp::Reply,
-    slab::{Id, Slab},
-};
+use crate::{Failure, resp::Reply, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
 
@@ -119,7 +115,11 @@ impl<W> Tickets<W> {
             }
             Work::Wait(_) => unreachable!("a wait has no items"),
         }
-        self.done(ticket.0)
+        if slot.detached {
+            self.slots.free(ticket.0);
+            return None;
+        }
+        slot.waiter.take()
     }
 
     /// Ends a wait.
@@ -129,13 +129,8 @@ impl<W> Tickets<W> {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
-        self.done(ticket.0)
-    }
-
-    fn done(&mut self, id: Id) -> Option<W> {
-        let slot = self.slots.get_mut(id)?;
         if slot.detached {
-            self.slots.remove(id);
+            self.slots.free(ticket.0);
             return None;
         }
         slot.waiter.take()

@@ -84,7 +84,8 @@ impl Memory {
     }
 
     fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {
-        if spec.concerns_all_keys() {
+        // A command that nobody knows may concern any key.
+        if spec.concerns_all_keys() || spec.is_unknown() {
             return (self.rules.mode_of_all(), effect != Effect::Read);
         }
         let mut mode = None;
@@ -94,8 +95,6 @@ impl Memory {
             remembers |= matches!(of_key, Mode::Memory { .. });
             mode = Some(mode.map_or(of_key, |mode: Mode| mode.strictest(of_key)));
         }
-        // A command that nobody knows may write to any of its arguments.
-        remembers |= spec.is_unknown();
         let noted = remembers && (effect != Effect::Read || matches!(spec.name(), "GET" | "MGET"));
         (mode.unwrap_or(self.rules.default_mode()), noted)
     }

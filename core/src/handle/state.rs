@@ -156,6 +156,9 @@ impl State {
     /// request; it runs on from what it said when it was last read, which is as long ago as anything
     /// was received or any timer ran.
     pub(super) fn now_at(&self, instant: Instant) -> Now {
+        if !self.engine.uses_wall_clock() {
+            return Now { instant, ..self.clock };
+        }
         let unix = self.clock.unix + instant.saturating_duration_since(self.clock.instant);
         Now { instant, unix }
     }

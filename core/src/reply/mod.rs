@@ -11,7 +11,7 @@ mod scalars;
 
 pub use error::DecodeError;
 
-use crate::resp::{Reply, Value, View};
+use crate::resp::{Kind, Reply, Value, View};
 pub use crate::resp::{ServerError, Source};
 
 /// A type that a reply can be turned into.
@@ -114,7 +114,7 @@ impl<T: FromReply> FromReply for Option<T> {
 
     #[inline]
     fn from_reply(reply: &Reply) -> Result<Self, DecodeError> {
-        if reply.view().is_null() { Ok(None) } else { T::from_reply(reply).map(Some) }
+        if reply.kind() == Kind::Null { Ok(None) } else { T::from_reply(reply).map(Some) }
     }
 }
 

@@ -312,13 +312,13 @@ impl Decoder {
         let bytes = &bytes[..bytes.len().min(self.limits.reply_max)];
         let (mut at, mut left) = (self.at, level.elements);
         while left > 1
-            && let Some((b'$', rest)) = bytes[at..].split_first()
-            && let Some((len, taken)) = scan::count(rest)
+            && let rest = &bytes[at..]
+            && let Some((len, taken)) = scan::bulk(rest)
             && len <= self.limits.bulk_max
             && let Some(b"\r\n") = rest.get(taken + len..taken + len + 2)
         {
-            self.tape.push(Token::scalar(Kind::Bulk, at + 1 + taken, len));
-            at += 1 + taken + len + 2;
+            self.tape.push(Token::scalar(Kind::Bulk, at + taken, len));
+            at += taken + len + 2;
             left -= 1;
             #[cfg(test)]
             {

@@ -39,22 +39,13 @@ const HEADER_MAX: usize = 23;
 
 /// Appends a whole command: its words (name, subcommand) and its arguments, each as a bulk string.
 ///
-/// Reserves once, and puts the end of one string and the header of the next down together.
+/// Puts the end of one string and the header of the next down together.
 pub fn command<'w, A: AsRef<[u8]>>(
     out: &mut Vec<u8>,
     words: impl Iterator<Item = &'w [u8]> + Clone,
     args: &[A],
 ) {
-    let mut count = args.len();
-    let mut total = 32;
-    for word in words.clone() {
-        count += 1;
-        total += word.len() + 16;
-    }
-    for arg in args {
-        total += arg.as_ref().len() + 16;
-    }
-    out.reserve(total);
+    let count = words.clone().count() + args.len();
     if count < 10 {
         out.extend_from_slice(&[b'*', b'0' + count as u8]);
     } else {

@@ -115,9 +115,10 @@ impl Reply {
     }
 
     /// The error, if the whole reply is one.
+    #[inline]
     #[must_use]
     pub fn error(&self) -> Option<ServerError> {
-        self.view().error()
+        if self.is_error() { self.view().error() } else { None }
     }
 
     /// Where the answer came from; [`Source::Server`] unless said otherwise.

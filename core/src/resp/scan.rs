@@ -38,6 +38,27 @@ pub(super) fn count(text: &[u8]) -> Option<(usize, usize)> {
     long_count(text)
 }
 
+/// Reads the header of a bulk string: its length, and how many bytes the header took; `None` as in
+/// [`count`].
+#[inline(always)]
+pub(super) fn bulk(text: &[u8]) -> Option<(usize, usize)> {
+    // `$`, two digits, CR LF: nearly all headers of values, told from one word.
+    const SHAPE: u64 = u64::from_le_bytes(*b"$\0\0\r\n\0\0\0");
+    const FIXED: u64 = u64::from_le_bytes([0xff, 0, 0, 0xff, 0xff, 0, 0, 0]);
+
+    if let Some(word) = text.first_chunk() {
+        let word = u64::from_le_bytes(*word);
+        let tens = (word >> 8 & 0xff).wrapping_sub(u64::from(b'0'));
+        let ones = (word >> 16 & 0xff).wrapping_sub(u64::from(b'0'));
+        if word & FIXED == SHAPE && tens <= 9 && ones <= 9 {
+            return Some(((tens * 10 + ones) as usize, 5));
+        }
+    }
+    let Some((b'$', rest)) = text.split_first() else { return None };
+    let (len, taken) = count(rest)?;
+    Some((len, 1 + taken))
+}
+
 #[inline]
 fn long_count(text: &[u8]) -> Option<(usize, usize)> {
     let mut number = 0usize;

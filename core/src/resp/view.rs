@@ -282,6 +282,17 @@ pub struct Items<'a> {
     left: usize,
 }
 
+impl Items<'_> {
+    /// The payloads of all elements, which share the reply's memory, if all of them are bulk strings.
+    pub(crate) fn shared_bulks(&self) -> Option<Vec<Bytes>> {
+        // Were an element more than a scalar, its own token would not be a bulk string's.
+        let tokens = self.tokens.get(..self.left)?;
+        let all_bulk = tokens.iter().all(|token| token.kind() == Kind::Bulk);
+        let share = |token: &Token| self.frame.slice(token.offset()..token.offset() + token.len());
+        all_bulk.then(|| tokens.iter().map(share).collect())
+    }
+}
+
 impl<'a> Iterator for Items<'a> {
     type Item = View<'a>;
 
