@@ -741,3 +741,17 @@ fn an_unknown_command_fails_at_once_where_every_key_is_answered_from_memory() {
     assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
     assert_eq!(failure.executed(), Executed::No);
 }
+
+#[test]
+fn a_client_that_is_being_closed_waits_for_nothing_that_was_given_up() {
+    let mut world = World::new(World::plain());
+    let get = world.run(&Request::new("GET").arg("a"));
+    world.engine.shutdown(Duration::from_secs(60), world.now);
+    world.drain();
+    assert_eq!(world.engine.status().queued_requests, 1);
+    world.engine.cancel(get, world.now);
+    assert!(world.engine.has_output());
+    world.drain();
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.engine.health(), Health::Closed);
+}

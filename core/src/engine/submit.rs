@@ -206,6 +206,8 @@ impl<W> Engine<W> {
         if self.tickets.remove(ticket).is_none() {
             return;
         }
+        // A client that is being closed may have waited for this one only.
+        self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
         // Clearing costs one look at each parked request, so it is done when at least half of them
         // can be stale.
