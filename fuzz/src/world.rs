@@ -532,6 +532,8 @@ impl World {
         self.healed = true;
         self.undo(Undo::Everything);
         for link in self.links.values_mut() {
+            // What was lost on its way is not made good by healing: such a connection is half-open.
+            link.silent |= link.up_cut == Some(0);
             (link.up_cut, link.down_cut) = (None, None);
         }
         let over = self.setup.over_at - self.setup.heal_at;
