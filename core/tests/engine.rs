@@ -680,31 +680,95 @@ fn what_is_with_the_writer_when_its_runtime_is_dropped_may_be_executed() {
 }
 
 #[test]
-fn a_connection_that_closes_late_does_not_count_against_the_one_that_took_its_place() {
+fn nothing_is_dialled_while_older_requests_are_still_on_a_closing_connection() {
     let mut world = World::live(World::plain());
     let old = world.conn.take().expect("connected");
-    world.inbox.extend_from_slice(b"garbage");
-    world.engine.received(old, &mut world.inbox, world.now);
-    // Its driver is still about to close it when somebody asks for something.
-    let (ticket, _) =
-        world.engine.submit(&Request::new("GET").arg("a"), None, world.now).expect("room");
+    let first = world.run(&Request::new("SET").arg("a").arg("1"));
+    world.engine.received(old, &mut BytesMut::from("garbage"), world.now);
+    // Its driver is still about to close it when somebody asks for something newer.
+    let second = world.engine.submit(&Request::new("SET").arg("a").arg("2"), None, world.now);
+    let (second, _) = second.expect("room");
     loop {
         match world.engine.poll_output() {
-            Output::Open { conn, .. } => world.conn = Some(conn),
+            Output::Open { .. } => panic!("the newer request would overtake the older one"),
             Output::Wait(_) => break,
             _ => {}
         }
     }
+    world.engine.handle_input(Input::Closed { conn: old, cause: Cause::Local }, world.now);
+    world.drain();
+    world.wait(Duration::from_millis(100));
     world.open();
     world.write();
     world.say("%0\r\n");
-    world.engine.handle_input(Input::Closed { conn: old, cause: Cause::Local }, world.now);
+    let sent = world.write();
+    assert!(sent.find("\r\n1\r\n") < sent.find("\r\n2\r\n"), "{sent}");
+    world.say("+OK\r\n+OK\r\n");
+    world.value::<()>(first);
+    world.value::<()>(second);
+}
+
+#[test]
+fn a_process_that_stood_still_does_not_blame_the_server() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("INCR").arg("a"));
+    world.write();
+    // Nothing runs for longer than the server may be silent; then the timer comes first.
+    world.now = world.now + Duration::from_millis(3_500);
+    world.engine.handle_input(Input::Timeout, world.now);
     world.drain();
     assert_eq!(world.engine.health(), Health::Live);
-    assert_eq!(world.engine.status().connections, 1, "nobody dials another");
-    world.write();
-    world.say("$1\r\nx\r\n");
-    assert_eq!(world.value::<String>(ticket), "x");
+    world.say(":1\r\n");
+    assert_eq!(world.value::<i64>(ticket), 1);
+}
+
+#[test]
+fn closing_waits_for_nothing_that_could_not_be_sent() {
+    let mut world = World::live(World::plain());
+    world.lose(Cause::Reset);
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.engine.shutdown(Duration::from_secs(10), world.now);
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Closed);
+    assert!(world.engine.take(ticket).expect("ended").is_err());
+}
+
+#[test]
+fn during_recovery_nothing_overtakes_a_write_that_waits_and_no_answer_is_half_a_guess() {
+    let mut world = degraded(Policy::Invalidate);
+    world.run_now::<()>(&Request::new("SET").arg("cache:a").arg("memory"));
+    world.wait(Duration::from_millis(100));
+    world.open();
+    // Until the deletion that is owed to it is out.
+    let mut seen = String::new();
+    while !seen.contains("cache:a") {
+        seen = world.write();
+        for word in seen.split("\r\n") {
+            match word {
+                "HELLO" => world.say("%0\r\n"),
+                "INFO" => world.say("+run_id:x\r\n"),
+                "PING" => world.say("+PONG\r\n"),
+                "ROLE" => world.say("*1\r\n+master\r\n"),
+                "unfazed:probe:absent" => world.say(":0\r\n"),
+                _ => {}
+            }
+        }
+        world.wait(Duration::from_millis(10));
+    }
+    let early: Option<String> = world.run_now(&Request::new("GET").arg("cache:a"));
+    assert_eq!(early.as_deref(), Some("memory"));
+    let both = world.run(&Request::new("MGET").arg("cache:a").arg("cache:b"));
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("new"));
+    let get = world.run(&Request::new("GET").arg("cache:a"));
+    assert_eq!(world.write(), "", "all of them wait");
+    world.say(":1\r\n");
+    let sent = world.write();
+    assert!(sent.find("MGET") < sent.find("SET") && sent.find("SET") < sent.rfind("GET"), "{sent}");
+    world.say("*2\r\n$-1\r\n$5\r\nother\r\n+OK\r\n$3\r\nnew\r\n");
+    let both: (Option<String>, Option<String>) = world.value(both);
+    assert_eq!(both, (None, Some("other".into())));
+    world.value::<()>(set);
+    assert_eq!(world.value::<String>(get), "new");
 }
 
 #[test]
@@ -910,4 +974,39 @@ fn a_long_pipeline_that_is_not_taken_is_taken_back_whole() {
     let failure = outcomes.into_iter().next_back().expect("many").expect_err("not answered");
     assert_eq!((failure.executed(), failure.command()), (Executed::No, "MODULE.SET"));
     assert!(world.engine.unwritten(conn) < 100);
+}
+
+#[test]
+fn a_client_that_is_being_closed_waits_for_nothing_that_was_given_up() {
+    let mut world = World::new(World::plain());
+    let get = world.run(&Request::new("GET").arg("a"));
+    world.engine.shutdown(Duration::from_secs(60), world.now);
+    world.drain();
+    assert_eq!(world.engine.status().queued_requests, 1);
+    world.engine.cancel(get, world.now);
+    assert!(world.engine.has_output());
+    world.drain();
+    world.wait(Duration::from_millis(1));
+    assert_eq!(world.engine.health(), Health::Closed);
+}
+
+#[test]
+fn a_write_that_the_server_took_overrules_what_memory_held() {
+    let mut world = degraded(Policy::Invalidate);
+    world.run_now::<()>(&Request::new("SET").arg("cache:a").arg("memory"));
+    world.wait(Duration::from_millis(100));
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    world.write();
+    world.say("+run_id:x\r\n+run_id:x\r\n+PONG\r\n*1\r\n+master\r\n:0\r\n");
+    // One of its keys may not degrade, so the server is asked although it is not trusted yet.
+    let both = Request::new("MSET").arg("cache:a").arg("server").arg("wallet:a").arg("1");
+    let both = world.run(&both);
+    assert!(world.write().contains("MSET"));
+    world.say("+OK\r\n");
+    world.value::<()>(both);
+    let get = Request::new("GET").arg("cache:a");
+    assert_eq!(world.run_now::<Option<String>>(&get).as_deref(), Some("server"));
+    assert_eq!(world.engine.status().journal_entries, 0, "nothing is owed to it any more");
 }

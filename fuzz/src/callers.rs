@@ -30,7 +30,8 @@ impl World {
             _ if self.ids < BUSY_COMMANDS => self.setup.think_micros,
             _ => CALM_MICROS,
         };
-        let delay = self.entropy.micros(0, most);
+        // Never nothing, or draws that are used up would stop the clock.
+        let delay = self.entropy.micros(most / 10, most);
         self.at(delay, Action::Caller(caller));
     }
 

@@ -60,6 +60,12 @@ pub struct Server {
     pub run: u64,
     /// How many replies it gave.
     pub answered: u64,
+    /// How often it refused a command for now.
+    pub refused: u64,
+    /// How often it knew no HELLO.
+    pub hello_refused: u64,
+    /// How many commands were carried out that had been carried out before.
+    pub repeated: u64,
     data: BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>,
     sessions: BTreeMap<u64, Session>,
     /// By command line.
@@ -175,14 +181,19 @@ impl Server {
         let line = words.join(" ");
         let name = words[0].to_ascii_uppercase();
         if name == "HELLO" && self.hangs_up_at_hello {
+            self.hello_refused += 1;
             return None;
         }
         let value = self.session_command(session, &name, words).unwrap_or_else(|| {
             let refusal = self.refusal(&name);
             let entry = self.ledger.entry(line.clone()).or_default();
             let value = match refusal {
-                Some(text) => Value::error(text),
+                Some(text) => {
+                    self.refused += u64::from(!text.starts_with("ERR"));
+                    Value::error(text)
+                }
                 None => {
+                    self.repeated += u64::from(entry.executed > 0 && line.contains('='));
                     entry.executed += 1;
                     entry.last = when.seq;
                     self.execute(&name, words, when)
@@ -216,6 +227,7 @@ impl Server {
         };
         match name {
             "HELLO" if self.resp2 => {
+                self.hello_refused += 1;
                 return Some(Value::error(
                     "ERR unknown command 'HELLO', with args beginning with:",
                 ));

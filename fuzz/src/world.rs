@@ -222,6 +222,9 @@ impl World {
         }
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
+        counters.insert("HELLO refused: RESP2", self.server.hello_refused);
+        counters.insert("refused for now: LOADING, READONLY and the like", self.server.refused);
+        counters.insert("a write carried out again after no answer", self.server.repeated);
         Ok(Story {
             trace: self.hash,
             simulated: self.now,
@@ -529,6 +532,8 @@ impl World {
         self.healed = true;
         self.undo(Undo::Everything);
         for link in self.links.values_mut() {
+            // What was lost on its way is not made good by healing: such a connection is half-open.
+            link.silent |= link.up_cut == Some(0);
             (link.up_cut, link.down_cut) = (None, None);
         }
         let over = self.setup.over_at - self.setup.heal_at;

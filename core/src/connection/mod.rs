@@ -252,6 +252,11 @@ impl Connection {
         self.owes_since = now;
     }
 
+    /// Begins the wait for what is owed anew.
+    pub(crate) fn grant_more_time(&mut self, now: Instant) {
+        self.owes_since = now;
+    }
+
     /// Takes back what was written. A peer that accepts a long command piece by piece is not silent.
     pub(crate) fn written(&mut self, chunk: Chunk, count: usize, now: Instant) {
         let before = self.log.written();

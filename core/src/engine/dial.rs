@@ -76,7 +76,10 @@ impl<W> Engine<W> {
     /// Begins to dial, if there is neither a connection nor an attempt at one.
     pub(super) fn ensure_dial(&mut self) {
         let open = self.closing == Closing::Open && self.store.is_none();
-        if open && self.node.conn.is_none() && matches!(self.node.dial, Dial::Idle) {
+        // What was on a connection that is being closed goes first, and what it is nobody knows yet.
+        let closing =
+            self.connections.iter().any(|(_, found)| found.was_ready() && !found.retiring);
+        if open && !closing && self.node.conn.is_none() && matches!(self.node.dial, Dial::Idle) {
             self.dial();
         }
     }

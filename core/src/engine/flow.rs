@@ -159,7 +159,8 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let delay = self.retry_delay(&op, base);
+        let degraded = self.node.phase.is_down() && op.standing != Standing::Wait;
+        let delay = if degraded { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
             Some(bytes) => {
@@ -193,8 +194,9 @@ impl<W> Engine<W> {
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
         let sent = u32::from(op.attempts);
-        if let Some(delay) = self.delays.get(usize::from(op.attempts) - 1) {
-            return *delay;
+        // The schedule was asked for so many attempts; the last delay stands for all after it.
+        if let Some(last) = self.delays.last() {
+            return *self.delays.get(usize::from(op.attempts) - 1).unwrap_or(last);
         }
         let backoff = Backoff { base, ..self.config.retry.backoff };
         self.rng.percent_of(backoff.delay(sent.saturating_sub(1)), 0, 100)
@@ -289,12 +291,7 @@ impl<W> Engine<W> {
         }
         if was_current && !retiring && self.closing == Closing::Open {
             self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
-            if self.node.conn.is_none() {
-                self.on_lost(cause);
-            } else {
-                // It took so long to close that another one has taken its place.
-                self.node.window.fault(&self.config.breaker, self.now.instant);
-            }
+            self.on_lost(cause);
         }
         if let Some(current) = self.node.conn {
             self.place_backlog(current);
@@ -372,12 +369,17 @@ impl<W> Engine<W> {
             .iter()
             .filter_map(|(id, connection)| {
                 let (at, due) = connection.due(&self.config)?;
-                (at <= now).then_some((ConnId(id), due))
+                (at <= now).then_some((ConnId(id), due, now - at))
             })
             .collect();
-        for (conn, due) in due {
+        for (conn, due, late) in due {
             match due {
                 Due::Ping => self.ask(conn, crate::connection::Own::Ping, &[b"PING"]),
+                // This process stood still, and may not have looked at what has come meanwhile.
+                Due::Silent if late > self.config.response_timeout / 2 => {
+                    let connection = self.connections.get_mut(conn.0).expect("it is due");
+                    connection.grant_more_time(now);
+                }
                 Due::Silent => self.kill(conn, Cause::Silent),
             }
         }
@@ -481,7 +483,9 @@ impl<W> Engine<W> {
 
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
-        if now < until && self.queued.requests > 0 {
+        // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
+        let hopeless = self.connections.len() == 0;
+        if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }
         let from = self.health();

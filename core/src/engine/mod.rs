@@ -561,6 +561,8 @@ impl<W> Engine<W> {
             .iter()
             .filter_map(|(_, connection)| connection.due(&self.config).map(|(at, _)| at));
         let closing = match self.closing {
+            // What was waited for may have been given up.
+            Closing::Draining(_) if self.queued.requests == 0 => Some(self.now.instant),
             Closing::Draining(until) => Some(until),
             Closing::Open | Closing::Closed => None,
         };

@@ -210,6 +210,7 @@ impl<W> Engine<W> {
 
     /// Places what waited behind keys; what still has to wait is held again, in the same order.
     pub(super) fn place_held(&mut self) {
+        self.memory.release_held();
         for parked in std::mem::take(&mut self.held) {
             self.place(parked);
         }

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, MaybeRetry},
     connection::Op,
     failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
-    fallback::{Answer, Policy, Standing},
+    fallback::{Answer, Claim, Policy, Standing},
     request::{Effect, Options, Request, split_arguments, split_command},
     resp::{Reply, Source},
 };
@@ -28,6 +28,9 @@ const FLUSH_NOW_BYTES: u64 = 8 * 1024;
 /// The most commands that may stand in line for room. Each belongs to a caller that waits for it, so
 /// the callers are its bound in practice; this one is for those that nobody waits for.
 const LINE_MAX: usize = 1 << 20;
+
+/// How much more than the queue may stand in line, in bytes.
+const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
     share; database, name and credentials belong in the client's configuration, and this version has \
@@ -207,6 +210,8 @@ impl<W> Engine<W> {
         if self.tickets.remove(ticket).is_none() {
             return;
         }
+        // A client that is being closed may have waited for this one only.
+        self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
         // Clearing costs one look at each parked request, so it is done when at least half of them
         // can be stale.
@@ -267,7 +272,8 @@ impl<W> Engine<W> {
         if !std::mem::replace(&mut self.full_told, true) {
             self.tell_full("the queue");
         }
-        let line_is_full = self.in_line.requests >= LINE_MAX;
+        let bytes_max = self.config.queue.bytes_max.saturating_mul(LINE_BYTES_FACTOR);
+        let line_is_full = self.in_line.requests >= LINE_MAX || self.in_line.bytes >= bytes_max;
         if options.refuse_when_full || line_is_full {
             return Err(Rejected::Full);
         }
@@ -376,11 +382,10 @@ impl<W> Engine<W> {
         }
         if self.node.phase.is_draining() {
             let args = split_arguments(parked.op.spec, &parked.bytes);
-            if !self.memory.owes(parked.op.spec, &args) {
-                return self.place_on_server(parked);
-            }
-            if parked.op.effect != Effect::Read {
-                return self.held.push_back(parked);
+            match self.memory.claim(parked.op.spec, parked.op.effect, &args) {
+                Claim::Server => return self.place_on_server(parked),
+                Claim::Held => return self.held.push_back(parked),
+                Claim::Memory => {}
             }
         }
         self.place_in_memory(parked);

@@ -38,6 +38,19 @@ pub(crate) struct Memory {
     /// Always empty: what a `Miss` is answered from.
     blank: Store,
     journal: Journal,
+    /// The keys of commands that wait for recovery to settle a key.
+    held: HashSet<Bytes, Keyed>,
+}
+
+/// Who serves a command during recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The server: nothing is owed to its keys.
+    Server,
+    /// Memory: it reads what the server has not been told yet.
+    Memory,
+    /// Nobody yet.
+    Held,
 }
 
 impl Memory {
@@ -58,6 +71,7 @@ impl Memory {
             shadow: Shadow::new(&mut rng, bounds, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),
             journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),
+            held: HashSet::with_hasher(Keyed::new(rng.next())),
         }
     }
 
@@ -103,6 +117,9 @@ impl Memory {
     /// Learns from a command that the server has carried out.
     pub(crate) fn observe(&mut self, spec: &Spec, command: &[u8], reply: &Reply, now: Now) {
         let args = split_arguments(spec, command);
+        if spec.effect() != Effect::Read {
+            self.overrule(spec, &args, now);
+        }
         match (spec.name(), args.as_slice()) {
             ("GET", [key]) => self.learn(key, text(reply.view()), None, now),
             ("MGET", keys) => {
@@ -125,6 +142,17 @@ impl Memory {
                 }
             }
             (_, args) => self.forget_words(spec, args, now),
+        }
+    }
+
+    /// The server took a write to keys that were written in memory before, together with a key that
+    /// may not degrade: the server has the last word, and is owed nothing for them any more.
+    fn overrule(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
+        for key in spec.keys().of(args) {
+            if self.written.remove(key) {
+                self.overlay.remove(key, now);
+                self.journal.remove(key);
+            }
         }
     }
 
@@ -178,7 +206,8 @@ impl Memory {
             return Err(MemoryRefusal::Unsupported);
         }
         let args = &words[spec.words()..];
-        let reads = effect == Effect::Read;
+        // Whoever calls a write a read does not get around its rules.
+        let reads = effect == Effect::Read && spec.effect() == Effect::Read;
         let invalidates = match standing {
             Standing::Miss => true,
             Standing::Memory(policy) => policy == Policy::Invalidate,
@@ -308,12 +337,30 @@ impl Memory {
 
     // ---- recovery ------------------------------------------------------------------------------
 
-    /// Whether recovery still owes something to a key of this command.
-    pub(crate) fn owes(&self, spec: &Spec, args: &[&[u8]]) -> bool {
+    /// Who serves a command while recovery settles one key after the other. What has to wait is
+    /// remembered: all that comes later for its keys waits behind it.
+    pub(crate) fn claim(&mut self, spec: &Spec, effect: Effect, args: &[&[u8]]) -> Claim {
         if spec.concerns_all_keys() {
-            return self.journal.len() > 0;
+            return if self.journal.len() > 0 { Claim::Held } else { Claim::Server };
         }
-        spec.keys().of(args).any(|key| self.journal.contains(key))
+        let keys = || spec.keys().of(args);
+        let all_owed = keys().all(|key| self.journal.contains(key));
+        let any_held = keys().any(|key| self.held.contains(key));
+        if !any_held && !keys().any(|key| self.journal.contains(key)) {
+            return Claim::Server;
+        }
+        if effect == Effect::Read && all_owed && !any_held {
+            return Claim::Memory;
+        }
+        for key in keys() {
+            self.held.insert(Bytes::copy_from_slice(key));
+        }
+        Claim::Held
+    }
+
+    /// What had to wait is about to be placed again.
+    pub(crate) fn release_held(&mut self) {
+        self.held.clear();
     }
 
     /// The keys that are owed a deletion, the oldest first.

@@ -12,7 +12,7 @@ pub mod policy;
 mod shadow;
 pub mod store;
 
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Claim, Memory};
 pub(crate) use policy::Standing;
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub use store::{Answer, Bounds, Store};
