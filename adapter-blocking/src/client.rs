@@ -65,7 +65,8 @@ impl Client {
     /// # Errors
     ///
     /// When the configuration is wrong, the server refuses the credentials, or it can't be reached;
-    /// the latter not where some key pattern has a fallback: such a client starts degraded.
+    /// the latter not where some key pattern has a fallback: such a client starts degraded, and
+    /// [`status`](Self::status) says why. A connection that is refused ends the wait at once.
     pub fn connect<C>(config: C) -> Result<Self, Failure>
     where
         C: TryInto<Config>,
@@ -74,6 +75,17 @@ impl Client {
         let client = Self::lazy(config)?;
         client.0.wait(client.0.handle().connected())?;
         Ok(client)
+    }
+
+    /// Waits until the client can answer, as [`connect`](Client::connect) does: for one that was made
+    /// [`lazy`](Client::lazy), so that its events could be subscribed to before anything happened.
+    ///
+    /// # Errors
+    ///
+    /// As for `connect`.
+    pub fn connected(&self) -> Result<(), Failure> {
+        let inner = self.here();
+        inner.wait(inner.handle().connected())
     }
 
     /// [`connect`](Client::connect), with the configuration from the environment; see

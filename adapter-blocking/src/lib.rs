@@ -15,31 +15,34 @@
 //! A [`Client`] is cheap to clone, shared by reference between threads, and talks to whatever its URL
 //! names; see [`Config`] for all that can be said in one.
 //!
-//! The calling threads do the work. Each writes its own request; of those that wait, one *leads*: it
-//! watches the sockets for all of them, and hands over when its own reply is there. One more thread
-//! sleeps in the background and leads only when nobody else does: to keep idle connections alive, to
-//! connect again, to bring home what was sent and not waited for.
-//!
-//! ```text
-//!  caller ──submit, write──▶ Shared (core) ◀──received, closed── Poller (sockets) ◀── the leader
-//!    └── wait: lead or follow ──▶ Driver (whose turn is it?) ──────────┘
-//! ```
-//!
-//! - `client` is what callers see, `driver` who leads and who waits, `poller` what a leader does,
-//!   `socket` one socket.
+//! The calling threads do the I/O themselves, and one more thread looks after the connection while
+//! nobody calls; there is no runtime inside.
 //!
 //! Every decision is made in [`unfazed_core`], which is the same for all runtimes.
 
 #[cfg(not(unix))]
 compile_error!("unfazed-blocking waits for sockets with poll(2), which is found on Unix only");
 
+// The calling threads do the work. Each writes its own request; of those that wait, one *leads*: it
+// watches the sockets for all of them, and hands over when its own reply is there. One more thread
+// sleeps in the background and leads only when nobody else does: to keep idle connections alive, to
+// connect again, to bring home what was sent and not waited for.
+//
+//  caller ──submit, write──▶ Shared (core) ◀──received, closed── Poller (sockets) ◀── the leader
+//    └── wait: lead or follow ──▶ Driver (whose turn is it?) ──────────┘
+//
+// - `client` is what callers see, `driver` who leads and who waits, `poller` what a leader does,
+//   `socket` one socket.
 mod client;
 mod driver;
 mod poller;
 mod socket;
 
 pub use client::{Client, Detached, Events};
-pub use unfazed_core::{self as core, config::Config};
+pub use unfazed_core::{
+    self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
+    Health, Policy, Source, Sourced, Status, ToArg,
+};
 
 /// What most programs need: the commands as methods, and how they fail.
 pub mod prelude {

@@ -31,7 +31,8 @@ impl Client {
     /// # Errors
     ///
     /// When the configuration is wrong, the server refuses the credentials, or it can't be reached;
-    /// the latter not where some key pattern has a fallback: such a client starts degraded.
+    /// the latter not where some key pattern has a fallback: such a client starts degraded, and
+    /// [`status`](Self::status) says why. A connection that is refused ends the wait at once.
     pub async fn connect<C>(config: C) -> Result<Self, Failure>
     where
         C: TryInto<Config>,
@@ -67,6 +68,16 @@ impl Client {
     {
         let seed = RandomState::new().hash_one(());
         Ok(Client(Handle::new::<Tokio>(config.try_into()?, seed)?))
+    }
+
+    /// Waits until the client can answer, as [`connect`](Client::connect) does: for one that was made
+    /// [`lazy`](Client::lazy), so that its events could be subscribed to before anything happened.
+    ///
+    /// # Errors
+    ///
+    /// As for `connect`.
+    pub async fn connected(&self) -> Result<(), Failure> {
+        self.0.connected().await
     }
 
     /// Core's own handle, for code that works with every async adapter.

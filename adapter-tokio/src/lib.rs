@@ -24,7 +24,11 @@ mod stream;
 mod tokio_runtime;
 
 pub use client::Client;
-pub use unfazed_core::{self as core, config::Config};
+pub use unfazed_core::{
+    self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
+    Health, Policy, Source, Sourced, Status, ToArg,
+    handle::{Connected, Events, Pending, PendingReplies},
+};
 
 /// What most programs need: the commands as methods, and how they fail.
 pub mod prelude {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 use crate::{
     config::ConfigError,
     reply::{DecodeError, ServerError},
-    resp::ProtocolError,
+    resp::{ProtocolError, Reply, Source},
 };
 
 /// Whether the server executed a request that failed.
@@ -15,7 +15,7 @@ pub enum Executed {
     No,
     /// Unknown: it left in full and no answer came, or it is a script that answered with an error.
     Maybe,
-    /// Executed: the server ran it and answered with an error.
+    /// Executed: the server ran it, and its answer is an error or not of the type that was asked for.
     Yes,
 }
 
@@ -29,6 +29,9 @@ impl fmt::Display for Executed {
     }
 }
 
+/// What stands in a node's place where memory answered.
+pub(crate) const MEMORY: &str = "memory";
+
 /// Why a request failed: which command, on which node, whether it was executed, and what happened.
 #[derive(Clone)]
 pub struct Failure(Box<Inner>);
@@ -40,6 +43,8 @@ struct Inner {
     command: Cow<'static, str>,
     node: Option<Arc<str>>,
     attempts: u32,
+    /// What kept it from being served, where the kind does not say so itself.
+    cause: Option<Cause>,
 }
 
 /// What happened to a request that failed.
@@ -236,7 +241,7 @@ impl Failure {
         command: impl Into<Cow<'static, str>>,
     ) -> Self {
         let command = command.into();
-        Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0 }))
+        Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0, cause: None }))
     }
 
     /// The same, of another command.
@@ -252,6 +257,25 @@ impl Failure {
 
     pub(crate) fn after(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
+        self
+    }
+
+    /// A reply that is not what the caller's type can hold. What gave it ran the command.
+    pub(crate) fn undecodable(
+        error: DecodeError,
+        command: impl Into<Cow<'static, str>>,
+        reply: &Reply,
+        node: Option<Arc<str>>,
+    ) -> Self {
+        let failure = Failure::new(FailureKind::Decode(error), Executed::Yes, command);
+        match reply.source() {
+            Source::Server => failure.at(node).after(1),
+            _ => failure.at(Some(MEMORY.into())),
+        }
+    }
+
+    pub(crate) fn because(mut self, cause: Option<Cause>) -> Self {
+        self.0.cause = cause;
         self
     }
 
@@ -285,6 +309,16 @@ impl Failure {
         self.0.attempts
     }
 
+    /// What was wrong with the connection to the server, where that is known to have kept the request
+    /// from being served.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        match &self.0.kind {
+            FailureKind::ConnectionLost(cause) | FailureKind::Down(cause) => Some(cause),
+            _ => self.0.cause.as_ref(),
+        }
+    }
+
     /// The server's error, where the server answered with one.
     #[must_use]
     pub fn server_error(&self) -> Option<&ServerError> {
@@ -303,12 +337,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, executed, command, node, attempts } = &*self.0;
+        let Inner { kind, executed, command, node, attempts, cause } = &*self.0;
         f.write_str(command)?;
         if let Some(node) = node {
             write!(f, " on {node}")?;
         }
-        write!(f, ": {kind} ({executed}")?;
+        write!(f, ": {kind}")?;
+        if let Some(cause) = cause {
+            write!(f, ": {cause}")?;
+        }
+        write!(f, " ({executed}")?;
         if *attempts > 1 {
             write!(f, ", sent {attempts} times")?;
         }
@@ -317,14 +355,9 @@ impl fmt::Display for Failure {
 }
 
 impl fmt::Debug for Failure {
+    /// The same sentence as `Display`: this is what `expect` and a `main` that returns an error show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failure")
-            .field("command", &self.0.command)
-            .field("kind", &self.0.kind)
-            .field("executed", &self.0.executed)
-            .field("node", &self.0.node)
-            .field("attempts", &self.0.attempts)
-            .finish()
+        write!(f, "Failure({self})")
     }
 }
 

@@ -110,10 +110,13 @@ mod slab;
 pub mod slot;
 mod time;
 
+pub use args::ToArg;
 pub use config::Config;
 pub use connection::Chunk;
-pub use engine::Engine;
+pub use engine::{Engine, Event, Health, Status};
 pub use failure::{Cause, Executed, Failure, FailureKind};
+pub use fallback::{Fallback, Policy};
+pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
 pub use time::Now;
 
@@ -121,11 +124,13 @@ pub use time::Now;
 /// requests fail.
 pub mod prelude {
     pub use crate::{
-        commands::prelude::*,
+        args::ToArg,
+        commands::{Run, prelude::*},
         config::{Config, MaybeRetry},
+        engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
         handle::{Pipelines, Views},
-        reply::{Source, Sourced},
+        reply::{FromReply, Source, Sourced},
     };
 }

@@ -306,6 +306,13 @@ pub(crate) fn split_command(mut bytes: &[u8]) -> Vec<&[u8]> {
     (0..count).map(take_word).collect()
 }
 
+/// The same without the words of its name: the arguments.
+pub(crate) fn split_arguments<'c>(spec: &Spec, bytes: &'c [u8]) -> Vec<&'c [u8]> {
+    let mut words = split_command(bytes);
+    words.drain(..spec.words());
+    words
+}
+
 /// Takes `*3\r\n` or `$3\r\n` off the front and gives its number.
 fn take_header(rest: &mut &[u8]) -> usize {
     let end = rest.iter().position(|byte| *byte == b'\r').expect("our own encoding");

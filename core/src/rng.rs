@@ -20,6 +20,17 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A number below `end`, or `None` where there is none.
+    pub(crate) fn below(&mut self, end: usize) -> Option<usize> {
+        let scaled = (u128::from(self.next()) * end as u128) >> 64;
+        usize::try_from(scaled).ok().filter(|_| end > 0)
+    }
+
+    /// `span`, give or take so many per cent of it.
+    pub(crate) fn around(&mut self, span: Duration, percent: u32) -> Duration {
+        self.percent_of(span, 100_u32.saturating_sub(percent), 100 + percent)
+    }
+
     /// A share of `span` between `low` and `high` per cent of it.
     pub(crate) fn percent_of(&mut self, span: Duration, low: u32, high: u32) -> Duration {
         let steps = 1_000 * u64::from(high - low) + 1;

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+/// So long that nobody sees its end, and every clock can hold it: about a hundred years.
+const SPAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// One reading of both clocks.
 ///
 /// The core never reads a clock. Each call that needs the time takes a `Now`: `instant` for
@@ -24,6 +27,12 @@ impl Now {
     pub fn new(instant: Instant, wall: SystemTime) -> Self {
         let unix = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Now { instant, unix }
+    }
+
+    /// The instant `span` from now. A span is anything that a caller may have named, `Duration::MAX`
+    /// for "no limit" among it, so one that no clock can hold counts as [`SPAN_MAX`].
+    pub(crate) fn after(self, span: Duration) -> Instant {
+        self.instant + span.min(SPAN_MAX)
     }
 
     /// The wall clock in whole milliseconds since the Unix epoch.

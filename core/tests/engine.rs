@@ -1,12 +1,20 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use bytes::BytesMut;
 use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
-    engine::{ConnId, Flush, Health, Input, Output, Ticket},
+    config::MaybeRetry,
+    engine::{Batch, ConnId, Flush, Health, Input, Output, Ticket},
+    failure::MemoryRefusal,
     fallback::{Fallback, Policy},
     reply::FromReply,
 };
@@ -165,6 +173,33 @@ fn a_written_incr_that_gets_no_answer_ends_as_maybe_and_is_not_sent_again() {
     let failure = world.engine.take(ticket).expect("ended").expect_err("no answer");
     assert_eq!(failure.executed(), Executed::Maybe);
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::Reset)));
+}
+
+#[test]
+fn a_written_read_that_is_not_to_be_repeated_ends_with_its_connection() {
+    let mut world = World::live(World::plain().maybe_retry(MaybeRetry::Never));
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    world.lose(Cause::Reset);
+    let failure = world.engine.take(ticket).expect("nothing to wait for").expect_err("no answer");
+    assert_eq!(failure.executed(), Executed::Maybe);
+}
+
+#[test]
+fn a_request_is_sent_as_often_as_it_may_be_and_no_more() {
+    let mut config = World::plain().attempts_max(300).retry_schedule(|_| Duration::from_millis(1));
+    config.response_timeout = Duration::from_secs(60);
+    let mut world = World::live(config);
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    while world.engine.is_pending(ticket) && world.write().contains("GET") {
+        world.say("-TRYAGAIN later\r\n");
+        if let Some(outcome) = world.engine.take(ticket) {
+            assert_eq!(outcome.expect_err("refused each time").attempts(), 300);
+            return;
+        }
+        world.wait(Duration::from_millis(1));
+    }
+    panic!("it was not sent again, and did not end");
 }
 
 #[test]
@@ -334,6 +369,67 @@ fn what_memory_held_before_recovery_never_comes_back_in_the_next_outage() {
 }
 
 #[test]
+fn what_only_one_client_may_win_is_never_won_in_memory() {
+    let mut world = degraded(Policy::Invalidate);
+    world.run_now::<()>(&Request::new("SET").arg("cache:mine").arg("1"));
+    for command in [
+        "SET cache:lock me NX",
+        "SETNX cache:lock me",
+        "MSETNX cache:lock me",
+        "RENAMENX cache:mine cache:lock",
+    ] {
+        let ticket = world.run(&Request::new(command));
+        let failure = world.engine.take(ticket).expect("ended").expect_err("others could win too");
+        let unsafe_here = FailureKind::Memory(MemoryRefusal::Unsafe).to_string();
+        assert_eq!(failure.kind().to_string(), unsafe_here, "{command}");
+    }
+}
+
+#[test]
+fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
+    let config =
+        World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(1);
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    world.run_now::<()>(&Request::new("SET").arg("cache:b").arg("2"));
+    let both = Request::new("MGET").arg("cache:a").arg("cache:b");
+    assert_eq!(world.run_now::<Vec<i64>>(&both), [1, 2]);
+    let incr = world.run(&Request::new("INCR").arg("cache:a"));
+    let failure = world.engine.take(incr).expect("ended").expect_err("there is room for one value");
+    assert!(matches!(failure.kind(), FailureKind::Memory(MemoryRefusal::Full(_))));
+    assert_eq!(world.engine.status().overlay_entries, 1);
+    assert_eq!(world.run_now::<i64>(&Request::new("GET").arg("cache:a")), 1);
+}
+
+#[test]
+fn what_may_have_been_overwritten_is_not_remembered_when_memory_refuses_the_write() {
+    let config = World::plain()
+        .fallback(Fallback::memory("cache:*", Policy::Invalidate))
+        .journal_entries_max(1);
+    let mut world = World::live(config);
+    let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    let other = world.run(&Request::new("SET").arg("cache:b").arg("1"));
+    let again = world.run(&Request::new("SET").arg("cache:a").arg("2"));
+    world.write();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    world.value::<()>(other);
+    let failure = world.engine.take(again).expect("ended").expect_err("the journal is full");
+    assert_eq!(failure.executed(), Executed::Maybe);
+    assert_eq!(world.run_now::<Option<String>>(&Request::new("GET").arg("cache:a")), None);
+}
+
+#[test]
 fn what_is_remembered_is_served_until_a_new_data_set_is_trusted() {
     let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
     let mut world = World::live(config);
@@ -423,6 +519,30 @@ fn requests_that_wait_for_room_keep_their_order() {
 }
 
 #[test]
+fn the_last_event_is_told_however_few_may_wait() {
+    let mut world = World::live(World::plain().events_max(1));
+    world.engine.shutdown(Duration::ZERO, world.now);
+    world.drain();
+    assert_eq!(world.events.last().map(String::as_str), Some("closed"));
+}
+
+#[test]
+fn a_time_limit_longer_than_any_clock_can_hold_is_none() {
+    let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
+    let endless = Options { deadline: Some(Duration::MAX), ..Options::default() };
+    let get = world.run(&Request::new("GET").arg("a").options(endless));
+    let refused = world.run(&Request::new("GET").arg("b"));
+    world.write();
+    world.say("$1\r\nx\r\n-TRYAGAIN later\r\n");
+    assert_eq!(world.value::<String>(get), "x");
+    assert!(world.engine.take(refused).is_none());
+    world.engine.shutdown(Duration::MAX, world.now);
+    assert!(!world.engine.is_closed());
+    world.engine.shutdown(Duration::ZERO, world.now);
+    assert!(world.engine.is_closed(), "who asked for less time has his way");
+}
+
+#[test]
 fn a_full_memory_is_told_once_until_there_is_room_again() {
     let config =
         World::plain().fallback(Fallback::memory("*", Policy::Discard)).memory_entries_max(2);
@@ -501,6 +621,21 @@ fn a_password_that_the_server_quotes_is_not_told() {
         let told = format!("{refused} {refused:?} {:?} {:?}", world.engine.status(), world.events);
         assert!(!told.contains("hun"), "{told}");
     }
+}
+
+#[test]
+fn nothing_that_goes_out_is_formatted() {
+    let mut world = World::new(World::plain().password("hunter2"));
+    let set = Request::new("SET").arg("a").arg("hunter2");
+    let _ticket = world.run(&set);
+    world.open();
+    let chunk = world.engine.take_output(world.conn.expect("a connection")).expect("a handshake");
+    assert!(String::from_utf8_lossy(chunk.unwritten()).contains("hunter2"));
+    let mut batch = Batch::new();
+    batch.push(&set);
+    let told = format!("{chunk:?} {batch:?} {:?}", world.engine);
+    assert!(!told.contains("hunter2"), "{told}");
+    assert!(!told.contains("104, 117, 110"), "nor as numbers: {told}");
 }
 
 #[test]
@@ -652,4 +787,127 @@ fn a_closed_client_keeps_nothing_and_waits_for_nothing() {
     world.engine.handle_input(Input::Timeout, world.now);
     world.drain();
     assert_eq!(world.events.len(), told, "{:?}", world.events);
+}
+
+#[test]
+fn a_connection_that_is_no_longer_authenticated_is_replaced_however_young() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    let young = world.conn;
+    world.say("-NOAUTH Authentication required.\r\n");
+    world.wait(Duration::from_millis(200));
+    assert_ne!(world.conn, young, "another connection is made");
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    world.wait(Duration::from_millis(200));
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(ticket), "x");
+}
+
+#[test]
+fn an_unknown_command_fails_at_once_where_every_key_is_answered_from_memory() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    let ticket = world.run(&Request::new("JSON.GET").arg("a"));
+    let failure = world.engine.take(ticket).expect("at once").expect_err("memory can't");
+    assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::No);
+}
+
+#[test]
+fn a_failure_says_what_kept_it_waiting_and_who_gave_a_wrong_answer() {
+    let config = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.lose(Cause::Reset);
+    world.wait(Duration::from_millis(100));
+    world.lose(Cause::Refused);
+    let waits = world.run(&Request::new("INCR").arg("wallet:a"));
+    world.run_now::<()>(&Request::new("SET").arg("cache:a").arg("no number"));
+    let wrong = world.run(&Request::new("INCR").arg("cache:a"));
+    let wrong = world.engine.take(wrong).expect("at once").expect_err("no number");
+    assert_eq!((wrong.node(), wrong.attempts()), (Some("memory"), 0), "{wrong}");
+    let end = world.now.instant + Duration::from_secs(6);
+    while world.now.instant < end {
+        world.wait(Duration::from_millis(100));
+        if world.conn.is_some() {
+            world.lose(Cause::Refused);
+        }
+    }
+    let late = world.engine.take(waits).expect("ended").expect_err("nobody came");
+    assert_eq!(late.cause(), Some(&Cause::Refused));
+    assert!(late.to_string().contains("connection refused (not executed)"), "{late}");
+}
+
+#[test]
+fn spans_that_never_end_are_no_trouble() {
+    let mut world = World::live(World::plain().retry_schedule(|_| Duration::MAX));
+    let options = Options { deadline: Some(Duration::MAX), ..Options::default() };
+    let patient = world.run(&Request::new("GET").arg("a").options(options));
+    let mut batch = Batch::new().options(options);
+    batch.push(&Request::new("GET").arg("b"));
+    let (pipeline, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    let refused = world.run(&Request::new("GET").arg("c"));
+    world.write();
+    world.say("$1\r\na\r\n$1\r\nb\r\n-LOADING\r\n");
+    assert_eq!(world.value::<String>(patient), "a");
+    assert!(world.engine.take_batch(pipeline).expect("ended")[0].is_ok());
+    world.wait(Duration::from_secs(6));
+    let failure = world.engine.take(refused).expect("ended").expect_err("still loading");
+    assert!(failure.is_timeout(), "{failure}");
+    world.engine.shutdown(Duration::MAX, world.now);
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Closed);
+}
+
+#[test]
+fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() {
+    let made = Arc::new(AtomicBool::new(false));
+    let seen = made.clone();
+    let mut world = World::live(World::plain().retry_schedule(move |attempts| {
+        assert!(!seen.load(Ordering::Relaxed), "foreign code while the engine is locked");
+        Duration::from_secs(attempts.into())
+    }));
+    made.store(true, Ordering::Relaxed);
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    for attempts in [1, 2] {
+        assert!(world.write().contains("GET"));
+        world.say("-LOADING\r\n");
+        world.wait(Duration::from_millis(attempts * 1_000 - 1));
+        world.answer_pings();
+        assert_eq!(world.engine.status().queued_requests, 1);
+        world.wait(Duration::from_millis(1));
+    }
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\na\r\n");
+    assert_eq!(world.value::<String>(ticket), "a");
+}
+
+#[test]
+fn a_long_pipeline_that_is_not_taken_is_taken_back_whole() {
+    let mut batch = Batch::new();
+    for number in 0..100_000 {
+        batch.push(&Request::new("MODULE.SET").arg("key").arg(&number));
+    }
+    let mut world = World::live(World::plain());
+    let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    let conn = world.conn.expect("connected");
+    let chunk = world.engine.take_output(conn).expect("bytes");
+    world.engine.written(conn, chunk, 100, world.now);
+    for _ in 0..5 {
+        // The kernel takes a little now and then, so the connection is not given up.
+        world.wait(Duration::from_secs(1));
+        if let Some(chunk) = world.engine.take_output(conn) {
+            world.engine.written(conn, chunk, 1, world.now);
+        }
+    }
+    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed");
+    let failure = outcomes.into_iter().next_back().expect("many").expect_err("not answered");
+    assert_eq!((failure.executed(), failure.command()), (Executed::No, "MODULE.SET"));
+    assert!(world.engine.unwritten(conn) < 100);
 }

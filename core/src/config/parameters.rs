@@ -74,7 +74,7 @@ pub(super) static PARAMETERS: &[Parameter] = parameters! {
     "connect_timeout", "2s", Span(connect_timeout);
     "response_timeout", "2s", Span(response_timeout);
     "slow_response_timeout", "20s", Span(slow_response_timeout);
-    "attempts_max", "10", Count(retry.attempts_max, 1..=u32::MAX);
+    "attempts_max", "10", Count(retry.attempts_max, 1..=u16::MAX as u32);
     "redirects_max", "16", Count(retry.redirects_max, 0..=u32::MAX);
     "retry_backoff_base", "50ms", SpanOrZero(retry.backoff.base);
     "retry_backoff_max", "3s", SpanOrZero(retry.backoff.max);

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub struct Retry {
     /// How often a request is tried at most, the first time included; default 10, which the
-    /// default backoff stretches over about the length of a fail-over.
+    /// default backoff stretches over about the length of a fail-over. At most 65,535.
     pub attempts_max: u32,
     /// How many redirects (MOVED, ASK) one request follows at most; default 16, enough for a
     /// resharding that moves a slot more than once, and an end for nodes that disagree for ever.
@@ -85,9 +85,13 @@ impl Backoff {
     /// assert_eq!(backoff.delay(0), Duration::from_millis(50));
     /// assert_eq!(backoff.delay(3), Duration::from_millis(400));
     /// assert_eq!(backoff.delay(1000), Duration::from_secs(3));
+    /// assert_eq!(Backoff { base: Duration::ZERO, ..backoff }.delay(1000), Duration::ZERO);
     /// ```
     #[must_use]
     pub fn delay(&self, failures: u32) -> Duration {
+        if self.base.is_zero() {
+            return Duration::ZERO;
+        }
         let doubled = 1u32.checked_shl(failures).and_then(|times| self.base.checked_mul(times));
         doubled.map_or(self.max, |delay| delay.min(self.max))
     }
@@ -103,7 +107,8 @@ pub struct Schedule(Arc<ScheduleFn>);
 type ScheduleFn = dyn Fn(u32) -> Duration + Send + Sync;
 
 impl Schedule {
-    /// Wraps `delay`. It must give the same answer to the same number, and must not block.
+    /// Wraps `delay`. It must give the same answer to the same number: a client asks it once for
+    /// each number, when it is made.
     pub fn new(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Schedule(Arc::new(delay))
     }

@@ -9,7 +9,7 @@
 //! A chunk is given up when all its commands are answered. Until then a re-send copies from it, so a
 //! retry needs no second buffer per request.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 /// Where a chunk is closed and the next one begun: the largest write that is worth making at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const SPARE_BYTES_MAX: usize = 2 * CHUNK_BYTES;
 
 /// A run of encoded commands, handed out to be written and handed back with what came of it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "a chunk must be handed back to the engine through `written`"]
 pub struct Chunk {
     bytes: Vec<u8>,
@@ -30,6 +30,14 @@ impl Chunk {
     #[must_use]
     pub fn unwritten(&self) -> &[u8] {
         &self.bytes[self.written..]
+    }
+}
+
+/// Its bytes are left out: a password goes this way.
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Chunk { bytes, written } = self;
+        f.debug_struct("Chunk").field("len", &bytes.len()).field("written", written).finish()
     }
 }
 
@@ -117,24 +125,31 @@ impl Log {
         self.written += count as u64;
     }
 
-    /// Takes the bytes of one command out, `from..to` as stream offsets, of which the writer has seen
-    /// nothing yet. What stands behind them moves up.
-    pub(crate) fn withdraw(&mut self, from: u64, to: u64) {
+    /// Takes the bytes of commands out, each `from..to` as stream offsets and in order, of which the
+    /// writer has seen nothing yet. What stands behind them moves up, each byte once.
+    pub(crate) fn withdraw(&mut self, commands: &[(u64, u64)]) {
+        let mut commands = commands.iter().peekable();
         let mut start = self.base;
-        for at in 0..self.chunks.len() {
-            let slot = &mut self.chunks[at];
+        for slot in &mut self.chunks {
             let end = start + slot.len_u64();
-            if from < end {
-                slot.chunk.bytes.drain((from - start) as usize..(to - start) as usize);
-                slot.len = slot.chunk.bytes.len();
-                self.end -= to - from;
-                if self.chunks[at].len == 0 && self.chunks.len() > 1 {
-                    self.chunks.remove(at);
-                }
-                return;
+            let bytes = &mut slot.chunk.bytes;
+            let (mut kept, mut seen) = (0, 0);
+            while let Some((from, to)) = commands.next_if(|(from, _)| *from < end) {
+                let from = (from - start) as usize;
+                bytes.copy_within(seen..from, kept);
+                kept += from - seen;
+                seen = (to - start) as usize;
+            }
+            if seen > 0 {
+                bytes.copy_within(seen.., kept);
+                bytes.truncate(kept + slot.len - seen);
+                self.end -= (slot.len - bytes.len()) as u64;
+                slot.len = bytes.len();
             }
             start = end;
         }
+        // None before the one that is with the writer is empty.
+        self.chunks.retain(|slot| slot.len > 0);
     }
 
     /// Gives up what stands before the stream offset `answered`.
@@ -226,11 +241,11 @@ mod tests {
         push(&mut log, b"abc");
         push(&mut log, b"def");
         push(&mut log, b"ghi");
-        log.withdraw(3, 6);
+        log.withdraw(&[(3, 6)]);
         let chunk = log.take().expect("six bytes");
         assert_eq!(chunk.unwritten(), b"abcghi");
         push(&mut log, b"jkl");
-        log.withdraw(6, 9);
+        log.withdraw(&[(6, 9)]);
         log.give_back(chunk, 6);
         assert_eq!((log.written(), log.unwritten()), (6, 0));
         push(&mut log, b"mno");

@@ -114,7 +114,7 @@ pub(crate) struct Op {
     pub(crate) effect: Effect,
     pub(crate) maybe_retry: MaybeRetry,
     /// How often it was sent.
-    pub(crate) attempts: u8,
+    pub(crate) attempts: u16,
     /// It was written in full to a connection that was lost.
     pub(crate) maybe: bool,
     /// A new handshake was tried for it.
@@ -246,7 +246,7 @@ impl Connection {
         self.owed.push_back(Owed { owner, end });
     }
 
-    /// Notes that the peer was heard from. Called before `next`, once for each piece received.
+    /// Notes that the peer was heard from. Called before [`answered`](Connection::answered), once for each piece received.
     pub(crate) fn note_inbound(&mut self, now: Instant) {
         self.heard = now;
         self.owes_since = now;
@@ -309,11 +309,11 @@ impl Connection {
     pub(crate) fn withdraw(&mut self, unwanted: impl Fn(&Op) -> bool) -> Vec<Op> {
         let handed_out = self.log.handed_out();
         let (mut start, mut cut) = (self.answered, 0);
-        let mut withdrawn = Vec::new();
+        let (mut withdrawn, mut ranges) = (Vec::new(), Vec::new());
         for Owed { owner, end } in std::mem::take(&mut self.owed) {
             match owner {
                 Owner::Request(op) if start >= handed_out && unwanted(&op) => {
-                    self.log.withdraw(start - cut, end - cut);
+                    ranges.push((start, end));
                     cut += end - start;
                     self.slow_owed -= usize::from(op.spec.is_slow());
                     withdrawn.push(op);
@@ -322,6 +322,7 @@ impl Connection {
             }
             start = end;
         }
+        self.log.withdraw(&ranges);
         withdrawn
     }
 

@@ -1,5 +1,7 @@
 //! A pipeline as it is submitted: the commands' bytes in one piece, and what each of them is.
 
+use std::fmt;
+
 use crate::{
     commands::Spec,
     config::MaybeRetry,
@@ -7,7 +9,7 @@ use crate::{
 };
 
 /// Commands that are submitted together, in order, under one ticket.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Batch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Item>,
@@ -70,8 +72,8 @@ impl Batch {
     }
 
     pub(crate) fn name_of(&self, at: usize) -> &str {
-        let name = self.names.iter().find(|(of, _)| *of as usize == at);
-        name.map_or(self.items[at].spec.name(), |(_, name)| name)
+        let found = self.names.binary_search_by_key(&at, |(of, _)| *of as usize);
+        found.map_or(self.items[at].spec.name(), |found| &self.names[found].1)
     }
 
     /// How many commands it holds.
@@ -91,5 +93,13 @@ impl Batch {
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
         self
+    }
+}
+
+/// The arguments are left out: one of them may be a password.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = (0..self.len()).map(|at| self.name_of(at));
+        f.debug_list().entries(names).finish()
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Class {
 }
 
 /// Reads the class of an error from its first word, and from more of it where one word has several
-/// meanings (see "Outcomes" in the crate's documentation).
+/// meanings.
 pub(crate) fn classify(spec: &Spec, error: &ServerError) -> Class {
     if spec.is_script() {
         // A script can answer with any text, that of a redirect or of a loading server among them.

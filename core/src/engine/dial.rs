@@ -208,7 +208,7 @@ impl<W> Engine<W> {
         if std::mem::take(&mut self.node.resp2_guessed) {
             self.node.resp2_only = false;
         }
-        self.node.window.fault(self.now.instant);
+        self.node.window.fault(&self.config.breaker, self.now.instant);
         self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
         self.dial_later();
         if lasting {
@@ -229,8 +229,7 @@ impl<W> Engine<W> {
     fn dial_later(&mut self) {
         let failures = self.node.failed_dials.saturating_sub(1);
         let jitter = self.config.dial.jitter_percent;
-        let delay = self.config.dial.backoff.delay(failures);
-        let delay = self.rng.percent_of(delay, 100 - jitter.min(100), 100 + jitter);
+        let delay = self.rng.around(self.config.dial.backoff.delay(failures), jitter);
         self.event(Event::Reconnecting { node: self.node.label.clone(), delay });
         self.node.dial = Dial::Waiting(self.now.instant + delay);
     }
@@ -263,8 +262,7 @@ impl<W> Engine<W> {
                 Cause::Handshake(error) => FailureKind::Server(error.clone()),
                 other => FailureKind::ConnectionLost(other.clone()),
             };
-            let failure = self.failure(&parked.op, kind, parked.op.executed_so_far());
-            self.end(&parked.op, Err(failure));
+            self.end_without_answer(&parked.op, kind);
         }
     }
 

@@ -9,7 +9,8 @@ use super::{
     classify::{Class, classify},
 };
 use crate::{
-    connection::{Due, Op, Owner, State, refused_unasked},
+    config::Backoff,
+    connection::{Connection, Due, Op, Owner, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
@@ -20,18 +21,18 @@ use crate::{
 /// The first delay after an answer that says the server or slot is not ready.
 const NOT_READY_BASE: Duration = Duration::from_millis(100);
 
-/// How long a connection must have been in use before an answer may retire it, so that a server
-/// which refuses every write is not dialled for each of them.
+/// How long a connection must have been in use before a refused write retires it, so that a replica
+/// is not dialled anew for each write.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
 
 impl<W> Engine<W> {
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: &mut BytesMut) {
         let now = self.now.instant;
-        match self.connections.get_mut(conn.0) {
-            Some(connection) if !connection.is_deaf() => connection.note_inbound(now),
-            _ => return bytes.clear(),
-        }
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let hears = |found: &&mut Connection| !found.is_deaf();
+        let Some(connection) = self.connections.get_mut(conn.0).filter(hears) else {
+            return bytes.clear();
+        };
+        connection.note_inbound(now);
         let mut decoder = connection.lend_decoder();
         let decoded = decoder.decode_each(bytes, |reply| self.on_frame(conn, reply));
         if let Err(fault) = decoded {
@@ -134,7 +135,13 @@ impl<W> Engine<W> {
                     self.trip(Cause::NotReady(error.clone()));
                 }
             }
-            Class::WrongNode => self.retire(conn, Cause::NotMaster),
+            Class::WrongNode => {
+                let used =
+                    self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+                if used.is_some_and(|span| span >= RETIRE_AFTER) {
+                    self.retire(conn, Cause::NotMaster);
+                }
+            }
             Class::Unauthenticated => {
                 if std::mem::replace(&mut op.rehandshaken, true) {
                     return self.end_with_error(&op, error, Executed::No);
@@ -186,16 +193,16 @@ impl<W> Engine<W> {
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
         let sent = u32::from(op.attempts);
-        if let Some(schedule) = &self.config.retry.schedule {
-            return schedule.delay(sent);
+        if let Some(delay) = self.delays.get(usize::from(op.attempts) - 1) {
+            return *delay;
         }
-        let doubled = base.saturating_mul(1 << sent.saturating_sub(1).min(16));
-        self.rng.percent_of(doubled.min(self.config.retry.backoff.max), 0, 100)
+        let backoff = Backoff { base, ..self.config.retry.backoff };
+        self.rng.percent_of(backoff.delay(sent.saturating_sub(1)), 0, 100)
     }
 
     fn delay(&mut self, parked: Parked, delay: Duration) {
         self.stirred = true;
-        let mut at = self.now.instant + delay;
+        let mut at = self.now.after(delay);
         match self.tickets.get_mut(parked.op.ticket) {
             // Items of one pipeline keep their order.
             Some(slot) => {
@@ -247,8 +254,7 @@ impl<W> Engine<W> {
 
     /// Lets a connection finish what it owes, and dials another for what is to come.
     fn retire(&mut self, conn: ConnId, cause: Cause) {
-        let in_use = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
-        if self.node.conn != Some(conn) || in_use.is_none_or(|span| span < RETIRE_AFTER) {
+        if self.node.conn != Some(conn) {
             return;
         }
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -287,7 +293,7 @@ impl<W> Engine<W> {
                 self.on_lost(cause);
             } else {
                 // It took so long to close that another one has taken its place.
-                self.node.window.fault(self.now.instant);
+                self.node.window.fault(&self.config.breaker, self.now.instant);
             }
         }
         if let Some(current) = self.node.conn {
@@ -307,15 +313,16 @@ impl<W> Engine<W> {
             return None;
         }
         // What memory may take over at the trip is kept until the server is judged.
-        let taken_over = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        let kept = !op.maybe || op.may_repeat() || taken_over || op.effect == Effect::Read;
+        let taken_over = match op.standing {
+            Standing::Memory(Policy::Invalidate) => true,
+            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
+            Standing::Wait | Standing::Fail => false,
+        };
+        let kept = !op.maybe || op.may_repeat() || taken_over;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.clone());
-        let failure = self.failure(&op, kind, op.executed_so_far());
-        self.end(&op, Err(failure));
+        self.end_without_answer(&op, FailureKind::ConnectionLost(cause.clone()));
         None
     }
 
@@ -347,7 +354,9 @@ impl<W> Engine<W> {
         }
     }
 
-    fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
+    /// Ends a command to which no server has the last word. Where it may have been executed, nobody
+    /// knows what its keys hold now.
+    pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
         if op.maybe {
             self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }
@@ -459,8 +468,14 @@ impl<W> Engine<W> {
                 ended.push((parked, Stage::Room));
             }
         }
-        for (parked, stage) in ended {
-            self.end_without_answer(&parked.op, FailureKind::DeadlinePassed(stage));
+        for (Parked { op, cause, .. }, stage) in ended {
+            if op.maybe {
+                self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            }
+            let kind = FailureKind::DeadlinePassed(stage);
+            let cause = cause.or_else(|| self.node.cause.clone());
+            let failure = self.failure(&op, kind, op.executed_so_far()).because(cause);
+            self.end(&op, Err(failure));
         }
     }
 

@@ -70,6 +70,7 @@ impl Phase {
 pub(super) struct Window {
     slices: [(u32, u32); SLICES],
     at: usize,
+    /// When the slice at `at` began.
     begun: Instant,
 }
 
@@ -81,19 +82,21 @@ impl Window {
         Window { slices: [(0, 0); SLICES], at: 0, begun: now }
     }
 
+    /// Counts an answer. In the slice of the last fault, for it has no time to look at the clock: when
+    /// there was none for long, what was counted before is forgotten with the next.
     pub(super) fn answer(&mut self) {
         let count = &mut self.slices[self.at].1;
         *count = count.saturating_add(1);
     }
 
-    /// Counts a fault in the slice of the last look; `trips` moves the window on.
-    pub(super) fn fault(&mut self, _now: Instant) {
+    /// Counts a fault.
+    pub(super) fn fault(&mut self, config: &Breaker, now: Instant) {
+        self.move_on(config, now);
         let count = &mut self.slices[self.at].0;
         *count = count.saturating_add(1);
     }
 
-    /// Whether faults are too many among the outcomes of the last `fault_window`.
-    pub(super) fn trips(&mut self, config: &Breaker, now: Instant) -> bool {
+    fn move_on(&mut self, config: &Breaker, now: Instant) {
         let slice = config.fault_window / SLICES as u32;
         let passed = now.saturating_duration_since(self.begun);
         let steps = (passed.as_nanos() / slice.as_nanos().max(1)).min(SLICES as u128) as usize;
@@ -104,6 +107,10 @@ impl Window {
         if steps > 0 {
             self.begun = now;
         }
+    }
+
+    /// Whether faults are too many among the outcomes of the `fault_window` before the last fault.
+    pub(super) fn trips(&self, config: &Breaker) -> bool {
         let faults: u64 = self.slices.iter().map(|(faults, _)| u64::from(*faults)).sum();
         let answers: u64 = self.slices.iter().map(|(_, answers)| u64::from(*answers)).sum();
         let outcomes = faults + answers;
@@ -186,7 +193,7 @@ impl<W> Engine<W> {
 
     /// The connection that took requests is lost or takes no more.
     pub(super) fn on_lost(&mut self, cause: Cause) {
-        self.node.window.fault(self.now.instant);
+        self.node.window.fault(&self.config.breaker, self.now.instant);
         match &mut self.node.phase {
             Phase::Live => {
                 let judge_at = self.now.instant + self.config.response_timeout;
@@ -201,7 +208,7 @@ impl<W> Engine<W> {
             }
             Phase::Starting | Phase::Suspect { .. } => {}
         }
-        if self.node.window.trips(&self.config.breaker, self.now.instant) {
+        if self.node.window.trips(&self.config.breaker) {
             self.trip(cause);
         }
         self.dial_anew();
@@ -269,5 +276,21 @@ impl<W> Engine<W> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
+    fn the_first_fault_after_a_quiet_time_counts() {
+        let config = Breaker { fault_outcomes_min: 1, ..Breaker::default() };
+        let begin = Instant::now();
+        let mut window = Window::new(begin);
+        window.answer();
+        window.fault(&config, begin + 2 * config.fault_window);
+        assert!(window.trips(&config));
     }
 }

@@ -44,6 +44,7 @@ mod tickets;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, VecDeque},
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -69,9 +70,10 @@ use health::{Phase, Window};
 use tickets::Tickets;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
-#[derive(Debug)]
 pub struct Engine<W> {
     config: Config,
+    /// What the caller's own schedule says of each attempt; empty where there is none.
+    delays: Vec<Duration>,
     rng: Rng,
     now: Now,
     tickets: Tickets<W>,
@@ -183,6 +185,9 @@ enum Closing {
     Closed,
 }
 
+/// Attempts are counted up to the one before this.
+const ATTEMPTS_COUNTED: u32 = u8::MAX as u32 + 1;
+
 /// The most that is reserved because a peer declared that so much will follow.
 const RESERVE_MAX: usize = 4 * 1024 * 1024;
 
@@ -202,6 +207,12 @@ impl<W> Engine<W> {
     pub fn new(config: Config, seed: u64, now: Now) -> Result<Self, crate::config::ConfigError> {
         config.validate()?;
         let mut rng = Rng::new(seed);
+        // Asked beforehand: later it would be foreign code in the middle of a reply, under a lock.
+        let retries = 1..config.retry.attempts_max.min(ATTEMPTS_COUNTED);
+        let delays = match &config.retry.schedule {
+            Some(schedule) => retries.map(|attempts| schedule.delay(attempts)).collect(),
+            None => Vec::new(),
+        };
         let memory = Memory::new(&config, rng.next());
         let store = matches!(config.deployment, Deployment::Memory)
             .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
@@ -229,6 +240,7 @@ impl<W> Engine<W> {
             lineage: recovery::Lineage::default(),
         };
         Ok(Engine {
+            delays,
             rng,
             now,
             tickets: Tickets::new(),
@@ -446,10 +458,13 @@ impl<W> Engine<W> {
     pub fn shutdown(&mut self, grace: Duration, now: Now) {
         self.note_time(now);
         self.stirred = true;
-        if self.closing != Closing::Open {
-            return;
-        }
-        self.closing = Closing::Draining(now.instant + grace);
+        let until = self.now.after(grace);
+        self.closing = match self.closing {
+            Closing::Open => Closing::Draining(until),
+            // Who asked for less has his way: the last handle is dropped while it closes at leisure.
+            Closing::Draining(before) => Closing::Draining(before.min(until)),
+            Closing::Closed => return,
+        };
         self.run_timers();
     }
 
@@ -493,12 +508,16 @@ impl<W> Engine<W> {
         self.now.unix = now.unix;
     }
 
+    /// Tells operators something. Where too much waits to be told, the oldest is dropped: the last
+    /// word, such as [`Event::End`], is the one that counts.
     fn event(&mut self, event: Event) {
-        let events =
-            self.outputs.iter().filter(|output| matches!(output, Output::Event(_))).count();
-        if events < self.config.queue.events_max {
-            self.outputs.push_back(Output::Event(event));
+        let is_event = |output: &Output| matches!(output, Output::Event(_));
+        let waiting = self.outputs.iter().filter(|output| is_event(output)).count();
+        if waiting >= self.config.queue.events_max {
+            let oldest = self.outputs.iter().position(is_event).expect("at least one may wait");
+            self.outputs.remove(oldest);
         }
+        self.outputs.push_back(Output::Event(event));
     }
 
     fn wake(&mut self, waiter: Option<W>) {
@@ -567,5 +586,16 @@ impl<W> Engine<W> {
         self.run_phase(now);
         self.run_deadlines(now);
         self.run_closing(now);
+    }
+}
+
+/// How it is doing. What it holds is left out: keys, values and passwords are among it.
+impl<W> fmt::Debug for Engine<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status();
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("status", &status)
+            .finish_non_exhaustive()
     }
 }

@@ -320,7 +320,7 @@ pub struct Status {
     pub journal_entries: usize,
     /// Answers by the server.
     pub answers_server: u64,
-    /// Answers from what was written in memory.
+    /// Answers from what was written in memory, and all answers of `memory://`.
     pub answers_overlay: u64,
     /// Answers from remembered values.
     pub answers_shadow: u64,

@@ -91,9 +91,7 @@ impl<W> Engine<W> {
 
     pub(super) fn next_probe(&mut self) -> Instant {
         let jitter = self.config.breaker.probe_jitter_percent;
-        let interval = self.node.probe_interval;
-        let interval = self.rng.percent_of(interval, 100 - jitter.min(100), 100 + jitter);
-        self.now.instant + interval
+        self.now.instant + self.rng.around(self.node.probe_interval, jitter)
     }
 
     /// Takes the next step if its time has come. There is a connection.

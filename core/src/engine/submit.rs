@@ -8,9 +8,9 @@ use crate::{
     commands::Spec,
     config::{Config, MaybeRetry},
     connection::Op,
-    failure::{Executed, FailureKind, MemoryRefusal, Stage},
+    failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
     fallback::{Answer, Policy, Standing},
-    request::{Effect, Options, Request, split_command},
+    request::{Effect, Options, Request, split_arguments, split_command},
     resp::{Reply, Source},
 };
 
@@ -29,8 +29,9 @@ const FLUSH_NOW_BYTES: u64 = 8 * 1024;
 /// the callers are its bound in practice; this one is for those that nobody waits for.
 const LINE_MAX: usize = 1 << 20;
 
-const SHARED_CONNECTION: &str = "this command changes the state of its connection, which this \
-    client shares between callers; use the client's configuration (database, name, credentials)";
+const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
+    share; database, name and credentials belong in the client's configuration, and this version has \
+    no transactions or subscriptions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -53,7 +54,7 @@ impl<W> Engine<W> {
         self.check_use(spec, request.command())?;
         let options = request.asked();
         let room = self.find_room(options)?;
-        let deadline = self.now.instant + options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(options.deadline.unwrap_or(self.config.deadline));
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
             None => Vec::new(),
@@ -76,15 +77,15 @@ impl<W> Engine<W> {
             connection.send(op, self.now.instant, |out, op| {
                 let start = out.len();
                 request.encode(out);
-                op.cost = (out.len() - start) as u32;
-                *cost += out.len() - start;
+                op.cost = cost_of(&out[start..]);
+                *cost += op.cost as usize;
             });
             return Ok((ticket, self.flush(conn, before)));
         }
         let mut bytes = std::mem::take(&mut self.scratch);
         request.encode(&mut bytes);
-        op.cost = bytes.len() as u32;
-        self.queued.bytes += bytes.len();
+        op.cost = cost_of(&bytes);
+        self.queued.bytes += op.cost as usize;
         if noted {
             op.note = Some(bytes.as_slice().into());
         }
@@ -118,12 +119,13 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
-        let deadline = self.now.instant + batch.options.deadline.unwrap_or(self.config.deadline);
+        let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         self.queued.requests += count;
-        self.queued.bytes += batch.bytes.len();
+        let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
+        self.queued.bytes += costs.sum::<usize>();
         // Where no key may degrade, all of it goes into the log in one piece.
         let whole = room == Room::Now && !self.memory.degrades();
         if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
@@ -139,7 +141,7 @@ impl<W> Engine<W> {
                     Standing::Wait,
                 );
                 op.attempts = 1;
-                op.cost = batch.bytes_of(at).len() as u32;
+                op.cost = cost_of(batch.bytes_of(at));
                 (op, item.end)
             });
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -151,13 +153,12 @@ impl<W> Engine<W> {
         let mut in_line = Vec::new();
         for (at, item) in batch.items.iter().enumerate() {
             let bytes = batch.bytes_of(at);
-            let args = split_command(bytes);
-            let args = &args[item.spec.words().min(args.len())..];
-            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, args);
+            let args = split_arguments(item.spec, bytes);
+            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
             let options = batch.options_of(item);
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
-            op.cost = bytes.len() as u32;
+            op.cost = cost_of(bytes);
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
                 in_line.push(Parked { op, bytes: bytes.to_vec(), cause: None });
@@ -371,14 +372,11 @@ impl<W> Engine<W> {
         }
         if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
-            let executed = parked.op.executed_so_far();
-            let failure = self.failure(&parked.op, kind, executed);
-            return self.end(&parked.op, Err(failure));
+            return self.end_without_answer(&parked.op, kind);
         }
         if self.node.phase.is_draining() {
-            let args = split_command(&parked.bytes);
-            let keys = &args[parked.op.spec.words().min(args.len())..];
-            if !self.memory.owes(parked.op.spec, keys) {
+            let args = split_arguments(parked.op.spec, &parked.bytes);
+            if !self.memory.owes(parked.op.spec, &args) {
                 return self.place_on_server(parked);
             }
             if parked.op.effect != Effect::Read {
@@ -423,9 +421,7 @@ impl<W> Engine<W> {
                         self.tell_full(what);
                     }
                 }
-                let executed = op.executed_so_far();
-                let failure = self.failure(&op, FailureKind::Memory(refusal), executed);
-                self.end(&op, Err(failure));
+                self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
     }
@@ -454,7 +450,7 @@ impl<W> Engine<W> {
                     _ => Executed::No,
                 };
                 let failure = self.failure(op, FailureKind::Server(error), executed);
-                self.end(op, Err(failure));
+                self.end(op, Err(failure.at(Some(MEMORY.into()))));
             }
             None => {
                 self.count_answer(reply.source());
@@ -464,11 +460,8 @@ impl<W> Engine<W> {
     }
 
     /// Ends a command that may have been executed and is not to be repeated.
-    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<crate::Cause>) {
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
-        let kind = FailureKind::ConnectionLost(cause.unwrap_or(crate::Cause::Local));
-        let failure = self.failure(op, kind, Executed::Maybe);
-        self.end(op, Err(failure));
+    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
+        self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
     }
 
     /// Drops a command that nobody waits for any more.
@@ -519,7 +512,10 @@ impl<W> Engine<W> {
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
         if let Some(cause) = &self.node.rejected {
-            let kind = FailureKind::ConnectionLost(cause.clone());
+            let kind = match cause {
+                Cause::Handshake(error) => FailureKind::Server(error.clone()),
+                other => FailureKind::Down(other.clone()),
+            };
             return Err(self.connect_failure(kind));
         }
         if self.node.phase.is_live() || self.memory.degrades() {
@@ -539,6 +535,12 @@ impl<W> Engine<W> {
 
 /// A scratch buffer that grew beyond this for one large command is given up.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// What a command counts for: its length, as far as that can be written down. A longer one than that
+/// no server takes; but what was added when it came must be what is subtracted when it ends.
+fn cost_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
 
 impl Op {
     /// One that was not sent yet.

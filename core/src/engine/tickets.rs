@@ -20,7 +20,8 @@ pub(crate) struct Slot<W> {
     pub(crate) work: Work,
     waiter: Option<W>,
     deadline: Instant,
-    /// The names of commands that the table does not know, by item; boxed, since few have any.
+    /// The names of commands that the table does not know, in the order of items; boxed, since few
+    /// have any.
     names: Option<Box<Names>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
@@ -229,7 +230,8 @@ impl<W> Tickets<W> {
     /// The name of a command that the table does not know.
     pub(crate) fn name_of(&self, ticket: Ticket, item: u32) -> Option<&str> {
         let names = self.slots.get(ticket.0)?.names.as_deref()?;
-        names.iter().find(|(of, _)| *of == item).map(|(_, name)| &**name)
+        let found = names.binary_search_by_key(&item, |(of, _)| *of).ok()?;
+        Some(&names[found].1)
     }
 }
 

@@ -1,28 +1,11 @@
 //! What recovery owes the server: one entry a key, the oldest first.
 
-use std::{collections::BTreeMap, hash::BuildHasher};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use siphasher::sip::SipHasher13;
 
-/// Makes hashers that are keyed from the engine's seed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Keyed(u64);
-
-impl Keyed {
-    pub(crate) fn new(seed: u64) -> Self {
-        Keyed(seed)
-    }
-}
-
-impl BuildHasher for Keyed {
-    type Hasher = SipHasher13;
-
-    fn build_hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_keys(self.0, !self.0)
-    }
-}
+use super::keyed::Keyed;
 
 #[derive(Debug)]
 pub(crate) struct Journal {

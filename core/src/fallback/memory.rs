@@ -11,8 +11,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::{
-    Answer, Bounds, Mode, Policy, Rules, Standing, Store,
-    journal::{Journal, Keyed},
+    Answer, Bounds, Mode, Policy, Rules, Standing, Store, journal::Journal, keyed::Keyed,
     shadow::Shadow,
 };
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     commands::{KeySpec, Spec},
     config::Config,
     failure::MemoryRefusal,
-    request::{Effect, split_command},
+    request::{Effect, split_arguments},
     resp::{Reply, Source, Value, View},
     rng::Rng,
 };
@@ -84,7 +83,8 @@ impl Memory {
     }
 
     fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {
-        if spec.concerns_all_keys() {
+        // A command that nobody knows may concern any key.
+        if spec.concerns_all_keys() || spec.is_unknown() {
             return (self.rules.mode_of_all(), effect != Effect::Read);
         }
         let mut mode = None;
@@ -94,8 +94,6 @@ impl Memory {
             remembers |= matches!(of_key, Mode::Memory { .. });
             mode = Some(mode.map_or(of_key, |mode: Mode| mode.strictest(of_key)));
         }
-        // A command that nobody knows may write to any of its arguments.
-        remembers |= spec.is_unknown();
         let noted = remembers && (effect != Effect::Read || matches!(spec.name(), "GET" | "MGET"));
         (mode.unwrap_or(self.rules.default_mode()), noted)
     }
@@ -104,9 +102,8 @@ impl Memory {
 
     /// Learns from a command that the server has carried out.
     pub(crate) fn observe(&mut self, spec: &Spec, command: &[u8], reply: &Reply, now: Now) {
-        let words = split_command(command);
-        let args = &words[spec.words().min(words.len())..];
-        match (spec.name(), args) {
+        let args = split_arguments(spec, command);
+        match (spec.name(), args.as_slice()) {
             ("GET", [key]) => self.learn(key, text(reply.view()), None, now),
             ("MGET", keys) => {
                 for (key, value) in keys.iter().zip(reply.view().items()) {
@@ -127,16 +124,14 @@ impl Memory {
                     self.learn(pair[0], Some(pair[1]), None, now);
                 }
             }
-            _ => self.forget_words(spec, args, now),
+            (_, args) => self.forget_words(spec, args, now),
         }
     }
 
     /// Forgets what is known of the keys of a write whose effect nobody knows.
     pub(crate) fn forget(&mut self, spec: &Spec, command: Option<&[u8]>, now: Now) {
         let Some(command) = command else { return };
-        let words = split_command(command);
-        let args = &words[spec.words().min(words.len())..];
-        self.forget_words(spec, args, now);
+        self.forget_words(spec, &split_arguments(spec, command), now);
     }
 
     fn forget_words(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
@@ -182,7 +177,7 @@ impl Memory {
         if never || !Store::supports(words[0]) {
             return Err(MemoryRefusal::Unsupported);
         }
-        let args = &words[spec.words().min(words.len())..];
+        let args = &words[spec.words()..];
         let reads = effect == Effect::Read;
         let invalidates = match standing {
             Standing::Miss => true,
@@ -201,7 +196,12 @@ impl Memory {
             return Ok(Reply::from(value).with_source(Source::Unknown));
         }
         let (lent, source) = self.lend(spec, args, now)?;
-        let result = executed(&mut self.overlay, words, now);
+        // What is only read goes back at once and needs no room.
+        let result = if !reads && self.overlay.overruns(now) {
+            Err(MemoryRefusal::Full("the overlay"))
+        } else {
+            executed(&mut self.overlay, words, now)
+        };
         let changed = !reads && matches!(&result, Ok(value) if !matches!(value, Value::Error(_)));
         if changed {
             self.note_write(spec, args);
@@ -213,6 +213,8 @@ impl Memory {
                 self.overlay.remove(key, now);
             }
         }
+        // A plain write does not depend on what was there before.
+        let source = if effect == Effect::Repeatable { Source::Overlay } else { source };
         Ok(Reply::from(result?).with_source(source))
     }
 
@@ -235,26 +237,19 @@ impl Memory {
             if self.is_written(&key) {
                 continue;
             }
-            match self.shadow.lend(&mut self.overlay, &key, now) {
-                Ok(true) => {
-                    // When a remembered value expires is the client's guess, not the server's word.
-                    if asks_for_ttl(spec) {
-                        self.overlay.remove(&key, now);
-                        return Err(MemoryRefusal::Unseen);
-                    }
-                    if source == Source::Overlay {
-                        source = Source::Shadow;
-                    }
-                    lent.push(key);
-                }
-                Ok(false) => source = Source::Unknown,
-                Err(_) => {
-                    for key in &lent {
-                        self.overlay.remove(key, now);
-                    }
-                    return Err(MemoryRefusal::Full("the overlay"));
-                }
+            if !self.shadow.lend(&mut self.overlay, &key, now) {
+                source = Source::Unknown;
+                continue;
             }
+            // When a remembered value expires is the client's guess, not the server's word.
+            if asks_for_ttl(spec) {
+                self.overlay.remove(&key, now);
+                return Err(MemoryRefusal::Unseen);
+            }
+            if source == Source::Overlay {
+                source = Source::Shadow;
+            }
+            lent.push(key);
         }
         Ok((lent, source))
     }
@@ -275,20 +270,13 @@ impl Memory {
                 && args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()))
         };
         // This is how locks are taken, and two clients would both get theirs.
-        if matches!(spec.name(), "SETNX" | "MSETNX") || option("NX") {
+        if matches!(spec.name(), "SETNX" | "MSETNX" | "RENAMENX") || option("NX") {
             return Err(MemoryRefusal::Unsafe);
         }
         let needs_value = option("XX")
             || matches!(
                 spec.name(),
-                "EXPIRE"
-                    | "PEXPIRE"
-                    | "EXPIREAT"
-                    | "PEXPIREAT"
-                    | "PERSIST"
-                    | "RENAME"
-                    | "RENAMENX"
-                    | "COPY"
+                "EXPIRE" | "PEXPIRE" | "EXPIREAT" | "PEXPIREAT" | "PERSIST" | "RENAME" | "COPY"
             );
         let first = args.first().copied().unwrap_or_default();
         if needs_value && !self.is_written(first) && !self.shadow.contains(first, now) {

@@ -6,6 +6,7 @@
 
 pub mod glob;
 mod journal;
+mod keyed;
 mod memory;
 pub mod policy;
 mod shadow;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{Bounds, Store, journal::Keyed, store::Full};
+use super::{Bounds, Store, keyed::Keyed};
 use crate::{Now, rng::Rng};
 
 #[derive(Debug)]
@@ -86,13 +86,13 @@ impl Shadow {
         self.values.contains(key, now)
     }
 
-    /// Copies what is known at `key` into `store`. Gives whether anything is.
-    pub(crate) fn lend(&mut self, store: &mut Store, key: &[u8], now: Now) -> Result<bool, Full> {
-        let known = store.copy_from(&self.values, key, now)?;
+    /// Lends `store` what is known at `key`. Gives whether anything is.
+    pub(crate) fn lend(&mut self, store: &mut Store, key: &[u8], now: Now) -> bool {
+        let known = store.borrow_from(&self.values, key, now);
         if known {
             self.touch(key);
         }
-        Ok(known)
+        known
     }
 
     pub(crate) fn keys(&self, now: Now) -> Vec<Bytes> {

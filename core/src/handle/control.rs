@@ -2,7 +2,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     task::Poll,
@@ -75,9 +74,8 @@ fn run_job<R: Runtime>(shared: &Arc<Shared>, job: Job) {
 
 async fn look_up<R: Runtime>(shared: Arc<Shared>, lookup: Lookup, host: Arc<str>, port: u16) {
     let found = R::resolve(host, port).await;
-    let addresses: Result<&[SocketAddr], Cause> = match &found {
-        Ok(addresses) if addresses.is_empty() => Err(Cause::NameNotFound("no address".into())),
-        Ok(addresses) => Ok(addresses),
+    let addresses = match &found {
+        Ok(addresses) => Ok(&**addresses),
         Err(error) => Err(Cause::NameNotFound(error.to_string().into())),
     };
     shared.input(Input::Resolved { lookup, addresses });

@@ -16,7 +16,7 @@ use super::shared::Shared;
 use crate::{
     Failure,
     engine::{Batch, Engine, Rejected, Ticket},
-    failure::{Executed, FailureKind},
+    failure::FailureKind,
     reply::{DecodeError, FromReply},
     request::Request,
     resp::Reply,
@@ -98,16 +98,15 @@ impl<T: FromReply> Future for Pending<T> {
             Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
             Poll::Pending => return Poll::Pending,
         };
-        Poll::Ready(T::from_reply(&reply).map_err(|error| this.undecodable(error)))
+        Poll::Ready(T::from_reply(&reply).map_err(|error| this.undecodable(&reply, error)))
     }
 }
 
 impl<T> Pending<T> {
     #[cold]
-    fn undecodable(&mut self, error: DecodeError) -> Failure {
+    fn undecodable(&mut self, reply: &Reply, error: DecodeError) -> Failure {
         let command = mem::take(&mut self.command);
-        Failure::new(FailureKind::Decode(error), Executed::Yes, command)
-            .at(Some(self.wait.shared.node().clone()))
+        Failure::undecodable(error, command, reply, Some(self.wait.shared.node().clone()))
     }
 }
 

@@ -288,8 +288,7 @@ impl<F, S> PendingPipeline<F, All<S>> {
 }
 
 impl<G> PendingPipeline<PendingReplies, G> {
-    /// Lets the pipeline go on by itself: fire and forget. Where it still waits for room, it is
-    /// withdrawn, because there is nowhere to leave it.
+    /// Lets the pipeline go on by itself: fire and forget.
     pub fn detach(self) {
         if let Some(replies) = self.replies {
             replies.detach();

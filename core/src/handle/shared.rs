@@ -313,7 +313,10 @@ impl Shared {
         if state.is_done() {
             return Poll::Ready(());
         }
-        state.closers.push(waker);
+        // Who is polled for another reason comes again and again.
+        if !state.closers.iter().any(|known| known.will_wake(&waker)) {
+            state.closers.push(waker);
+        }
         Poll::Pending
     }
 

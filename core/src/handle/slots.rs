@@ -138,8 +138,7 @@ impl<T: FromReply> Slot<T> {
         };
         match &outcomes[self.at as usize] {
             Ok(reply) => T::from_reply(reply).map_err(|error| {
-                Failure::new(FailureKind::Decode(error), Executed::Yes, self.command)
-                    .at(replies.node.clone())
+                Failure::undecodable(error, self.command, reply, replies.node.clone())
             }),
             Err(failure) => Err(failure.clone()),
         }

@@ -15,6 +15,7 @@ use siphasher::sip::SipHasher13;
 use super::Bounds;
 use super::entry::{Data, Entry};
 use super::refusal::Refusal;
+use crate::rng::Rng;
 
 /// What an entry is charged with beside the bytes of its key and value: its place in the
 /// vector, the hash table and the order of expiry, and the allocator's share.
@@ -31,7 +32,7 @@ pub(super) struct Keyspace {
     /// When, in milliseconds since the Unix epoch, and which key.
     expiries: BTreeSet<(u64, Bytes)>,
     hasher: SipHasher13,
-    random: SplitMix,
+    random: Rng,
     bytes: usize,
     bounds: Bounds,
 }
@@ -44,7 +45,7 @@ struct Slot {
 
 impl Keyspace {
     pub(super) fn new(seed: u64, bounds: Bounds) -> Self {
-        let mut random = SplitMix(seed);
+        let mut random = Rng::new(seed);
         let hasher = SipHasher13::new_with_keys(random.next(), random.next());
         Keyspace {
             slots: Vec::new(),
@@ -307,25 +308,6 @@ fn expired(entry: &Entry, at: u64) -> bool {
 
 fn cost(key: &[u8], size: usize) -> usize {
     key.len() + size + ENTRY_BYTES
-}
-
-/// A small generator whose every seed is good (SplitMix64, Steele, Lea and Flood 2014).
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, or `None` where there is none.
-    fn below(&mut self, end: usize) -> Option<usize> {
-        let scaled = (u128::from(self.next()) * end as u128) >> 64;
-        usize::try_from(scaled).ok().filter(|_| end > 0)
-    }
 }
 
 #[cfg(test)]

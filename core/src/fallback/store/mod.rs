@@ -150,14 +150,26 @@ impl Store {
     /// Copies the entry at `key` of `other` into this store, in place of whatever is there, its
     /// expiry included. Its bytes are shared, not copied. Returns whether there was one.
     ///
-    /// # Errors
-    ///
-    /// [`Full`] where this store's bounds leave no room; nothing was changed.
-    pub fn copy_from(&mut self, other: &Store, key: &[u8], now: Now) -> Result<bool, Full> {
-        match other.keyspace.peek(key, now.unix_millis()) {
-            Some(entry) => self.insert(key, entry.clone(), now).map(|()| true),
-            None => Ok(false),
+    /// The bounds are not asked: it is lent, and is to be taken away again after one command, or
+    /// kept if [`overruns`](Store::overruns) says that there is room for it.
+    pub(crate) fn borrow_from(&mut self, other: &Store, key: &[u8], now: Now) -> bool {
+        let entry = other.keyspace.peek(key, now.unix_millis());
+        if let Some(entry) = entry {
+            self.keyspace.put_reserved(key, entry.clone());
         }
+        entry.is_some()
+    }
+
+    /// Whether the store holds more than it may, because of what it borrowed.
+    pub(crate) fn overruns(&mut self, now: Now) -> bool {
+        let over = |store: &Store| {
+            let Bounds { entries_max, bytes_max } = store.bounds();
+            store.len() > entries_max || store.bytes() > bytes_max
+        };
+        if over(self) {
+            self.expire(now);
+        }
+        over(self)
     }
 
     fn insert(&mut self, key: &[u8], entry: Entry, now: Now) -> Result<(), Full> {
