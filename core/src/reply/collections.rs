@@ -13,8 +13,8 @@ use crate::resp::{Items, View};
 pub(super) fn each<T: FromReply>(view: View<'_>) -> Result<Vec<T>, DecodeError> {
     let items = elements(view, "an array")?;
     let mut values = Vec::with_capacity(items.len());
-    for (index, item) in items.enumerate() {
-        values.push(T::from_view(item).map_err(|error| error.at_index(index))?);
+    for item in items {
+        values.push(T::from_view(item).map_err(|error| error.at_index(values.len()))?);
     }
     Ok(values)
 }
@@ -49,8 +49,10 @@ fn each_pair<K: FromReply, V: FromReply, C>(
     if items.len() % 2 != 0 {
         return Err(DecodeError::unexpected("a map or an even number of elements", view));
     }
-    let mut collection = start(items.len() / 2);
-    for (index, (key, value)) in view.pairs().enumerate() {
+    let mut pairs = view.pairs();
+    let mut collection = start(pairs.len());
+    while let Some((key, value)) = pairs.next() {
+        let index = items.len() / 2 - pairs.len() - 1;
         let key = K::from_view(key).map_err(|error| error.at_field(0).at_index(index))?;
         let value = V::from_view(value).map_err(|error| error.at_field(1).at_index(index))?;
         insert(&mut collection, key, value);

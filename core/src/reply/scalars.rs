@@ -53,15 +53,7 @@ impl FromReply for Arc<str> {
 impl FromReply for Bytes {
     #[inline]
     fn from_view(view: View<'_>) -> Result<Self, DecodeError> {
-        if view.kind() == Kind::Bulk {
-            return Ok(view.to_bytes());
-        }
-        match text(view) {
-            // The digit stands for `t` or `f`, so there is nothing to share.
-            Some(digit) if view.kind() == Kind::Boolean => Ok(Bytes::copy_from_slice(digit)),
-            Some(_) => Ok(view.to_bytes()),
-            None => Err(DecodeError::unexpected("bytes", view)),
-        }
+        if view.kind() == Kind::Bulk { Ok(view.to_bytes()) } else { bytes_of_other(view) }
     }
 
     /// Lists of bulk strings are what large replies are made of, and need no check of each.
@@ -70,6 +62,17 @@ impl FromReply for Bytes {
             Some(values) if view.kind().is_aggregate() => Ok(values),
             _ => super::collections::each(view),
         }
+    }
+}
+
+/// The bytes of what is not a bulk string. Apart from the usual case, so that this one is inlined.
+#[inline(never)]
+fn bytes_of_other(view: View<'_>) -> Result<Bytes, DecodeError> {
+    match text(view) {
+        // The digit stands for `t` or `f`, so there is nothing to share.
+        Some(digit) if view.kind() == Kind::Boolean => Ok(Bytes::copy_from_slice(digit)),
+        Some(_) => Ok(view.to_bytes()),
+        None => Err(DecodeError::unexpected("bytes", view)),
     }
 }
 

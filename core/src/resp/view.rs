@@ -296,7 +296,8 @@ impl Items<'_> {
 impl<'a> Iterator for Items<'a> {
     type Item = View<'a>;
 
-    #[inline]
+    /// Inlined, so that a view is never put together for one who asks for its payload alone.
+    #[inline(always)]
     fn next(&mut self) -> Option<View<'a>> {
         if self.left == 0 {
             return None;
