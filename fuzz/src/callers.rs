@@ -2,7 +2,7 @@
 
 use unfazed_core::{
     Failure, FailureKind, Request,
-    engine::{Flush, Rejected, Status},
+    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
     failure::Executed,
     resp::{Reply, Source},
 };
@@ -95,7 +95,9 @@ impl World {
                 let full = before.waiting_requests > 0
                     || before.queued_requests >= limits.requests_max
                     || before.queued_bytes >= limits.bytes_max;
-                if !full || !wish.options.refuse_when_full {
+                let line_full = before.waiting_requests >= LINE_MAX
+                    || before.waiting_bytes >= limits.bytes_max * LINE_BYTES_FACTOR;
+                if !full || !(wish.options.refuse_when_full || line_full) {
                     self.oracle.fail(14, "refused for lack of room where there is room");
                 }
                 self.count("refused: full");

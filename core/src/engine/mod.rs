@@ -54,6 +54,7 @@ pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
     Target, Ticket,
 };
+pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 
 use crate::{
     Failure, Now,

@@ -27,10 +27,10 @@ const FLUSH_NOW_BYTES: u64 = 8 * 1024;
 
 /// The most commands that may stand in line for room. Each belongs to a caller that waits for it, so
 /// the callers are its bound in practice; this one is for those that nobody waits for.
-const LINE_MAX: usize = 1 << 20;
+pub const LINE_MAX: usize = 1 << 20;
 
-/// How much more than the queue may stand in line, in bytes.
-const LINE_BYTES_FACTOR: usize = 16;
+/// How many times the queue's bound of bytes may stand in line for room.
+pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
     share; database, name and credentials belong in the client's configuration, and this version has \
