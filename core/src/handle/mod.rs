@@ -42,7 +42,7 @@ pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{Clocks, Driving, Shared, Start, Writer};
+pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
 pub use views::{Asking, Sourcing, Views};

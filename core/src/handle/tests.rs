@@ -18,7 +18,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Handle, Runtime, Stream, Wire};
+use super::{Handle, Runtime, Stream, WRITE_BYTES_MAX, Wire};
 use crate::{
     Config, Failure, FailureKind, Now,
     config::ProtocolChoice,
@@ -207,30 +207,31 @@ impl Inner {
 
 /// Runs tasks until none is woken.
 fn settle() {
-    loop {
-        let mut ran = false;
-        let count = WORLD.with_borrow(|world| world.tasks.len());
-        for at in 0..count {
-            let Some(mut task) = WORLD.with_borrow_mut(|world| world.tasks[at].take()) else {
+    while turn() {}
+}
+
+/// Runs each task that is woken, once. Gives whether there was one.
+fn turn() -> bool {
+    let mut ran = false;
+    let count = WORLD.with_borrow(|world| world.tasks.len());
+    for at in 0..count {
+        let Some(mut task) = WORLD.with_borrow_mut(|world| world.tasks[at].take()) else {
+            continue;
+        };
+        if task.woken.0.swap(false, Ordering::Relaxed) {
+            ran = true;
+            let waker = Waker::from(task.woken.clone());
+            let mut cx = Context::from_waker(&waker);
+            let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                task.future.as_mut().poll(&mut cx)
+            }));
+            if !matches!(polled, Ok(Poll::Pending)) {
                 continue;
-            };
-            if task.woken.0.swap(false, Ordering::Relaxed) {
-                ran = true;
-                let waker = Waker::from(task.woken.clone());
-                let mut cx = Context::from_waker(&waker);
-                let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    task.future.as_mut().poll(&mut cx)
-                }));
-                if !matches!(polled, Ok(Poll::Pending)) {
-                    continue;
-                }
             }
-            WORLD.with_borrow_mut(|world| world.tasks[at] = Some(task));
         }
-        if !ran {
-            return;
-        }
+        WORLD.with_borrow_mut(|world| world.tasks[at] = Some(task));
     }
+    ran
 }
 
 fn drop_tasks() {
@@ -313,6 +314,24 @@ fn what_a_caller_can_not_write_the_driver_does() {
     settle();
     ended(poll(&mut set)).expect("a plain SET");
     ended(poll(&mut second)).expect("a plain SET");
+}
+
+#[test]
+fn a_long_command_is_handed_back_piece_by_piece_though_the_kernel_takes_it_all() {
+    let client = connected(config());
+    let value = "x".repeat(40 << 20);
+    let mut set = client.set("key", &value);
+    let taken = || socket(0).lock().outgoing.len();
+    assert_eq!(taken(), WRITE_BYTES_MAX, "its caller writes only so much");
+    let mut turns = 0;
+    while taken() < value.len() {
+        assert!(turn(), "there is more to write");
+        turns += 1;
+    }
+    assert!(turns > 2, "others have their turn in between");
+    socket(0).say("+OK\r\n");
+    settle();
+    ended(poll(&mut set)).expect("a plain SET");
 }
 
 #[test]
