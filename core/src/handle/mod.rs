@@ -66,6 +66,10 @@ use crate::{
 /// When that runtime is dropped, all pending requests end with
 /// [`FailureKind::RuntimeDropped`](crate::FailureKind::RuntimeDropped), and the next request starts
 /// anew on its own runtime: one `static` client serves several runtimes, one after another.
+///
+/// A runtime that is neither dropped nor run, such as a single-threaded one between two calls of its
+/// `block_on`, drives nothing: requests from elsewhere then wait beyond their deadlines. A client that
+/// several runtimes share is to be first used on one that runs all the time.
 #[derive(Clone)]
 pub struct Handle {
     owner: Arc<Owner>,

@@ -318,7 +318,10 @@ impl Shared {
         if state.is_done() {
             return Poll::Ready(());
         }
-        state.closers.push(waker);
+        // A future that is polled now and then, as in a loop of `select!`, is still one that waits.
+        if !state.closers.iter().any(|closer| closer.will_wake(&waker)) {
+            state.closers.push(waker);
+        }
         Poll::Pending
     }
 

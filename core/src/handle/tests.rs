@@ -454,6 +454,18 @@ fn closing_ends_all_tasks_and_events() {
 }
 
 #[test]
+fn waiting_for_the_end_takes_no_more_room_the_longer_it_takes() {
+    let client = connected(config());
+    let _sent = client.incr("visits");
+    settle();
+    let mut closing = pin!(client.close_within(Duration::from_secs(1)));
+    for _ in 0..100 {
+        assert!(poll(&mut closing).is_pending(), "a reply is owed");
+    }
+    assert_eq!(client.owner.shared.lock().closers.len(), 1);
+}
+
+#[test]
 fn the_last_handle_takes_everything_with_it() {
     let client = connected(config());
     let clone = client.clone();
