@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use unfazed_core::{
     Cause, Chunk, Now,
     engine::{ConnId, Input, Linger, Lookup, SocketOptions, Target},
-    handle::{Drained, Driving, Handback, Job, Shared, Step, Wakes, Wire},
+    handle::{Drained, Driving, Handback, Job, Shared, Step, WRITE_BYTES_MAX, Wakes, Wire},
 };
 
 use crate::{driver::Bell, socket::Socket};
@@ -281,20 +281,23 @@ impl Poller {
         }
     }
 
-    /// Writes a chunk as far as the kernel takes it; gives whether that was not all.
+    /// Writes a chunk as far as the kernel takes it, up to `WRITE_BYTES_MAX`; gives whether the kernel
+    /// takes no more.
     fn write(&mut self, at: usize, chunk: Chunk) -> io::Result<bool> {
         let Poller { connections, driving, wakes, .. } = self;
         let Connection { conn, socket, .. } = &connections[at];
+        let bytes = chunk.unwritten();
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
         let mut count = 0;
         let written = loop {
-            match socket.try_write(&chunk.unwritten()[count..]) {
+            match socket.try_write(&bytes[count..]) {
                 Ok(0) => break Err(ErrorKind::ConnectionReset.into()),
                 Ok(some) => count += some,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(true),
                 Err(error) => break Err(error),
             }
-            if count == chunk.unwritten().len() {
+            if count == bytes.len() {
                 break Ok(false);
             }
         };

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 
 use super::{
     runtime::{Runtime, Stream},
-    shared::Shared,
+    shared::{Shared, WRITE_BYTES_MAX},
     state::{Handback, Step, Wakes},
 };
 use crate::{
@@ -189,7 +189,7 @@ impl<R: Runtime> Driver<'_, R> {
         Poll::Pending
     }
 
-    /// Writes a chunk as far as the kernel takes it, and hands it back.
+    /// Writes a chunk as far as the kernel takes it, up to `WRITE_BYTES_MAX`, and hands it back.
     fn write(&mut self, cx: &mut Context<'_>, chunk: Chunk) -> Poll<io::Result<()>> {
         let Driver { shared, conn, .. } = *self;
         let mut out = Out { shared, conn, chunk: Some(chunk), count: 0 };
@@ -215,7 +215,8 @@ impl<R: Runtime> Driver<'_, R> {
 
 impl Out<'_> {
     fn rest(&self) -> &[u8] {
-        self.chunk.as_ref().map_or(&[], |chunk| &chunk.unwritten()[self.count..])
+        let bytes = self.chunk.as_ref().map_or(&[][..], Chunk::unwritten);
+        &bytes[self.count..bytes.len().min(WRITE_BYTES_MAX)]
     }
 
     fn hand_back(&mut self, blocked: bool) {

@@ -42,7 +42,7 @@ pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};
 pub use runtime::{Runtime, Stream, Wire};
-pub use shared::{Clocks, Driving, Shared, Start, Writer};
+pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
 pub use views::{Asking, Sourcing, Views};
@@ -66,6 +66,10 @@ use crate::{
 /// When that runtime is dropped, all pending requests end with
 /// [`FailureKind::RuntimeDropped`](crate::FailureKind::RuntimeDropped), and the next request starts
 /// anew on its own runtime: one `static` client serves several runtimes, one after another.
+///
+/// A runtime that is neither dropped nor run, such as a single-threaded one between two calls of its
+/// `block_on`, drives nothing: requests from elsewhere then wait beyond their deadlines. A client that
+/// several runtimes share is to be first used on one that runs all the time.
 #[derive(Clone)]
 pub struct Handle {
     owner: Arc<Owner>,

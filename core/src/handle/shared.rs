@@ -69,6 +69,11 @@ pub enum Writer {
 /// business.
 const WRITE_ROUNDS_MAX: usize = 16;
 
+/// How much of a chunk is written before it is handed back, though the kernel may take more: the
+/// engine has to see that the peer takes what it is sent, or it takes it for silent. A chunk is as
+/// long as its longest command.
+pub const WRITE_BYTES_MAX: usize = 1024 * 1024;
+
 /// Keeps a client driven: for as long as it lives, somebody carries out what the engine asks for.
 /// When it is dropped, every request ends; the next one starts a new driver.
 pub struct Driving {
@@ -313,8 +318,8 @@ impl Shared {
         if state.is_done() {
             return Poll::Ready(());
         }
-        // Who is polled for another reason comes again and again.
-        if !state.closers.iter().any(|known| known.will_wake(&waker)) {
+        // A future that is polled now and then, as in a loop of `select!`, is still one that waits.
+        if !state.closers.iter().any(|closer| closer.will_wake(&waker)) {
             state.closers.push(waker);
         }
         Poll::Pending
@@ -370,6 +375,7 @@ impl Shared {
 
 /// Gives how many bytes were taken, whether the kernel takes no more for now, and what broke.
 fn try_write_all(wire: &dyn Wire, bytes: &[u8]) -> (usize, bool, Option<Cause>) {
+    let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
     let mut count = 0;
     while count < bytes.len() {
         match wire.try_write(&bytes[count..]) {

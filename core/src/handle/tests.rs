@@ -18,7 +18,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{Handle, Runtime, Stream, Wire};
+use super::{Handle, Runtime, Stream, WRITE_BYTES_MAX, Wire};
 use crate::{
     Config, Failure, FailureKind, Now,
     config::ProtocolChoice,
@@ -207,30 +207,31 @@ impl Inner {
 
 /// Runs tasks until none is woken.
 fn settle() {
-    loop {
-        let mut ran = false;
-        let count = WORLD.with_borrow(|world| world.tasks.len());
-        for at in 0..count {
-            let Some(mut task) = WORLD.with_borrow_mut(|world| world.tasks[at].take()) else {
+    while turn() {}
+}
+
+/// Runs each task that is woken, once. Gives whether there was one.
+fn turn() -> bool {
+    let mut ran = false;
+    let count = WORLD.with_borrow(|world| world.tasks.len());
+    for at in 0..count {
+        let Some(mut task) = WORLD.with_borrow_mut(|world| world.tasks[at].take()) else {
+            continue;
+        };
+        if task.woken.0.swap(false, Ordering::Relaxed) {
+            ran = true;
+            let waker = Waker::from(task.woken.clone());
+            let mut cx = Context::from_waker(&waker);
+            let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                task.future.as_mut().poll(&mut cx)
+            }));
+            if !matches!(polled, Ok(Poll::Pending)) {
                 continue;
-            };
-            if task.woken.0.swap(false, Ordering::Relaxed) {
-                ran = true;
-                let waker = Waker::from(task.woken.clone());
-                let mut cx = Context::from_waker(&waker);
-                let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    task.future.as_mut().poll(&mut cx)
-                }));
-                if !matches!(polled, Ok(Poll::Pending)) {
-                    continue;
-                }
             }
-            WORLD.with_borrow_mut(|world| world.tasks[at] = Some(task));
         }
-        if !ran {
-            return;
-        }
+        WORLD.with_borrow_mut(|world| world.tasks[at] = Some(task));
     }
+    ran
 }
 
 fn drop_tasks() {
@@ -313,6 +314,24 @@ fn what_a_caller_can_not_write_the_driver_does() {
     settle();
     ended(poll(&mut set)).expect("a plain SET");
     ended(poll(&mut second)).expect("a plain SET");
+}
+
+#[test]
+fn a_long_command_is_handed_back_piece_by_piece_though_the_kernel_takes_it_all() {
+    let client = connected(config());
+    let value = "x".repeat(40 << 20);
+    let mut set = client.set("key", &value);
+    let taken = || socket(0).lock().outgoing.len();
+    assert_eq!(taken(), WRITE_BYTES_MAX, "its caller writes only so much");
+    let mut turns = 0;
+    while taken() < value.len() {
+        assert!(turn(), "there is more to write");
+        turns += 1;
+    }
+    assert!(turns > 2, "others have their turn in between");
+    socket(0).say("+OK\r\n");
+    settle();
+    ended(poll(&mut set)).expect("a plain SET");
 }
 
 #[test]
@@ -432,6 +451,18 @@ fn closing_ends_all_tasks_and_events() {
     assert!(matches!(events.poll_next(&mut cx), Poll::Ready(None)));
     let failure = failed(poll(&mut client.incr("visits")));
     assert!(matches!(failure.kind(), FailureKind::ClientClosed), "{failure}");
+}
+
+#[test]
+fn waiting_for_the_end_takes_no_more_room_the_longer_it_takes() {
+    let client = connected(config());
+    let _sent = client.incr("visits");
+    settle();
+    let mut closing = pin!(client.close_within(Duration::from_secs(1)));
+    for _ in 0..100 {
+        assert!(poll(&mut closing).is_pending(), "a reply is owed");
+    }
+    assert_eq!(client.owner.shared.lock().closers.len(), 1);
 }
 
 #[test]
