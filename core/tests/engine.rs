@@ -989,24 +989,3 @@ fn a_client_that_is_being_closed_waits_for_nothing_that_was_given_up() {
     world.wait(Duration::from_millis(1));
     assert_eq!(world.engine.health(), Health::Closed);
 }
-
-#[test]
-fn a_write_that_the_server_took_overrules_what_memory_held() {
-    let mut world = degraded(Policy::Invalidate);
-    world.run_now::<()>(&Request::new("SET").arg("cache:a").arg("memory"));
-    world.wait(Duration::from_millis(100));
-    world.open();
-    world.write();
-    world.say("%0\r\n");
-    world.write();
-    world.say("+run_id:x\r\n+run_id:x\r\n+PONG\r\n*1\r\n+master\r\n:0\r\n");
-    // One of its keys may not degrade, so the server is asked although it is not trusted yet.
-    let both = Request::new("MSET").arg("cache:a").arg("server").arg("wallet:a").arg("1");
-    let both = world.run(&both);
-    assert!(world.write().contains("MSET"));
-    world.say("+OK\r\n");
-    world.value::<()>(both);
-    let get = Request::new("GET").arg("cache:a");
-    assert_eq!(world.run_now::<Option<String>>(&get).as_deref(), Some("server"));
-    assert_eq!(world.engine.status().journal_entries, 0, "nothing is owed to it any more");
-}

@@ -117,9 +117,6 @@ impl Memory {
     /// Learns from a command that the server has carried out.
     pub(crate) fn observe(&mut self, spec: &Spec, command: &[u8], reply: &Reply, now: Now) {
         let args = split_arguments(spec, command);
-        if spec.effect() != Effect::Read {
-            self.overrule(spec, &args, now);
-        }
         match (spec.name(), args.as_slice()) {
             ("GET", [key]) => self.learn(key, text(reply.view()), None, now),
             ("MGET", keys) => {
@@ -142,17 +139,6 @@ impl Memory {
                 }
             }
             (_, args) => self.forget_words(spec, args, now),
-        }
-    }
-
-    /// The server took a write to keys that were written in memory before, together with a key that
-    /// may not degrade: the server has the last word, and is owed nothing for them any more.
-    fn overrule(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
-        for key in spec.keys().of(args) {
-            if self.written.remove(key) {
-                self.overlay.remove(key, now);
-                self.journal.remove(key);
-            }
         }
     }
 
