@@ -16,7 +16,9 @@
 //! names; see [`Config`] for all that can be said in one.
 //!
 //! The calling threads do the I/O themselves, and one more thread looks after the connection while
-//! nobody calls; there is no runtime inside.
+//! nobody calls; there is no runtime inside. It looks at its timers' pace, so a connection that the server
+//! closes between two calls may be found closed only by the next one: a write that went into it ends as
+//! *maybe executed*. The async adapters watch all the time and notice at once.
 //!
 //! Every decision is made in [`unfazed_core`], which is the same for all runtimes.
 
