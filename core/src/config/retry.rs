@@ -15,6 +15,7 @@ pub struct Retry {
     pub attempts_max: u32,
     /// How many redirects (MOVED, ASK) one request follows at most; default 16, enough for a
     /// resharding that moves a slot more than once, and an end for nodes that disagree for ever.
+    /// One server redirects nobody, so this version has no use for it yet.
     pub redirects_max: u32,
     /// The delay before a retry, with full jitter: anything from zero to this. Default 50 ms
     /// doubling up to 3 s.

@@ -224,16 +224,23 @@ impl<W> Engine<W> {
             any = true;
             self.place(parked);
         }
-        if let Some(conn) = self.node.conn.filter(|_| any) {
+        if any {
+            self.announce();
+        }
+    }
+
+    /// Has what was placed on the node's connection written.
+    pub(super) fn announce(&mut self) {
+        if let Some(conn) = self.node.conn {
             self.outputs.push_back(Output::Flush { conn });
         }
     }
 
-    pub(super) fn place_backlog(&mut self, conn: ConnId) {
+    pub(super) fn place_backlog(&mut self) {
         for parked in std::mem::take(&mut self.backlog) {
             self.place(parked);
         }
-        self.outputs.push_back(Output::Flush { conn });
+        self.announce();
     }
 
     // ---- connections end -----------------------------------------------------------------------
@@ -273,6 +280,11 @@ impl<W> Engine<W> {
             let awaited_hello = connection.awaits_hello();
             return self.dial_lost(awaited_hello, cause);
         }
+        // On a connection that was made long ago this is the kernel giving up on an unreachable peer.
+        let cause = match cause {
+            Cause::ConnectTimeout => Cause::Silent,
+            other => other,
+        };
         let was_current = self.node.conn == Some(conn) || connection.was_ready();
         let retiring = connection.retiring;
         if self.node.conn == Some(conn) {
@@ -293,12 +305,8 @@ impl<W> Engine<W> {
             self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
             self.on_lost(cause);
         }
-        if let Some(current) = self.node.conn {
-            self.place_backlog(current);
-        } else if self.node.phase.is_down() {
-            for parked in std::mem::take(&mut self.backlog) {
-                self.place(parked);
-            }
+        if self.node.conn.is_some() || self.node.phase.is_down() {
+            self.place_backlog();
         }
     }
 

@@ -187,7 +187,7 @@ impl<W> Engine<W> {
             }
         }
         self.end_connect_waits();
-        self.place_backlog(conn);
+        self.place_backlog();
         self.run_phase(self.now.instant);
     }
 

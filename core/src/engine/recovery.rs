@@ -214,9 +214,7 @@ impl<W> Engine<W> {
         for parked in std::mem::take(&mut self.held) {
             self.place(parked);
         }
-        if let Some(conn) = self.node.conn {
-            self.outputs.push_back(super::Output::Flush { conn });
-        }
+        self.announce();
     }
 
     // ---- which data set ------------------------------------------------------------------------

@@ -306,9 +306,7 @@ impl<W> Engine<W> {
             for parked in request {
                 self.place(parked);
             }
-            if let Some(conn) = self.node.conn {
-                self.outputs.push_back(super::Output::Flush { conn });
-            }
+            self.announce();
         }
     }
 
