@@ -285,14 +285,12 @@ impl<W> Engine<W> {
             Cause::ConnectTimeout => Cause::Silent,
             other => other,
         };
-        let was_current = self.node.conn == Some(conn) || connection.was_ready();
-        let retiring = connection.retiring;
+        let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
-        let linger_on: Vec<_> = connection.into_owed().collect();
         let mut back = Vec::new();
-        for (owner, bytes, whole) in linger_on {
+        for (owner, bytes, whole) in connection.into_owed() {
             if let Owner::Request(op) = owner {
                 back.extend(self.lost(op, bytes, whole, &cause));
             }
@@ -301,7 +299,7 @@ impl<W> Engine<W> {
         for parked in back.into_iter().rev() {
             self.backlog.push_front(parked);
         }
-        if was_current && !retiring && self.closing == Closing::Open {
+        if was_ready && !retiring && self.closing == Closing::Open {
             self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
             self.on_lost(cause);
         }
@@ -362,10 +360,15 @@ impl<W> Engine<W> {
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
     /// knows what its keys hold now.
     pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
+        self.end_because(op, kind, None);
+    }
+
+    /// The same, with what kept the server from answering, where the kind does not say so itself.
+    fn end_because(&mut self, op: &Op, kind: FailureKind, cause: Option<Cause>) {
         if op.maybe {
             self.memory.forget(op.spec, op.note.as_deref(), self.now);
         }
-        let failure = self.failure(op, kind, op.executed_so_far());
+        let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
         self.end(op, Err(failure));
     }
 
@@ -479,13 +482,8 @@ impl<W> Engine<W> {
             }
         }
         for (Parked { op, cause, .. }, stage) in ended {
-            if op.maybe {
-                self.memory.forget(op.spec, op.note.as_deref(), self.now);
-            }
-            let kind = FailureKind::DeadlinePassed(stage);
             let cause = cause.or_else(|| self.node.cause.clone());
-            let failure = self.failure(&op, kind, op.executed_so_far()).because(cause);
-            self.end(&op, Err(failure));
+            self.end_because(&op, FailureKind::DeadlinePassed(stage), cause);
         }
     }
 
