@@ -95,10 +95,7 @@ impl Client {
     ///
     /// As for `connect`.
     pub fn from_env() -> Result<Self, Failure> {
-        let variables = env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self::connect(Config::from_vars(variables)?)
+        Self::connect(Config::from_vars(env::vars_os())?)
     }
 
     /// Makes a client that connects when it is first used.

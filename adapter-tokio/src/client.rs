@@ -50,10 +50,7 @@ impl Client {
     ///
     /// As for `connect`.
     pub async fn from_env() -> Result<Self, Failure> {
-        let variables = env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self::connect(Config::from_vars(variables)?).await
+        Self::connect(Config::from_vars(env::vars_os())?).await
     }
 
     /// Makes a client that connects when it is first used. Works outside a runtime, for a `static`.

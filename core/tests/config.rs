@@ -702,3 +702,16 @@ proptest! {
         let _ = Config::from_vars([("REDIS_CLUSTER_NODES", &tail), ("REDIS_HOST", &text)]);
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_an_error_and_not_passed_over() {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+    let no_text = OsString::from_vec(vec![b'h', 0xff]);
+    let error = Config::from_vars([(OsString::from("REDIS_PASSWORD"), no_text.clone())]);
+    let error = error.expect_err("half a password is none").to_string();
+    for piece in ["REDIS_PASSWORD", "expected UTF-8", "for example REDIS_PASSWORD="] {
+        assert!(error.contains(piece), "{error}");
+    }
+    assert!(Config::from_vars([(OsString::from("PATH"), no_text)]).is_ok(), "none of ours");
+}

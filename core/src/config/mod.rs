@@ -67,6 +67,7 @@ mod url;
 mod validate;
 mod vars;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -263,14 +264,16 @@ impl Config {
     /// # Ok::<(), unfazed_core::config::ConfigError>(())
     /// ```
     ///
+    /// Takes text and what the environment itself gives (`std::env::vars_os()`).
+    ///
     /// # Errors
     ///
     /// The first variable that is wrong, else what [`Config::validate`] finds.
     pub fn from_vars<I, K, V>(variables: I) -> Result<Self, ConfigError>
     where
         I: IntoIterator<Item = (K, V)>,
-        K: AsRef<str>,
-        V: AsRef<str>,
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
     {
         let mut known = vars::Variables::default();
         for (name, value) in variables {

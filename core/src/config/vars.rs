@@ -1,5 +1,6 @@
 //! Variables.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::endpoint::{self, BadHost, PORT_DEFAULT};
@@ -33,8 +34,11 @@ pub(super) struct Variables {
 
 impl Variables {
     /// Takes one variable in; those that are none of ours are passed over.
-    pub(super) fn add(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
-        if value.is_empty() || !name.starts_with("REDIS_") {
+    pub(super) fn add(&mut self, name: &OsStr, value: &OsStr) -> Result<(), ConfigError> {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("REDIS_")) else {
+            return Ok(());
+        };
+        if value.is_empty() {
             return Ok(());
         }
         let Some((known, ..)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
@@ -43,6 +47,9 @@ impl Variables {
                 self.near_misses.push((name.to_owned(), known));
             }
             return Ok(());
+        };
+        let Some(value) = value.to_str() else {
+            return Err(wrong(Verdict::Invalid, known, "").with_advice("expected UTF-8"));
         };
         if *known == "REDIS_PORT" && value.starts_with("tcp://") {
             return Ok(());
