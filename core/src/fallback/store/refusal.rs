@@ -27,7 +27,6 @@ impl Refusal {
     pub(super) const SYNTAX: Refusal = fixed("ERR syntax error");
     pub(super) const TOO_LONG: Refusal =
         fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
-    #[cfg_attr(not(test), expect(dead_code, reason = "strings are the only type so far"))]
     pub(super) const WRONG_TYPE: Refusal =
         fixed("WRONGTYPE Operation against a key holding the wrong kind of value");
 

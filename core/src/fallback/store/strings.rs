@@ -126,12 +126,11 @@ pub(super) fn append(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outco
         return Ok(count(tail.len()));
     };
     let after = sum_within_limit(before, tail.len())?;
-    keyspace.change(key, after, at, |data| {
-        let text = data.text_mut()?;
+    keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.extend_from_slice(tail);
         *text = Text::Bytes(bytes.freeze());
-        Ok(count(after))
+        count(after)
     })
 }
 
@@ -153,13 +152,12 @@ pub(super) fn setrange(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Out
         keyspace.put_reserved(key, Entry { data, expires_at: None });
         return Ok(count(after));
     }
-    keyspace.change(key, after, at, |data| {
-        let text = data.text_mut()?;
+    keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.resize(after, 0);
         bytes[offset..end].copy_from_slice(patch);
         *text = Text::Bytes(bytes.freeze());
-        Ok(count(after))
+        count(after)
     })
 }
 
