@@ -2,7 +2,9 @@
 
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
-use super::{Answer, Outcome, STRING_BYTES_MAX, counters, expiry, keys, server, strings};
+use super::{
+    Answer, Outcome, STRING_BYTES_MAX, bitfield, bits, counters, expiry, keys, server, strings,
+};
 use crate::Now;
 
 /// Runs one command: its name and its arguments.
@@ -61,6 +63,11 @@ const fn command(name: &'static str, arity: i8, run: Run) -> Command {
 /// Sorted by name.
 const COMMANDS: &[Command] = &[
     command("append", 3, strings::append),
+    command("bitcount", -2, bits::bitcount),
+    command("bitfield", -2, bitfield::bitfield),
+    command("bitfield_ro", -2, bitfield::bitfield_ro),
+    command("bitop", -4, bits::bitop),
+    command("bitpos", -3, bits::bitpos),
     command("copy", -3, keys::copy),
     command("dbsize", 1, server::dbsize),
     command("decr", 2, counters::decr),
@@ -74,6 +81,7 @@ const COMMANDS: &[Command] = &[
     command("flushall", -1, server::flush),
     command("flushdb", -1, server::flush),
     command("get", 2, strings::get),
+    command("getbit", 3, bits::getbit),
     command("getdel", 2, strings::getdel),
     command("getex", -2, strings::getex),
     command("getrange", 4, strings::getrange),
@@ -97,6 +105,7 @@ const COMMANDS: &[Command] = &[
     command("renamenx", 3, keys::renamenx),
     command("select", 2, server::select),
     command("set", -3, strings::set),
+    command("setbit", 4, bits::setbit),
     command("setex", 4, strings::setex),
     command("setnx", 3, strings::setnx),
     command("setrange", 4, strings::setrange),
@@ -117,31 +126,29 @@ fn known_elsewhere(name: &[u8]) -> bool {
 /// holds both tables to the server's own COMMAND LIST.
 #[rustfmt::skip]
 const KNOWN_ELSEWHERE: &[&str] = &[
-    "acl", "asking", "auth", "bgrewriteaof", "bgsave", "bitcount", "bitfield", "bitfield_ro",
-    "bitop", "bitpos", "blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax",
-    "bzpopmin", "client", "cluster", "command", "config", "debug", "discard", "dump", "eval",
-    "eval_ro", "evalsha", "evalsha_ro", "exec", "failover", "fcall", "fcall_ro", "function",
-    "geoadd", "geodist", "geohash", "geopos", "georadius", "georadius_ro", "georadiusbymember",
-    "georadiusbymember_ro", "geosearch", "geosearchstore", "getbit", "hdel", "hello", "hexists",
-    "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen", "hmget", "hmset",
-    "hrandfield", "hscan", "hset", "hsetnx", "hstrlen", "hvals", "info", "lastsave", "latency",
-    "lcs", "lindex", "linsert", "llen", "lmove", "lmpop", "lolwut", "lpop", "lpos", "lpush",
-    "lpushx", "lrange", "lrem", "lset", "ltrim", "memory", "migrate", "module", "monitor",
-    "move", "multi", "object", "pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest",
+    "acl", "asking", "auth", "bgrewriteaof", "bgsave", "blmove", "blmpop", "blpop", "brpop",
+    "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin", "client", "cluster", "command", "config",
+    "debug", "discard", "dump", "eval", "eval_ro", "evalsha", "evalsha_ro", "exec", "failover",
+    "fcall", "fcall_ro", "function", "geoadd", "geodist", "geohash", "geopos", "georadius",
+    "georadius_ro", "georadiusbymember", "georadiusbymember_ro", "geosearch", "geosearchstore",
+    "hdel", "hello", "hexists", "hget", "hgetall", "hincrby", "hincrbyfloat", "hkeys", "hlen",
+    "hmget", "hmset", "hrandfield", "hscan", "hset", "hsetnx", "hstrlen", "hvals", "info",
+    "lastsave", "latency", "lcs", "lindex", "linsert", "llen", "lmove", "lmpop", "lolwut", "lpop",
+    "lpos", "lpush", "lpushx", "lrange", "lrem", "lset", "ltrim", "memory", "migrate", "module",
+    "monitor", "move", "multi", "object", "pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest",
     "psubscribe", "psync", "publish", "pubsub", "punsubscribe", "quit", "readonly", "readwrite",
     "replconf", "replicaof", "reset", "restore", "restore-asking", "role", "rpop", "rpoplpush",
-    "rpush", "rpushx", "sadd", "save", "scan", "scard", "script", "sdiff", "sdiffstore",
-    "setbit", "shutdown", "sinter", "sintercard", "sinterstore", "sismember", "slaveof",
-    "slowlog", "smembers", "smismember", "smove", "sort", "sort_ro", "spop", "spublish",
-    "srandmember", "srem", "sscan", "ssubscribe", "subscribe", "sunion", "sunionstore",
-    "sunsubscribe", "swapdb", "sync", "unsubscribe", "unwatch", "wait", "watch", "xack", "xadd",
-    "xautoclaim", "xclaim", "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread",
-    "xreadgroup", "xrevrange", "xsetid", "xtrim", "zadd", "zcard", "zcount", "zdiff",
-    "zdiffstore", "zincrby", "zinter", "zintercard", "zinterstore", "zlexcount", "zmpop",
-    "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange", "zrangebylex", "zrangebyscore",
-    "zrangestore", "zrank", "zrem", "zremrangebylex", "zremrangebyrank", "zremrangebyscore",
-    "zrevrange", "zrevrangebylex", "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion",
-    "zunionstore",
+    "rpush", "rpushx", "sadd", "save", "scan", "scard", "script", "sdiff", "sdiffstore", "shutdown",
+    "sinter", "sintercard", "sinterstore", "sismember", "slaveof", "slowlog", "smembers",
+    "smismember", "smove", "sort", "sort_ro", "spop", "spublish", "srandmember", "srem", "sscan",
+    "ssubscribe", "subscribe", "sunion", "sunionstore", "sunsubscribe", "swapdb", "sync",
+    "unsubscribe", "unwatch", "wait", "watch", "xack", "xadd", "xautoclaim", "xclaim", "xdel",
+    "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread", "xreadgroup", "xrevrange", "xsetid",
+    "xtrim", "zadd", "zcard", "zcount", "zdiff", "zdiffstore", "zincrby", "zinter", "zintercard",
+    "zinterstore", "zlexcount", "zmpop", "zmscore", "zpopmax", "zpopmin", "zrandmember", "zrange",
+    "zrangebylex", "zrangebyscore", "zrangestore", "zrank", "zrem", "zremrangebylex",
+    "zremrangebyrank", "zremrangebyscore", "zrevrange", "zrevrangebylex", "zrevrangebyscore",
+    "zrevrank", "zscan", "zscore", "zunion", "zunionstore",
 ];
 
 /// Orders a name of the table, in lower case, and one in any case.

@@ -30,6 +30,8 @@
 #![allow(dead_code, reason = "the commands on other types than strings come next")]
 
 mod argument;
+mod bitfield;
+mod bits;
 mod counters;
 mod dispatch;
 mod entry;

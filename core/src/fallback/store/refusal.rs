@@ -10,6 +10,15 @@ use crate::resp;
 pub(super) struct Refusal(Bytes);
 
 impl Refusal {
+    pub(super) const BIT: Refusal = fixed("ERR bit is not an integer or out of range");
+    pub(super) const BIT_ARGUMENT: Refusal = fixed("ERR The bit argument must be 1 or 0.");
+    pub(super) const BIT_OFFSET: Refusal =
+        fixed("ERR bit offset is not an integer or out of range");
+    pub(super) const BITFIELD_TYPE: Refusal = fixed(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
+    );
+    pub(super) const BITOP_NOT: Refusal =
+        fixed("ERR BITOP NOT must be called with a single source key.");
     pub(super) const FULL: Refusal =
         fixed("OOM command not allowed when used memory > 'maxmemory'.");
     pub(super) const INCREMENT_INFINITE: Refusal =
@@ -20,6 +29,7 @@ impl Refusal {
     pub(super) const INDEX: Refusal = fixed("ERR DB index is out of range");
     pub(super) const NOT_FLOAT: Refusal = fixed("ERR value is not a valid float");
     pub(super) const NOT_INTEGER: Refusal = fixed("ERR value is not an integer or out of range");
+    pub(super) const NOT_POSITIVE: Refusal = fixed("ERR value is out of range, must be positive");
     pub(super) const NO_SUCH_KEY: Refusal = fixed("ERR no such key");
     pub(super) const OFFSET: Refusal = fixed("ERR offset is out of range");
     pub(super) const SAME_OBJECT: Refusal =
