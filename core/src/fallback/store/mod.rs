@@ -41,6 +41,7 @@ mod hash;
 mod keys;
 mod keyspace;
 mod list;
+mod lists;
 mod refusal;
 mod server;
 mod set;

@@ -25,13 +25,18 @@ impl Refusal {
         fixed("ERR increment would produce NaN or Infinity");
     pub(super) const INCREMENT_OVERFLOW: Refusal =
         fixed("ERR increment or decrement would overflow");
+    pub(super) const COUNT_ZERO: Refusal = fixed("ERR count should be greater than 0");
     pub(super) const DECREMENT_OVERFLOW: Refusal = fixed("ERR decrement would overflow");
     pub(super) const INDEX: Refusal = fixed("ERR DB index is out of range");
     pub(super) const NOT_FLOAT: Refusal = fixed("ERR value is not a valid float");
     pub(super) const NOT_INTEGER: Refusal = fixed("ERR value is not an integer or out of range");
     pub(super) const NOT_POSITIVE: Refusal = fixed("ERR value is out of range, must be positive");
     pub(super) const NO_SUCH_KEY: Refusal = fixed("ERR no such key");
+    pub(super) const NUMBER_OF_KEYS: Refusal = fixed("ERR numkeys should be greater than 0");
     pub(super) const OFFSET: Refusal = fixed("ERR offset is out of range");
+    pub(super) const RANK_ZERO: Refusal = fixed(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
+    );
     pub(super) const SAME_OBJECT: Refusal =
         fixed("ERR source and destination objects are the same");
     pub(super) const SYNTAX: Refusal = fixed("ERR syntax error");
