@@ -141,6 +141,11 @@ impl Collection for List {
         self.items.len()
     }
 
+    /// Redis 7.0 has one form of lists.
+    fn is_packed(&self) -> bool {
+        false
+    }
+
     fn bytes(&self) -> usize {
         COLLECTION_BYTES + self.bytes + self.len() * LIST_ITEM_BYTES
     }

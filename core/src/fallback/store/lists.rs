@@ -107,9 +107,7 @@ pub(super) fn numbered_keys<'a, 'b>(
     args: &'a [&'b [u8]],
 ) -> Result<(&'a [&'b [u8]], &'a [&'b [u8]]), Refusal> {
     let (number, rest) = args.split_first().ok_or(Refusal::SYNTAX)?;
-    let number = argument::integer(number).ok().filter(|&number| number > 0);
-    let number = number.ok_or(Refusal::NUMBER_OF_KEYS)?;
-    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    let number = argument::count_from(1, number, "ERR numkeys should be greater than 0")?;
     rest.split_at_checked(number).ok_or(Refusal::SYNTAX)
 }
 
@@ -119,8 +117,7 @@ pub(super) fn pop_count(options: &[&[u8]]) -> Result<usize, Refusal> {
         [] => Ok(1),
         // Redis looks at the number before it looks further.
         [name, most, rest @ ..] if argument::is(name, "COUNT") => {
-            let most = argument::positive(most).ok().filter(|&most| most > 0);
-            let most = most.ok_or(Refusal::COUNT_ZERO)?;
+            let most = argument::count_from(1, most, "ERR count should be greater than 0")?;
             if rest.is_empty() { Ok(most) } else { Err(Refusal::SYNTAX) }
         }
         _ => Err(Refusal::SYNTAX),
@@ -306,7 +303,6 @@ struct Search {
 
 impl Search {
     fn parse(args: &[&[u8]]) -> Result<Self, Refusal> {
-        let negative = |what: &str| Refusal::new(format!("ERR {what} can't be negative"));
         let mut search = Search { rank: 1, most: None, items_max: 0 };
         let (pairs, rest) = args.as_chunks::<2>();
         for &[name, value] in pairs {
@@ -316,10 +312,10 @@ impl Search {
                     return Err(Refusal::RANK_ZERO);
                 }
             } else if argument::is(name, "COUNT") {
-                let most = argument::positive(value).map_err(|_| negative("COUNT"))?;
+                let most = argument::count_from(0, value, "ERR COUNT can't be negative")?;
                 search.most = Some(most);
             } else if argument::is(name, "MAXLEN") {
-                search.items_max = argument::positive(value).map_err(|_| negative("MAXLEN"))?;
+                search.items_max = argument::count_from(0, value, "ERR MAXLEN can't be negative")?;
             } else {
                 return Err(Refusal::SYNTAX);
             }

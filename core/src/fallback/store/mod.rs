@@ -29,6 +29,7 @@
 
 #![allow(dead_code, reason = "the commands on other types than strings come next")]
 
+mod algebra;
 mod argument;
 mod bitfield;
 mod bits;
@@ -39,14 +40,19 @@ mod entry;
 mod expiry;
 mod extended;
 mod hash;
+mod hashes;
 mod keys;
 mod keyspace;
 mod list;
 mod lists;
+mod object;
 mod order;
+mod picks;
 mod refusal;
+mod scan;
 mod server;
 mod set;
+mod sets;
 mod sorted_set;
 mod strings;
 mod types;

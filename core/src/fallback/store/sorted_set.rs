@@ -130,6 +130,10 @@ impl Collection for SortedSet {
         self.scores.len()
     }
 
+    fn is_packed(&self) -> bool {
+        false
+    }
+
     fn bytes(&self) -> usize {
         COLLECTION_BYTES + self.bytes + self.len() * SORTED_SET_MEMBER_BYTES
     }

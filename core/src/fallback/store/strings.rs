@@ -230,13 +230,7 @@ impl<'a> Pairs<'a> {
         let (pairs, []) = args.as_chunks::<2>() else {
             return Err(Refusal::arity(name));
         };
-        let mut pairs: Vec<_> = pairs.iter().map(|&[key, value]| (key, value)).collect();
-        // Of a key that is named twice the last value counts. The sort is stable, so in the
-        // reversed list that is the first of its run.
-        pairs.reverse();
-        pairs.sort_by_key(|&(key, _)| key);
-        pairs.dedup_by_key(|&mut (key, _)| key);
-        Ok(Pairs(pairs))
+        Ok(Pairs(argument::last_of_each(pairs)))
     }
 
     fn put(&self, keyspace: &mut Keyspace, at: u64) -> Result<(), Refusal> {
