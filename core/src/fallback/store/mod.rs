@@ -40,8 +40,11 @@
 
 mod algebra;
 mod argument;
+mod bitfield;
+mod bits;
 mod counters;
 mod dispatch;
+mod double;
 mod entry;
 mod expiry;
 mod extended;
@@ -51,7 +54,9 @@ mod hashes;
 mod keys;
 mod keyspace;
 mod list;
+mod lists;
 mod object;
+mod order;
 mod picks;
 mod refusal;
 mod scan;
@@ -61,6 +66,9 @@ mod sets;
 mod sorted_set;
 mod strings;
 mod types;
+mod zalgebra;
+mod zranges;
+mod zsets;
 
 use std::fmt;
 
