@@ -1,17 +1,12 @@
 //! What recovery owes the server: one entry a key, the oldest first.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use hashbrown::HashMap;
 
-use super::keyed::Keyed;
+use super::aged::Aged;
 
 #[derive(Debug)]
 pub(crate) struct Journal {
-    by_age: BTreeMap<u64, Bytes>,
-    by_key: HashMap<Bytes, u64, Keyed>,
-    added: u64,
+    keys: Aged<()>,
     bytes: usize,
     entries_max: usize,
     bytes_max: usize,
@@ -19,14 +14,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(seed: u64, entries_max: usize, bytes_max: usize) -> Self {
-        Journal {
-            by_age: BTreeMap::new(),
-            by_key: HashMap::with_hasher(Keyed::new(seed)),
-            added: 0,
-            bytes: 0,
-            entries_max,
-            bytes_max,
-        }
+        Journal { keys: Aged::new(seed), bytes: 0, entries_max, bytes_max }
     }
 
     /// Whether all of these keys can be added. A key that is in has its room already.
@@ -40,39 +28,33 @@ impl Journal {
     }
 
     pub(crate) fn add(&mut self, key: &[u8]) {
-        if self.contains(key) {
-            return;
+        if !self.contains(key) {
+            self.bytes += key.len();
+            self.keys.insert(key, ());
         }
-        let key = Bytes::copy_from_slice(key);
-        self.bytes += key.len();
-        self.added += 1;
-        self.by_age.insert(self.added, key.clone());
-        self.by_key.insert(key, self.added);
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) {
-        if let Some(age) = self.by_key.remove(key) {
-            self.by_age.remove(&age);
+        if self.keys.remove(key).is_some() {
             self.bytes -= key.len();
         }
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        self.by_key.contains_key(key)
+        self.keys.contains(key)
     }
 
     pub(crate) fn first(&self, count: usize) -> Vec<Bytes> {
-        self.by_age.values().take(count).cloned().collect()
+        self.keys.keys().take(count).cloned().collect()
     }
 
     pub(crate) fn clear(&mut self) {
-        self.by_age.clear();
-        self.by_key.clear();
+        self.keys.clear();
         self.bytes = 0;
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_key.len()
+        self.keys.len()
     }
 }
 

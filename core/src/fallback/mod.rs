@@ -4,6 +4,7 @@
 //! [`policy`] says what is allowed, [`store`] is the embedded Redis. `memory` puts them together for
 //! one client: the engine asks it, and it asks nobody.
 
+mod aged;
 pub mod glob;
 mod journal;
 mod keyed;

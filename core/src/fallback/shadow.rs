@@ -1,11 +1,10 @@
 //! The last known values of the server, bounded; the least recently used go first.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 
-use super::{Bounds, Store, keyed::Keyed};
+use super::{Bounds, Store, aged::Aged};
 use crate::{Now, rng::Rng};
 
 #[derive(Debug)]
@@ -13,21 +12,14 @@ pub(crate) struct Shadow {
     /// Every entry expires: with its own time to live or when it is too old to be served, whichever
     /// comes first. An unknown time to live never means "for ever".
     values: Store,
-    by_use: BTreeMap<u64, Bytes>,
-    used: HashMap<Bytes, u64, Keyed>,
-    uses: u64,
+    /// Their keys, the least recently used first.
+    used: Aged<()>,
     value_max: usize,
 }
 
 impl Shadow {
     pub(crate) fn new(rng: &mut Rng, bounds: Bounds, value_max: usize) -> Self {
-        Shadow {
-            values: Store::new(rng.next(), bounds),
-            by_use: BTreeMap::new(),
-            used: HashMap::with_hasher(Keyed::new(rng.next())),
-            uses: 0,
-            value_max,
-        }
+        Shadow { values: Store::new(rng.next(), bounds), used: Aged::new(rng.next()), value_max }
     }
 
     /// Remembers a value, copied, for `max_age` or its time to live, whichever is shorter.
@@ -51,7 +43,7 @@ impl Shadow {
                 return;
             }
         }
-        self.touch(key);
+        self.used.insert(key, ());
         // The store takes expired entries away by itself, so it may hold fewer than are listed here.
         while self.used.len() > self.values.bounds().entries_max {
             self.evict(now);
@@ -59,27 +51,16 @@ impl Shadow {
     }
 
     fn evict(&mut self, now: Now) -> bool {
-        let Some((_, oldest)) = self.by_use.pop_first() else { return false };
-        self.used.remove(&oldest);
-        self.values.remove(&oldest, now);
-        true
-    }
-
-    fn touch(&mut self, key: &[u8]) {
-        self.uses += 1;
-        let key = match self.used.get(key).and_then(|last| self.by_use.remove(last)) {
-            Some(key) => key,
-            None => Bytes::copy_from_slice(key),
-        };
-        self.used.insert(key.clone(), self.uses);
-        self.by_use.insert(self.uses, key);
+        let oldest = self.used.keys().next().cloned();
+        if let Some(key) = &oldest {
+            self.remove(key, now);
+        }
+        oldest.is_some()
     }
 
     pub(crate) fn remove(&mut self, key: &[u8], now: Now) {
         self.values.remove(key, now);
-        if let Some(last) = self.used.remove(key) {
-            self.by_use.remove(&last);
-        }
+        self.used.remove(key);
     }
 
     pub(crate) fn contains(&self, key: &[u8], now: Now) -> bool {
@@ -90,7 +71,7 @@ impl Shadow {
     pub(crate) fn lend(&mut self, store: &mut Store, key: &[u8], now: Now) -> bool {
         let known = store.borrow_from(&self.values, key, now);
         if known {
-            self.touch(key);
+            self.used.renew(key);
         }
         known
     }
@@ -105,7 +86,6 @@ impl Shadow {
 
     pub(crate) fn clear(&mut self) {
         self.values.clear();
-        self.by_use.clear();
         self.used.clear();
     }
 }
