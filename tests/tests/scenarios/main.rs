@@ -10,6 +10,7 @@ mod hostile;
 mod lifecycle;
 mod outages;
 mod outcomes;
+mod recovery;
 mod secrets;
 mod support;
 mod two_clients;

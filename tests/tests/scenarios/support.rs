@@ -136,6 +136,19 @@ fn flatten(value: &Value, onto: &mut Vec<String>) {
     }
 }
 
+/// What a server answered, as the client's own type.
+#[track_caller]
+pub(crate) fn raw_value(reply: RawReply) -> Value {
+    match reply {
+        RawReply::Simple(text) => Value::Simple(text.into()),
+        RawReply::Error(text) => panic!("{text}"),
+        RawReply::Int(number) => Value::Integer(number),
+        RawReply::Bulk(text) => Value::Bulk(text.into()),
+        RawReply::Null => Value::Null,
+        RawReply::Array(items) => Value::Array(items.into_iter().map(raw_value).collect()),
+    }
+}
+
 /// GET, with the source of the answer.
 pub(crate) fn get<A: Adapter>(
     client: &A::Client,

@@ -19,11 +19,13 @@ use unfazed_core::{
     reply::Sourced,
     resp::{Source, Value},
 };
-use unfazed_tests::{Fault, Proxy, Raw, RawReply, Server as TestServer, Way, eventually};
+use unfazed_tests::{Fault, Proxy, Raw, Server as TestServer, Way, eventually};
 
 use crate::{
     adapters::{Adapter, scenarios},
-    support::{Changes, LIMIT, POLICIES, contents, cut, every_policy, mend, quick, until_health},
+    support::{
+        Changes, LIMIT, POLICIES, contents, cut, every_policy, mend, quick, raw_value, until_health,
+    },
 };
 
 scenarios! {
@@ -403,7 +405,7 @@ fn each_policy_leaves_what_it_promises<A: Adapter>() {
     let mut witness = Raw::connect(server.port());
     for (at, key, case) in all() {
         let promised = case.leaves[at].trim_start_matches('!');
-        let found = contents(|words| Ok(value(witness.cmd(words))), &key);
+        let found = contents(|words| Ok(raw_value(witness.cmd(words))), &key);
         if found != promised {
             wrong.push(format!("{key}: {found}, not {promised}"));
         }
@@ -431,17 +433,6 @@ fn send_to_server<A: Adapter>(client: &A::Client, words: &[&str]) -> Result<Valu
     let sourced: Sourced<Value> = A::wait(command.run())?;
     assert_eq!(sourced.source, Source::Server, "{words:?}");
     Ok(sourced.value)
-}
-
-fn value(reply: RawReply) -> Value {
-    match reply {
-        RawReply::Simple(text) => Value::Simple(text.into()),
-        RawReply::Error(text) => panic!("{text}"),
-        RawReply::Int(number) => Value::Integer(number),
-        RawReply::Bulk(text) => Value::Bulk(text.into()),
-        RawReply::Null => Value::Null,
-        RawReply::Array(items) => Value::Array(items.into_iter().map(value).collect()),
-    }
 }
 
 fn two_clients_that_both_degrade_add_up<A: Adapter>() {
@@ -478,7 +469,7 @@ fn two_clients_that_both_degrade_add_up<A: Adapter>() {
         let sum: i64 = witness.get(&format!("count:{at}")).expect("set").parse().expect("a sum");
         assert_eq!(sum, at + 1_001, "count:{at}");
     }
-    let members = contents(|words| Ok(value(witness.cmd(words))), "count:who");
+    let members = contents(|words| Ok(raw_value(witness.cmd(words))), "count:who");
     assert_eq!(members, "{1 1000}");
 }
 
