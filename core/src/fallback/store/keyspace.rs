@@ -463,12 +463,6 @@ mod tests {
         }
     }
 
-    impl Keyspace {
-        pub(in super::super) fn set_bounds(&mut self, bounds: Bounds) {
-            self.bounds = bounds;
-        }
-    }
-
     fn entry(size: usize, expires_at: Option<u64>) -> Entry {
         Entry { data: Data::String(Text::Bytes(vec![b'x'; size].into())), expires_at }
     }

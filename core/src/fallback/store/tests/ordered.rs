@@ -16,33 +16,21 @@ const SETUP: &[&str] = &[
 ];
 
 impl World {
-    /// A world with the values of `SETUP` and no room for more.
-    fn full() -> World {
-        let mut world = World::new();
-        SETUP.iter().for_each(|command| drop(world.say(command)));
-        let (entries, bytes) = (world.store.len(), world.store.bytes());
-        let mut world = World::bounded(entries, bytes);
-        SETUP.iter().for_each(|command| drop(world.say(command)));
-        world.store.keyspace.check();
-        world
+    /// A world with the values of `SETUP`.
+    fn set_up(mut self) -> World {
+        SETUP.iter().for_each(|command| drop(self.say(command)));
+        self.store.keyspace.check();
+        self
     }
 
-    /// Each key with its expiry and its value.
-    fn dump(&mut self) -> Vec<String> {
-        let mut keys: Vec<_> = self.store.keys(self.now).cloned().collect();
-        keys.sort();
-        let mut dump = Vec::new();
-        for key in keys {
-            let key = String::from_utf8_lossy(&key).into_owned();
-            let read = match self.say(&format!("TYPE {key}")).as_str() {
-                "list" => format!("LRANGE {key} 0 -1"),
-                "zset" => format!("ZRANGE {key} 0 -1 WITHSCORES"),
-                _ => format!("GET {key}"),
-            };
-            let (value, when) = (self.say(&read), self.say(&format!("PEXPIRETIME {key}")));
-            dump.push(format!("{key} {when}: {value}"));
-        }
-        dump
+    /// A world with the values of `SETUP` and so much room for more.
+    fn with_room(entries: usize, bytes: usize) -> World {
+        let Store { keyspace } = World::new().set_up().store;
+        World::bounded(keyspace.len() + entries, keyspace.bytes() + bytes).set_up()
+    }
+
+    fn full() -> World {
+        World::with_room(0, 0)
     }
 }
 
@@ -78,9 +66,9 @@ fn a_write_that_finds_no_room_changes_nothing() {
     ];
     for command in refused {
         let mut world = World::full();
-        let before = (world.dump(), world.store.bytes());
+        let before = (world.state(), world.store.bytes());
         assert_eq!(world.say(command), "full", "{command}");
-        assert_eq!((world.dump(), world.store.bytes()), before, "{command}");
+        assert_eq!((world.state(), world.store.bytes()), before, "{command}");
         world.store.keyspace.check();
     }
 }
@@ -123,14 +111,7 @@ fn a_write_that_takes_no_more_room_is_never_refused() {
 
 #[test]
 fn a_member_named_twice_takes_room_once() {
-    let mut world = World::full();
-    let room = |world: &World, more| Bounds {
-        entries_max: world.store.len() + 1,
-        bytes_max: world.store.bytes() + more,
-    };
-    let member = 1 + SORTED_SET_MEMBER_BYTES;
-    let bounds = room(&world, member);
-    world.store.keyspace.set_bounds(bounds);
+    let mut world = World::with_room(0, 1 + SORTED_SET_MEMBER_BYTES);
     assert_eq!(world.say("ZADD zset 1 e 2 e 3 e"), "1");
     assert_eq!(world.say("ZADD zset 1 f"), "full");
     world.store.keyspace.check();
@@ -159,8 +140,7 @@ fn a_change_in_place_keeps_the_expiry_and_a_new_value_drops_it() {
         ("string", "BITFIELD string SET u8 200 1"),
     ];
     for (key, command) in in_place {
-        let mut world = World::new();
-        SETUP.iter().for_each(|command| drop(world.say(command)));
+        let mut world = World::new().set_up();
         world.say(command);
         assert_eq!(world.say(&format!("PTTL {key}")), "500", "{command}");
         world.pass(501);
@@ -172,8 +152,7 @@ fn a_change_in_place_keeps_the_expiry_and_a_new_value_drops_it() {
         ("string", "BITOP NOT string string"),
     ];
     for (key, command) in anew {
-        let mut world = World::new();
-        SETUP.iter().for_each(|command| drop(world.say(command)));
+        let mut world = World::new().set_up();
         world.say(command);
         assert_eq!(world.say(&format!("PTTL {key}")), "-1", "{command}");
     }
@@ -236,8 +215,9 @@ fn commands_that_change_nothing_make_nothing() {
     for command in commands {
         let mut world = World::new();
         world.say("RPUSH other x");
+        let before = world.state();
         world.say(command);
-        assert_eq!(world.dump(), ["other -1: x"], "{command}");
+        assert_eq!(world.state(), before, "{command}");
     }
 }
 
@@ -253,8 +233,7 @@ fn a_bit_field_may_not_reach_beyond_the_longest_string() {
 
 #[test]
 fn a_copy_is_untouched_by_what_is_done_to_the_original() {
-    let mut world = World::new();
-    SETUP.iter().for_each(|command| drop(world.say(command)));
+    let mut world = World::new().set_up();
     for key in ["list", "zset", "string"] {
         world.say(&format!("COPY {key} copy:{key}"));
     }
@@ -337,11 +316,11 @@ proptest! {
         let mut world = World::bounded(3, 3 * (ENTRY_BYTES + COLLECTION_BYTES) + 600);
         for (command, millis) in commands {
             world.pass(millis.into());
-            let before = world.dump();
+            let before = world.state();
             let said = world.say(&command);
             world.store.keyspace.check();
             if said == "full" || said.contains("ERR") || said.starts_with("WRONGTYPE") {
-                assert_eq!(world.dump(), before, "{command}: {said}");
+                assert_eq!(world.state(), before, "{command}: {said}");
             }
         }
     }
