@@ -20,6 +20,7 @@
 //! | `lists` | lists |
 //! | `sets`, `algebra` | one set, and several |
 //! | `zsets`, `zranges`, `zalgebra` | the members of a sorted set, ranges of them, and several sorted sets |
+//! | `sort` | the members of a list, a set or a sorted set, in another order |
 //! | `keys`, `expiry`, `object`, `scan` | keys, whatever stands at them; a little at a time |
 //! | `server` | the store as a whole |
 //!
@@ -68,6 +69,7 @@ mod scan;
 mod server;
 mod set;
 mod sets;
+mod sort;
 mod sorted_set;
 mod strings;
 mod types;
