@@ -323,6 +323,9 @@ fn show(value: &Value) -> String {
         Value::Simple(bytes) | Value::Bulk(bytes) | Value::Error(bytes) => {
             String::from_utf8_lossy(bytes).into_owned()
         }
+        Value::Array(values) if values.iter().all(|value| matches!(value, Value::Array(_))) => {
+            format!("[{}]", all(values).replace(['[', ']'], ""))
+        }
         Value::Array(values) | Value::Set(values) => format!("[{}]", all(values)),
         Value::Map(pairs) => {
             let flat = pairs.iter().flat_map(|(key, value)| [show(key), show(value)]);
