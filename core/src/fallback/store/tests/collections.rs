@@ -62,6 +62,8 @@ fn a_write_to_a_collection_beyond_the_bounds_is_refused_and_changes_nothing() {
         ("HSET h f 1 f 12 f 3", "0"),
         ("HINCRBY h f 90", "93"),
         ("SADD s aa bb aa", "0"),
+        ("SMOVE t n cc", "1"),
+        ("SMOVE n t cc", "1"),
         ("SMOVE t s cc", "1"),
         ("SMOVE s t cc", "1"),
         ("SMOVE s t aa", "1"),
