@@ -19,7 +19,7 @@ use unfazed_core::{
     resp::{Protocol, Value},
 };
 use unfazed_fuzz::server::parse;
-use unfazed_tests::table::{Class, Row, command_to_see};
+use unfazed_tests::table::{Class, Row, command_to_see, in_order};
 
 /// Long enough for the outage to be judged while a request is under way.
 const AT_THE_TRIP: Duration = Duration::from_secs(5);
@@ -49,6 +49,8 @@ struct Link {
     conn: Option<ConnId>,
     up: Vec<u8>,
     down: BytesMut,
+    /// What came since MULTI.
+    block: Option<Vec<Vec<String>>>,
 }
 
 #[test]
@@ -65,14 +67,17 @@ fn the_core_alone_does_what_the_table_says() {
     assert!(differences.is_empty(), "these sections of the table should read:\n{differences}");
 }
 
-fn modes() -> [(&'static str, Fallback); 5] {
+fn modes() -> [(&'static str, Fallback); 8] {
     let memory = |policy| Fallback::memory("m:*", policy);
     [
         ("wait", Fallback::wait("m:*")),
         ("fail", Fallback::fail("m:*")),
         ("miss", Fallback::miss("m:*")),
+        ("stale reads", Fallback::stale_reads("m:*", Duration::from_secs(60))),
         ("memory, discard", memory(Policy::Discard)),
         ("memory, invalidate", memory(Policy::Invalidate)),
+        ("memory, replay", memory(Policy::ReplayLastWins)),
+        ("memory, merge", memory(Policy::MergeDelta)),
     ]
 }
 
@@ -259,7 +264,7 @@ impl World {
         {
             link.1.up.drain(..used);
             let mut bytes = Vec::new();
-            self.execute(&words).encode(&mut bytes, Protocol::Resp3);
+            self.answer(&mut link.1, words).encode(&mut bytes, Protocol::Resp3);
             link.1.down.extend_from_slice(&bytes);
             moved = true;
         }
@@ -272,7 +277,26 @@ impl World {
         moved
     }
 
-    /// What the server answers.
+    /// What the server answers on a connection.
+    fn answer(&mut self, link: &mut Link, words: Vec<String>) -> Value {
+        match (words[0].as_str(), &mut link.block) {
+            ("MULTI", block) => {
+                *block = Some(Vec::new());
+                Value::OK
+            }
+            ("EXEC", block) => {
+                let block = block.take().expect("a MULTI before it");
+                Value::Array(block.iter().map(|words| self.execute(words)).collect())
+            }
+            (_, Some(block)) => {
+                block.push(words);
+                Value::Simple(Bytes::from_static(b"QUEUED"))
+            }
+            (_, None) => self.execute(&words),
+        }
+    }
+
+    /// What the server answers to a command that is carried out.
     fn execute(&mut self, words: &[String]) -> Value {
         let bulk = |text: &str| Value::Bulk(Bytes::copy_from_slice(text.as_bytes()));
         let stored: Vec<String> = match words[0].as_str() {
@@ -303,7 +327,7 @@ impl World {
         };
         let states = class.keys(moment).into_iter().map(|key| {
             let kind = run(&["TYPE", &key]);
-            let mut state = run(&command_to_see(&kind, &key));
+            let mut state = in_order(&kind, &run(&command_to_see(&kind, &key)));
             if run(&["TTL", &key]).parse().is_ok_and(|left: i64| left > 0) {
                 state += " ttl";
             }

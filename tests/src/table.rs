@@ -111,6 +111,17 @@ pub fn command_to_see<'k>(type_name: &str, key: &'k str) -> Vec<&'k str> {
     }
 }
 
+/// What was seen, with the members of a set in order, for sets have none.
+#[must_use]
+pub fn in_order(type_name: &str, seen: &str) -> String {
+    if type_name != "set" {
+        return seen.to_owned();
+    }
+    let mut members: Vec<_> = seen.trim_matches(['[', ']']).split(' ').collect();
+    members.sort_unstable();
+    format!("[{}]", members.join(" "))
+}
+
 fn section(name: &str) -> impl Iterator<Item = [String; 4]> {
     let head = format!("[{name}]");
     let lines = TABLE.lines().skip_while(move |line| *line != head).skip(1);

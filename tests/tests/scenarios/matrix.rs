@@ -18,7 +18,7 @@ use unfazed_core::{
 };
 use unfazed_tests::{
     Raw, RawReply, Server,
-    table::{Class, Row, command_to_see},
+    table::{Class, Row, command_to_see, in_order},
 };
 
 use crate::{
@@ -57,14 +57,17 @@ fn hold_to_the_table<A: Adapter>() {
     assert!(differences.is_empty(), "these sections of the table should read:\n{differences}");
 }
 
-fn modes() -> [(&'static str, Fallback); 5] {
+fn modes() -> [(&'static str, Fallback); 8] {
     let memory = |policy| Fallback::memory("m:*", policy);
     [
         ("wait", Fallback::wait("m:*")),
         ("fail", Fallback::fail("m:*")),
         ("miss", Fallback::miss("m:*")),
+        ("stale reads", Fallback::stale_reads("m:*", Duration::from_secs(60))),
         ("memory, discard", memory(Policy::Discard)),
         ("memory, invalidate", memory(Policy::Invalidate)),
+        ("memory, replay", memory(Policy::ReplayLastWins)),
+        ("memory, merge", memory(Policy::MergeDelta)),
     ]
 }
 
@@ -180,7 +183,8 @@ fn show_outcome(outcome: &Result<Sourced<Value>, Failure>) -> String {
 fn state(witness: &mut Raw, class: &Class, moment: &str) -> String {
     let states = class.keys(moment).into_iter().map(|key| {
         let kind = show_raw(&witness.cmd(&["TYPE", &key]));
-        let mut state = show_raw(&witness.cmd(&command_to_see(&kind, &key)));
+        let seen = show_raw(&witness.cmd(&command_to_see(&kind, &key)));
+        let mut state = in_order(&kind, &seen);
         if witness.int(&["TTL", &key]) > 0 {
             state += " ttl";
         }
