@@ -8,16 +8,18 @@ use indexmap::IndexMap;
 
 use super::entry::Data;
 use super::refusal::Refusal;
-use super::types::{COLLECTION_BYTES, Collection, collection};
+use super::types::{
+    COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, PACKED_MEMBERS_MAX, collection,
+};
 use crate::fallback::keyed::Keyed;
 
 /// What a field of a hash is charged with beside the bytes of its name and value: its place in the
 /// vector, the hash table and the order of expiry, and the allocator's share.
 pub const HASH_FIELD_BYTES: usize = 176;
 
-/// Fields stand side by side, and one that is removed leaves its place to the last: finding,
-/// setting, removing and picking at random take constant time, and the order depends on the calls
-/// alone and not on the hash of the names.
+/// Fields stand side by side, and one that is removed leaves its place to the last, or, in a small
+/// hash, all behind it move up: finding, setting, removing and picking at random take constant
+/// time, and the order depends on the calls alone and not on the hash of the names.
 #[derive(Clone)]
 pub(super) struct Hash {
     fields: IndexMap<Bytes, Field, Keyed>,
@@ -25,6 +27,8 @@ pub(super) struct Hash {
     deadlines: BTreeSet<(u64, Bytes)>,
     /// The bytes of all names and values.
     bytes: usize,
+    /// Whether a server would keep it as a packed list.
+    packed: bool,
 }
 
 /// The value of a field and how long it lives.
@@ -36,41 +40,62 @@ pub(super) struct Field {
 }
 
 impl Hash {
-    /// What a field adds to the account of a hash that has it not yet.
-    pub(super) fn cost(name: &[u8], value: &[u8]) -> usize {
-        name.len() + value.len() + HASH_FIELD_BYTES
+    /// How much a hash grows at most when these fields are set, each named once; `None` is a hash
+    /// that is yet to be made.
+    pub(super) fn growth(hash: Option<&Hash>, fields: &[(&[u8], &[u8])]) -> usize {
+        let (mut more, mut less) = (0, 0);
+        for (name, value) in fields {
+            more += value.len();
+            match hash.and_then(|hash| hash.get(name)) {
+                Some(before) => less += before.value.len(),
+                None => more += name.len() + HASH_FIELD_BYTES,
+            }
+        }
+        more.saturating_sub(less)
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<&Field> {
         self.fields.get(name)
     }
 
-    /// Sets a field, its expiry included. Returns whether it is new.
-    pub(super) fn insert(&mut self, name: &[u8], field: Field) -> bool {
+    /// Sets a field, its expiry included.
+    pub(super) fn insert(&mut self, name: &[u8], field: Field) {
         self.bytes += field.value.len();
-        let expires_at = field.expires_at;
-        let Some((place, name, old)) = self.fields.get_full_mut(name) else {
-            let name = Bytes::copy_from_slice(name);
-            self.bytes += name.len();
-            self.deadlines.extend(expires_at.map(|when| (when, name.clone())));
-            self.fields.insert(name, field);
-            return true;
-        };
-        self.bytes -= old.value.len();
-        if old.expires_at != expires_at {
-            let name = name.clone();
-            if let Some(when) = old.expires_at {
-                self.deadlines.remove(&(when, name.clone()));
-            }
-            self.deadlines.extend(expires_at.map(|when| (when, name)));
+        self.packed &= name.len().max(field.value.len()) <= PACKED_MEMBER_BYTES_MAX;
+        if let Some(place) = self.fields.get_index_of(name) {
+            self.set_expiry(name, field.expires_at);
+            self.bytes -= self.fields[place].value.len();
+            self.fields[place] = field;
+            return;
         }
-        self.fields[place] = field;
-        false
+        let name = Bytes::copy_from_slice(name);
+        self.bytes += name.len();
+        self.deadlines.extend(field.expires_at.map(|when| (when, name.clone())));
+        self.fields.insert(name, field);
+        self.packed &= self.fields.len() <= PACKED_MEMBERS_MAX;
+    }
+
+    /// Sets when a field that is there expires.
+    pub(super) fn set_expiry(&mut self, name: &[u8], when: Option<u64>) {
+        let Some((_, name, field)) = self.fields.get_full_mut(name) else { return };
+        let before = std::mem::replace(&mut field.expires_at, when);
+        if before == when {
+            return;
+        }
+        if let Some(before) = before {
+            self.deadlines.remove(&(before, name.clone()));
+        }
+        self.deadlines.extend(when.map(|when| (when, name.clone())));
     }
 
     /// Takes a field away.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Field> {
-        let (name, field) = self.fields.swap_remove_entry(name)?;
+        // A server keeps the order of a packed one, and people come to rely on it.
+        let (name, field) = if self.packed {
+            self.fields.shift_remove_entry(name)?
+        } else {
+            self.fields.swap_remove_entry(name)?
+        };
         self.bytes -= name.len() + field.value.len();
         if let Some(when) = field.expires_at {
             self.deadlines.remove(&(when, name));
@@ -112,11 +137,20 @@ impl Collection for Hash {
     collection!(Hash);
 
     fn new(hasher: Keyed) -> Self {
-        Hash { fields: IndexMap::with_hasher(hasher), deadlines: BTreeSet::new(), bytes: 0 }
+        Hash {
+            fields: IndexMap::with_hasher(hasher),
+            deadlines: BTreeSet::new(),
+            bytes: 0,
+            packed: true,
+        }
     }
 
     fn len(&self) -> usize {
         self.fields.len()
+    }
+
+    fn is_packed(&self) -> bool {
+        self.packed
     }
 
     fn bytes(&self) -> usize {

@@ -107,6 +107,11 @@ impl Keyspace {
         self.peek(key, at).map(|entry| C::of(&entry.data)).transpose()
     }
 
+    /// The entry at a place below `len`, expired or not.
+    pub(super) fn entry_at(&self, place: usize) -> Option<(&Bytes, &Entry)> {
+        self.entries.get_index(place)
+    }
+
     /// All keys in order, those left out whose entries have expired.
     pub(super) fn keys(&self, at: u64) -> impl Iterator<Item = &Bytes> {
         self.entries.iter().filter(move |(_, entry)| !entry.has_expired(at)).map(|(key, _)| key)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use indexmap::IndexSet;
 
+use super::argument;
 use super::entry::Data;
 use super::refusal::Refusal;
 use super::types::{COLLECTION_BYTES, Collection, collection};
@@ -14,6 +15,10 @@ use crate::fallback::keyed::Keyed;
 /// table, and the allocator's share.
 pub const SET_MEMBER_BYTES: usize = 80;
 
+/// Up to how many members a server keeps an array of integers: Redis' default for
+/// `set-max-intset-entries`.
+const PACKED_MEMBERS_MAX: usize = 512;
+
 /// Members stand side by side, and one that is removed leaves its place to the last: finding,
 /// adding, removing and picking at random take constant time, and the order depends on the calls
 /// alone and not on the hash.
@@ -22,6 +27,8 @@ pub(super) struct Set {
     members: IndexSet<Bytes, Keyed>,
     /// The bytes of all members.
     bytes: usize,
+    /// Whether a server would keep it as an array of integers.
+    packed: bool,
 }
 
 impl Set {
@@ -34,19 +41,27 @@ impl Set {
         self.members.contains(member)
     }
 
-    /// Adds a member. Returns whether it is new.
-    pub(super) fn insert(&mut self, member: Bytes) -> bool {
+    /// Adds a member; one that is there already stays.
+    pub(super) fn insert(&mut self, member: Bytes) {
         let size = member.len();
-        let new = self.members.insert(member);
-        self.bytes += if new { size } else { 0 };
-        new
+        let integer = self.packed && argument::integer(&member).is_ok();
+        if self.members.insert(member) {
+            self.bytes += size;
+            self.packed &= integer && self.members.len() <= PACKED_MEMBERS_MAX;
+        }
     }
 
-    /// Returns whether the member was there.
-    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        let found = self.members.swap_remove(member);
-        self.bytes -= if found { member.len() } else { 0 };
-        found
+    /// Takes a member away.
+    pub(super) fn remove(&mut self, member: &[u8]) -> Option<Bytes> {
+        let place = self.members.get_index_of(member)?;
+        self.remove_at(place)
+    }
+
+    /// Takes the member at a place below `len` away.
+    pub(super) fn remove_at(&mut self, place: usize) -> Option<Bytes> {
+        let member = self.members.swap_remove_index(place)?;
+        self.bytes -= member.len();
+        Some(member)
     }
 
     /// The member at a place below `len`.
@@ -63,11 +78,15 @@ impl Collection for Set {
     collection!(Set);
 
     fn new(hasher: Keyed) -> Self {
-        Set { members: IndexSet::with_hasher(hasher), bytes: 0 }
+        Set { members: IndexSet::with_hasher(hasher), bytes: 0, packed: true }
     }
 
     fn len(&self) -> usize {
         self.members.len()
+    }
+
+    fn is_packed(&self) -> bool {
+        self.packed
     }
 
     fn bytes(&self) -> usize {

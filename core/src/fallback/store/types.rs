@@ -11,6 +11,14 @@ use crate::fallback::keyed::Keyed;
 /// [`ENTRY_BYTES`](super::ENTRY_BYTES): the structure itself and the allocator's share.
 pub const COLLECTION_BYTES: usize = 160;
 
+/// Up to how many members a server packs a hash or a sorted set into one list: Redis' default for
+/// `hash-max-listpack-entries` and `zset-max-listpack-entries`.
+pub(super) const PACKED_MEMBERS_MAX: usize = 128;
+
+/// Up to which length of each member: Redis' default for `hash-max-listpack-value` and
+/// `zset-max-listpack-value`.
+pub(super) const PACKED_MEMBER_BYTES_MAX: usize = 64;
+
 /// A value with members. An empty one never stays at a key.
 pub(super) trait Collection: Clone {
     /// An empty one. The hasher is keyed from the store's seed, for types that hash their members.
@@ -27,6 +35,10 @@ pub(super) trait Collection: Clone {
 
     /// The number of members.
     fn len(&self) -> usize;
+
+    /// Whether a server would keep it packed: small, and never having been large. It shows in OBJECT
+    /// ENCODING, and packed collections are scanned at once.
+    fn is_packed(&self) -> bool;
 
     /// What it is charged with: [`COLLECTION_BYTES`], and for each member its bytes and the constant
     /// of the type. Takes constant time.
