@@ -9,6 +9,7 @@ mod commands;
 mod hostile;
 mod lifecycle;
 mod matrix;
+mod other_data;
 mod outages;
 mod outcomes;
 mod recovery;

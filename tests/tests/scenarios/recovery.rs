@@ -6,7 +6,6 @@ use unfazed_core::{
     Cause, Config,
     commands::prelude::*,
     engine::{Event, Health, Status},
-    handle::Views,
     reply::Sourced,
     resp::Source,
 };
