@@ -5,7 +5,9 @@
 //! `on_blocking`. All are in one binary because linking costs more than most of them run.
 
 mod adapters;
+mod bounds;
 mod commands;
+mod degraded;
 mod hostile;
 mod lifecycle;
 mod matrix;

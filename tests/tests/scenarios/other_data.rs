@@ -21,7 +21,7 @@ use unfazed_tests::{Fault, Proxy, Raw, RawReply, Server as TestServer, eventuall
 
 use crate::{
     adapters::{Adapter, scenarios, spawn},
-    support::{Changes, LIMIT, cut, every_policy, get, mend, quick, until_health},
+    support::{Changes, LIMIT, check_get, cut, every_policy, get, mend, quick, until_health},
 };
 
 scenarios! {
@@ -99,6 +99,7 @@ fn an_empty_server_gets_what_was_written_and_nothing_of_before<A: Adapter>() {
         let key = format!("session:{at}");
         assert_eq!(witness.get(&key).as_deref(), Some("ours"), "{key}");
     }
+    changes.expect(1, 1);
     assert_eq!(lineages(&mut changes), [Lineage::Unknown]);
     assert_eq!(skipped(&mut changes), [COUNT as u64], "told once");
     assert_eq!(A::status(&client).journal_entries, 0);
@@ -109,8 +110,7 @@ fn an_empty_server_gets_what_was_written_and_nothing_of_before<A: Adapter>() {
     for prefix in ["discard:", "cache:", "session:", "count:"] {
         for at in 0..COUNT {
             for key in [format!("{prefix}{at}"), format!("{prefix}read:{at}")] {
-                let Sourced { value, source, .. } = get::<A>(&client, &key).expect("answered");
-                assert_eq!((value, source), (None, Source::Unknown), "{key}");
+                check_get::<A>(&client, &key, None, Source::Unknown);
             }
         }
     }
@@ -174,9 +174,9 @@ fn another_server_at_the_same_address_is_never_said_to_hold_what_the_first_held<
         check(format!("cache:read:{at}"), Some("100"));
         check(format!("count:read:{at}"), if gone { None } else { Some("100") });
     }
+    changes.expect(1, 1);
     assert_eq!(lineages(&mut changes), [Lineage::Unknown]);
     assert_eq!(skipped(&mut changes), [COUNT as u64 / 2]);
-    changes.expect(1, 1);
 }
 
 /// A server and one that it will be made a replica of, which has other data; the keys that the
@@ -228,8 +228,7 @@ fn check_other_data<A: Adapter>(
     assert_eq!(lineages(changes), [Lineage::Unknown]);
     cut::<A>(proxy, client);
     for key in ["cache:late", "session:late"] {
-        let Sourced { value, source, .. } = get::<A>(client, key).expect("answered");
-        assert_eq!((value, source), (None, Source::Unknown), "{key} is of another data set");
+        check_get::<A>(client, key, None, Source::Unknown);
     }
 }
 
@@ -245,8 +244,7 @@ fn a_server_that_was_a_replica_of_another_meanwhile_has_other_data<A: Adapter>()
     proxy.set(Fault::None);
     eventually("three probes to fail", LIMIT, || {
         for (key, there) in [("cache:k", "ours"), ("session:k", "ours"), ("count:there", "12")] {
-            let Sourced { value, source, .. } = get::<A>(&client, key).expect("answered");
-            assert_eq!((value.as_deref(), source), (Some(there), Source::Overlay), "{key}");
+            check_get::<A>(&client, key, Some(there), Source::Overlay);
         }
         (proxy.requests_seen(b"ROLE") >= probes + 3).then_some(())
     });
@@ -315,6 +313,7 @@ fn a_promoted_replica_goes_on_with_what_was_there<A: Adapter>() {
     eventually("a probe to fail", LIMIT, || (proxy.requests_seen(b"ROLE") > 0).then_some(()));
     witness.ok(&["REPLICAOF", "NO", "ONE"]);
     until_health::<A>(&client, Health::Live);
+    changes.expect(1, 1);
     assert_eq!(lineages(&mut changes), [Lineage::Continued]);
     assert_eq!(witness.get("cache:k"), None);
     assert_eq!(witness.get("session:k").as_deref(), Some("ours"));
@@ -323,6 +322,5 @@ fn a_promoted_replica_goes_on_with_what_was_there<A: Adapter>() {
     assert_eq!(skipped(&mut changes), []);
     // What was remembered of the first is as true of the second.
     cut::<A>(&proxy, &client);
-    let Sourced { value, source, .. } = get::<A>(&client, "cache:late").expect("answered");
-    assert_eq!((value.as_deref(), source), (Some("old"), Source::Shadow));
+    check_get::<A>(&client, "cache:late", Some("old"), Source::Shadow);
 }

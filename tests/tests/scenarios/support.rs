@@ -11,7 +11,7 @@ use unfazed_core::{
     fallback::{Fallback, Policy},
     handle::Views,
     reply::Sourced,
-    resp::Value,
+    resp::{Source, Value},
 };
 use unfazed_tests::{Close, Fault, Proxy, Raw, RawReply, eventually};
 
@@ -155,6 +155,29 @@ pub(crate) fn get<A: Adapter>(
     key: &str,
 ) -> Result<Sourced<Option<String>>, Failure> {
     A::wait(client.sourced().get(key))
+}
+
+/// Reads a key, and checks what is there and who said so.
+#[track_caller]
+pub(crate) fn check_get<A: Adapter>(
+    client: &A::Client,
+    key: &str,
+    there: Option<&str>,
+    by: Source,
+) {
+    let Sourced { value, source, .. } = get::<A>(client, key).expect("answered");
+    assert_eq!((value.as_deref(), source), (there, by), "{key}");
+}
+
+/// Why memory did not do it.
+#[track_caller]
+pub(crate) fn refusal<T>(outcome: Result<T, Failure>) -> MemoryRefusal {
+    let failure = failure(outcome);
+    assert_eq!(failure.executed(), Executed::No, "{failure}");
+    match failure.kind() {
+        FailureKind::Memory(refusal) => refusal.clone(),
+        _ => panic!("{failure}"),
+    }
 }
 
 /// Waits until the client stands like this with its server.
