@@ -18,4 +18,5 @@ mod recovery;
 mod secrets;
 mod support;
 mod two_clients;
+mod under_fire;
 mod values;
