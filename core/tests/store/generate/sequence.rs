@@ -1,0 +1,223 @@
+//! Commands put together: a sequence starts on an empty store, fills it and then does anything.
+
+use super::Row;
+use crate::random::{Args, Kind, Random, args};
+
+/// The rows to choose from, by type; what a store or server does not know is left out.
+pub(crate) struct Tables(pub(crate) Vec<Vec<&'static Row>>);
+
+/// One thing that is done to both.
+#[derive(Clone)]
+pub(crate) enum Step {
+    /// A command, and the name it is counted under: none for those that only make room for others.
+    Run(Option<&'static str>, Args),
+    /// A scan from its beginning to its end, with writes between its calls. The cursor stands
+    /// first among the arguments, or behind the key.
+    Scan(&'static str, Args, Vec<Args>),
+    /// Waits until what is soon over is over.
+    Expire,
+}
+
+/// What a name is counted under that no command has.
+pub(crate) const UNKNOWN: &str = "(unknown)";
+
+/// One in so many sequences has entries that expire while it runs.
+const EXPIRING_ONE_IN: usize = 20;
+/// One in so many commands is one that no server takes. With what fails because of what stands
+/// at a key, more than a fifth of all runs of each command are errors.
+const SPOILED_ONE_IN: usize = 4;
+/// One in so many commands is changed blindly.
+const CHANGED_ONE_IN: usize = 40;
+/// One in so many well-formed scans goes on to its end.
+const WHOLE_SCAN_ONE_IN: usize = 4;
+
+/// The sequence of this number: the same one for the same seed and tables.
+pub(crate) fn sequence(tables: &Tables, seed: u64, number: u64) -> Vec<Step> {
+    let mut random = Random::new(seed ^ number.wrapping_mul(0xA076_1D64_78BD_642F));
+    random.next();
+    let mut maker = Maker { tables, random, steps: Vec::new() };
+    maker.fixed_keys();
+    if maker.random.one_in(EXPIRING_ONE_IN) {
+        maker.expiring();
+    }
+    maker.fill();
+    maker.anything();
+    maker.flush();
+    maker.run("DBSIZE");
+    maker.steps
+}
+
+struct Maker<'a> {
+    tables: &'a Tables,
+    random: Random,
+    steps: Vec<Step>,
+}
+
+impl Maker<'_> {
+    fn row(&self, name: &str) -> Option<&'static Row> {
+        self.tables.0.iter().flatten().find(|row| row.name == name).copied()
+    }
+
+    /// A well-formed command of this name, where it is known.
+    fn run(&mut self, name: &str) {
+        if let Some(row) = self.row(name) {
+            let command = row.well_formed(&mut self.random);
+            self.steps.push(Step::Run(None, command));
+        }
+    }
+
+    fn write(&mut self, words: &[&str]) {
+        if let Some(row) = self.row(words[0]) {
+            self.steps.push(Step::Run(None, args(words)));
+        }
+    }
+
+    /// The keys that commands name which are to meet the wrong type, or surely the right one.
+    fn fixed_keys(&mut self) {
+        self.write(&["SET", Kind::String.fixed(), "text"]);
+        self.write(&["HSET", Kind::Hash.fixed(), "a", "1", "b", "2"]);
+        self.write(&["RPUSH", Kind::List.fixed(), "1", "2", "3"]);
+        self.write(&["SADD", Kind::Set.fixed(), "a", "b", "1"]);
+        self.write(&["ZADD", Kind::Zset.fixed(), "0", "a", "0", "b"]);
+    }
+
+    fn fill(&mut self) {
+        const WRITERS: &[&str] = &["SET", "MSET", "HSET", "RPUSH", "LPUSH", "SADD", "ZADD"];
+        for writer in WRITERS {
+            (0..self.random.below(4)).for_each(|_| self.run(writer));
+        }
+        if self.random.one_in(2) {
+            for key in Kind::Lex.keys() {
+                let members = self.random.members();
+                let mut command = args(&["ZADD", key]);
+                command.extend(members.into_iter().flat_map(|member| [b"0".to_vec(), member]));
+                if let Some(row) = self.row("ZADD") {
+                    self.steps.push(Step::Run(None, command));
+                }
+            }
+        }
+    }
+
+    /// Entries and fields of which many expire, and the wait for it.
+    fn expiring(&mut self) {
+        #[rustfmt::skip]
+        const NAMES: &[&str] = &[
+            "SET", "PSETEX", "GETEX", "PEXPIRE", "PEXPIRE", "PEXPIREAT", "PEXPIREAT", "EXPIRE",
+            "PERSIST", "RENAME", "COPY", "APPEND", "INCR", "HPEXPIRE", "HPEXPIREAT", "HPERSIST",
+        ];
+        self.fill();
+        self.random.soon = true;
+        for _ in 0..40 {
+            let name = self.random.pick(NAMES);
+            self.run(name);
+        }
+        self.random.soon = false;
+        self.steps.push(Step::Expire);
+    }
+
+    /// Half of the commands are about one type, so that they meet each other's data; the others
+    /// are about all.
+    fn anything(&mut self) {
+        let rows: Vec<_> = self.tables.0.iter().flatten().copied().collect();
+        let name = self.random.pick(&rows).name;
+        let table = self.tables.0.iter().find(|table| table.iter().any(|row| row.name == name));
+        let about = table.unwrap_or(&rows).clone();
+        let most = if self.random.one_in(12) { 400 } else { 120 };
+        for _ in 0..40 + self.random.below(most) {
+            let from = if self.random.one_in(2) { &about } else { &rows };
+            let row = self.random.pick(from);
+            self.one(row);
+        }
+    }
+
+    fn one(&mut self, row: &'static Row) {
+        // A flush that worked would end the sequence before its end.
+        if row.name.starts_with("FLUSH") || self.random.one_in(SPOILED_ONE_IN) {
+            let command = row.spoiled(&mut self.random);
+            return self.push(row.name, command);
+        }
+        if row.name.ends_with("SCAN") && self.random.one_in(WHOLE_SCAN_ONE_IN) {
+            return self.whole_scan(row);
+        }
+        let command = row.well_formed(&mut self.random);
+        if self.random.one_in(CHANGED_ONE_IN) {
+            return self.changed(row.name, command);
+        }
+        self.push(row.name, command);
+    }
+
+    /// What [`one`](Maker::one) leaves out.
+    fn flush(&mut self) {
+        let name = self.random.pick(&["FLUSHALL", "FLUSHDB"]);
+        if let Some(row) = self.row(name) {
+            let command = row.well_formed(&mut self.random);
+            self.push(row.name, command);
+        }
+    }
+
+    fn push(&mut self, name: &'static str, mut command: Args) {
+        if self.random.one_in(3) {
+            command[0].make_ascii_lowercase();
+        }
+        self.steps.push(Step::Run(Some(name), command));
+    }
+
+    fn changed(&mut self, name: &'static str, mut command: Args) {
+        let at = self.random.below(command.len());
+        match self.random.below(4) {
+            0 => {
+                command[0] = self.random.bytes(b"ZNo\r\n\0\xFF' ", 1..150);
+                command[0].insert(0, b'Z');
+                return self.push(UNKNOWN, command);
+            }
+            1 if at > 0 => drop(command.remove(at)),
+            2 if at > 0 => command.insert(at, command[at].clone()),
+            _ => command.push(b"more".to_vec()),
+        }
+        self.push(name, command);
+    }
+
+    fn whole_scan(&mut self, row: &'static Row) {
+        let mut command = row.well_formed(&mut self.random);
+        if row.name == "SCAN" {
+            // More keys than there are, so that one call does not reach all of them.
+            let names: Vec<_> = (0..20 + self.random.below(150)).map(|n| format!("n{n}")).collect();
+            let pairs: Vec<_> = names.iter().flat_map(|name| [name.as_str(), "v"]).collect();
+            self.write(&[&["MSET"], &pairs[..]].concat());
+            let writes = (0..8).map(|_| {
+                let name = format!("n{}", self.random.below(300));
+                match self.random.below(4) {
+                    0 => args(&["DEL", &name]),
+                    1 => args(&["RENAME", "n1", &name]),
+                    _ => args(&["SET", &name, "v"]),
+                }
+            });
+            let writes = writes.collect();
+            self.steps.push(Step::Scan(row.name, command, writes));
+            let all: Vec<_> = (0..300).map(|n| format!("n{n}")).collect();
+            let all: Vec<_> = all.iter().map(String::as_str).collect();
+            self.write(&[&["UNLINK"], &all[..]].concat());
+            return;
+        }
+        let kind = row.kind.expect("a scan of one key");
+        command[1] = self.random.word(kind.keys());
+        let (add, rem) = match row.name {
+            "HSCAN" => ("HSET", "HDEL"),
+            "SSCAN" => ("SADD", "SREM"),
+            _ => ("ZADD", "ZREM"),
+        };
+        let mut write = |name: &str| {
+            let mut write = vec![name.as_bytes().to_vec(), command[1].clone()];
+            for member in self.random.members() {
+                match name {
+                    "HSET" => write.extend([member, b"v".to_vec()]),
+                    "ZADD" => write.extend([b"1".to_vec(), member]),
+                    _ => write.push(member),
+                }
+            }
+            write
+        };
+        let writes = (0..4).flat_map(|_| [write(add), write(rem)]).collect();
+        self.steps.push(Step::Scan(row.name, command, writes));
+    }
+}
