@@ -34,15 +34,16 @@ mod report;
 mod server;
 mod tolerated;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unfazed_core::fallback::store::{Answer, Bounds, Store};
 use unfazed_core::resp::Value;
 
-use generate::{TABLES, Tables, UNKNOWN, sequence};
+use generate::{TABLES, Tables, UNKNOWN, fixed_keys, sequence};
 use pair::{Pair, Stop, now};
 use random::{Random, args};
-use report::Report;
+use report::{Report, Shown};
+use server::Server;
 
 /// The seed that `./check` runs with.
 const SEED: u64 = 0x5EED;
@@ -158,6 +159,44 @@ fn setting(name: &str) -> Option<u64> {
     let text = std::env::var_os(name)?;
     let number = text.to_str().and_then(|text| text.parse().ok());
     Some(number.unwrap_or_else(|| panic!("{name} must be a whole number, and is {text:?}")))
+}
+
+/// What the share of errors rests on.
+#[test]
+fn spoiled_commands_are_refused_by_a_server_and_others_are_not_mostly() {
+    const RUNS: usize = 100;
+    let mut server = Server::start();
+    let mut random = Random::new(SEED);
+    let theirs = server.commands();
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+    for row in TABLES.iter().copied().flatten() {
+        if !theirs.iter().any(|name| name.eq_ignore_ascii_case(row.name)) {
+            continue;
+        }
+        server.ask(&args(&["FLUSHALL"]));
+        server.exchange(&fixed_keys());
+        for _ in 0..RUNS {
+            let command = row.spoiled(&mut random);
+            if !matches!(server.ask(&command), Value::Error(_)) {
+                accepted.push(Shown(&command).to_string());
+            }
+        }
+        let mut errors = BTreeMap::new();
+        for _ in 0..RUNS {
+            let command = row.well_formed(&mut random);
+            // There is hardly anything yet.
+            if let Value::Error(text) = server.ask(&command)
+                && text != b"ERR no such key"[..]
+            {
+                *errors.entry(text).or_insert(0) += 1;
+            }
+        }
+        if errors.values().sum::<usize>() > RUNS / 4 {
+            refused.push(format!("{}: {errors:?}", row.name));
+        }
+    }
+    assert!(accepted.is_empty(), "spoiled, and accepted:\n{}", accepted.join("\n"));
+    assert!(refused.is_empty(), "well formed, and refused:\n{}", refused.join("\n"));
 }
 
 #[test]

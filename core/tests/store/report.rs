@@ -87,7 +87,7 @@ impl fmt::Display for Difference {
 }
 
 /// A command as redis-cli takes it.
-struct Shown<'a>(&'a Args);
+pub(crate) struct Shown<'a>(pub(crate) &'a Args);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -31,7 +31,6 @@ const FIELD_WRITE_TAILS: &[&str] = &[
     "SET u8 0 abc",
     "INCRBY u8 0 1.5",
     "INCRBY u8 0",
-    "INCRBY i64 4294967290 1",
     "OVERFLOW NONE",
     "OVERFLOW",
     "SET u64 0 1",

@@ -19,7 +19,6 @@ const LPOS_TAILS: &[&str] = &[
     "RANK",
     "RANK 0",
     "RANK abc",
-    "RANK -9223372036854775808",
     "COUNT -1",
     "COUNT abc",
     "MAXLEN -1",

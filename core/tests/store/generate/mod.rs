@@ -16,7 +16,7 @@ mod zsets;
 
 use crate::random::{Args, KINDS, Kind, Random};
 
-pub(crate) use sequence::{Step, Tables, UNKNOWN, sequence};
+pub(crate) use sequence::{Step, Tables, UNKNOWN, fixed_keys, sequence};
 
 /// How one command is made.
 pub(crate) struct Row {

@@ -165,7 +165,11 @@ fn range(random: &mut Random, to: &mut Args) {
 }
 
 fn setrange(random: &mut Random, to: &mut Args) {
-    to.extend([random.key(Kind::String), random.index(), random.value()]);
+    let offset = match random.below(12) {
+        0 => random.integer(),
+        _ => random.below(30).to_string().into(),
+    };
+    to.extend([random.key(Kind::String), offset, random.value()]);
 }
 
 fn add(random: &mut Random, to: &mut Args) {

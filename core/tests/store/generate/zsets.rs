@@ -10,7 +10,7 @@ const MEMBER: &[&[super::Edit]] = &[&[Few(3)], &[More], &[Wrong(1)]];
 const MEMBERS: &[&[super::Edit]] = &[&[Few(3)], &[Wrong(1)]];
 /// What is no score: ZADD and ZINCRBY read fewer numbers than the commands on ranges.
 const NO_SCORE: &[&str] = &["nan", "abc", "", "1x", "1e400", "-1e400", "1e-400", "1,5", "(1"];
-const NO_BOUND: &[&str] = &["nan", "abc", "((1", "1x", "(", "[1", "(nan", "1,5"];
+const NO_BOUND: &[&str] = &["nan", "abc", "((1", "1x", "[1", "(nan", "1,5"];
 const NO_LEX: &[&str] = &["a", "", "--", "+a", "-a", "{a"];
 const SCORES: &[&[super::Edit]] =
     &[&[Few(4)], &[More], &[Wrong(1)], &[Put(2, NO_BOUND)], &[Put(3, NO_BOUND)]];
@@ -254,7 +254,7 @@ fn incrby(random: &mut Random, to: &mut Args) {
 fn bound(random: &mut Random) -> Vec<u8> {
     // C's way of reading numbers lets all of these pass.
     const ODD: &[&str] =
-        &["-inf", "+inf", "inf", "(-inf", "(inf", "", "(0x2", " 1", "1e400", "1\0x"];
+        &["-inf", "+inf", "inf", "(-inf", "(inf", "", "(", "(0x2", " 1", "1e400", "1\0x"];
     match random.below(6) {
         0 | 1 => random.word(ODD),
         2 => [b"(".to_vec(), score(random)].concat(),
