@@ -1,5 +1,7 @@
 //! Numbers and words as Redis reads them from arguments and values.
 
+use std::ops::RangeInclusive;
+
 use super::refusal::Refusal;
 
 /// Reads a signed 64-bit integer written as Redis writes it: no plus sign, no leading zero, no
@@ -18,6 +20,55 @@ pub(super) fn integer(text: &[u8]) -> Result<i64, Refusal> {
         .filter(|_| canonical)
         .and_then(|text| text.parse().ok())
         .ok_or(Refusal::NOT_INTEGER)
+}
+
+/// Reads an integer of a range, as Redis reads most counts.
+pub(super) fn within(text: &[u8], range: RangeInclusive<i64>) -> Result<i64, Refusal> {
+    let number = integer(text)?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let (min, max) = (range.start(), range.end());
+    Err(Refusal::new(format!("ERR value is out of range, value must between {min} and {max}")))
+}
+
+/// Reads an integer of a range where the command has one error for whatever is wrong with it.
+pub(super) fn within_or(
+    text: &[u8],
+    range: RangeInclusive<i64>,
+    error: &'static str,
+) -> Result<i64, Refusal> {
+    let number = integer(text).ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| Refusal::new(error))
+}
+
+/// Reads a number of things that is at least `min`, 0 or 1; no more than memory could hold counts
+/// as the most.
+pub(super) fn count_from(min: i64, text: &[u8], error: &'static str) -> Result<usize, Refusal> {
+    let number = within_or(text, min..=i64::MAX, error)?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// Reads how many members are to be picked at random; of a negative number the same may come again.
+pub(super) fn picks(text: &[u8]) -> Result<i64, Refusal> {
+    within(text, -i64::MAX..=i64::MAX)
+}
+
+/// Each argument once, sorted: what a command takes is counted without what comes twice.
+pub(super) fn distinct<'a>(args: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let mut args: Vec<_> = args.collect();
+    args.sort_unstable();
+    args.dedup();
+    args
+}
+
+/// Each name once, sorted, with the value that counts: of a name that comes twice the last.
+pub(super) fn last_of_each<'a>(pairs: &[[&'a [u8]; 2]]) -> Vec<(&'a [u8], &'a [u8])> {
+    // The sort is stable, so in the reversed list the last is the first of its run.
+    let mut pairs: Vec<_> = pairs.iter().rev().map(|&[name, value]| (name, value)).collect();
+    pairs.sort_by_key(|&(name, _)| name);
+    pairs.dedup_by_key(|&mut (name, _)| name);
+    pairs
 }
 
 /// Reads the index of a database. There is one, 0.

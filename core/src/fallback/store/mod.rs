@@ -7,7 +7,8 @@
 //!
 //! Calls go downwards: [`Store`] finds a command in the table of `dispatch`, the commands
 //! (`strings`, `counters`, `keys`, `expiry`, `server`) work on the `keyspace`, which owns the
-//! entries (`entry`), their order, their expiry and the account of what they take.
+//! entries (`entry`), their order, their expiry and the account of what they take. `types` says what
+//! the keyspace needs of a value with members; `hash`, `list`, `set` and `sorted_set` are those.
 //! `argument` reads numbers and words as Redis does; `extended` is the arithmetic of
 //! INCRBYFLOAT; `refusal` holds the errors.
 //!
@@ -26,17 +27,30 @@
 //! Time is what [`Now`] says. A wall clock that jumps backwards lengthens what is left of an
 //! entry's life, as it does on a server, and does nothing worse.
 
+#![allow(dead_code, reason = "the commands on other types than strings come next")]
+
+mod algebra;
 mod argument;
 mod counters;
 mod dispatch;
 mod entry;
 mod expiry;
 mod extended;
+mod hash;
+mod hashes;
 mod keys;
 mod keyspace;
+mod list;
+mod object;
+mod picks;
 mod refusal;
+mod scan;
 mod server;
+mod set;
+mod sets;
+mod sorted_set;
 mod strings;
+mod types;
 
 use std::fmt;
 
@@ -47,7 +61,12 @@ use entry::{Data, Entry, Text};
 use keyspace::Keyspace;
 use refusal::Refusal;
 
+pub use hash::HASH_FIELD_BYTES;
 pub use keyspace::ENTRY_BYTES;
+pub use list::LIST_ITEM_BYTES;
+pub use set::SET_MEMBER_BYTES;
+pub use sorted_set::SORTED_SET_MEMBER_BYTES;
+pub use types::COLLECTION_BYTES;
 
 /// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
 pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -58,6 +77,10 @@ pub struct Bounds {
     /// The number of entries.
     pub entries_max: usize,
     /// The sum over all entries of the key's bytes, the value's bytes and [`ENTRY_BYTES`].
+    ///
+    /// The value's bytes are those of a string; of any other type they are [`COLLECTION_BYTES`],
+    /// and for each member its bytes and a constant: [`HASH_FIELD_BYTES`], [`LIST_ITEM_BYTES`],
+    /// [`SET_MEMBER_BYTES`] or [`SORTED_SET_MEMBER_BYTES`].
     ///
     /// What is counted is what is held. A string that grows by APPEND takes up to twice its
     /// length from the allocator, so that appending stays cheap.

@@ -126,12 +126,11 @@ pub(super) fn append(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outco
         return Ok(count(tail.len()));
     };
     let after = sum_within_limit(before, tail.len())?;
-    keyspace.change(key, after, at, |data| {
-        let text = data.text_mut()?;
+    keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.extend_from_slice(tail);
         *text = Text::Bytes(bytes.freeze());
-        Ok(count(after))
+        count(after)
     })
 }
 
@@ -153,13 +152,12 @@ pub(super) fn setrange(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Out
         keyspace.put_reserved(key, Entry { data, expires_at: None });
         return Ok(count(after));
     }
-    keyspace.change(key, after, at, |data| {
-        let text = data.text_mut()?;
+    keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.resize(after, 0);
         bytes[offset..end].copy_from_slice(patch);
         *text = Text::Bytes(bytes.freeze());
-        Ok(count(after))
+        count(after)
     })
 }
 
@@ -216,13 +214,7 @@ impl<'a> Pairs<'a> {
         let (pairs, []) = args.as_chunks::<2>() else {
             return Err(Refusal::arity(name));
         };
-        let mut pairs: Vec<_> = pairs.iter().map(|&[key, value]| (key, value)).collect();
-        // Of a key that is named twice the last value counts. The sort is stable, so in the
-        // reversed list that is the first of its run.
-        pairs.reverse();
-        pairs.sort_by_key(|&(key, _)| key);
-        pairs.dedup_by_key(|&mut (key, _)| key);
-        Ok(Pairs(pairs))
+        Ok(Pairs(argument::last_of_each(pairs)))
     }
 
     fn put(&self, keyspace: &mut Keyspace, at: u64) -> Result<(), Refusal> {

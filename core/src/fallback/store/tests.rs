@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::list::List;
+use super::types::Collection;
 use super::*;
+use crate::fallback::keyed::Keyed;
 use crate::resp::Value;
 
 /// A store and its clock.
@@ -221,11 +224,13 @@ fn a_command_on_another_type_is_refused_and_changes_nothing() {
         "INCRBYFLOAT k 1",
     ];
     let mut world = World::new();
-    let entry = Entry { data: Data::Other, expires_at: Some(2_000_000) };
+    let mut list = List::new(Keyed::new(1));
+    list.push_back("item".into());
+    let entry = Entry { data: list.into_data(), expires_at: Some(2_000_000) };
     world.store.insert(b"k", entry, world.now).unwrap();
     for command in commands {
         assert!(world.say(command).starts_with("WRONGTYPE "), "{command}");
-        assert_eq!(world.say("TYPE k"), "other");
+        assert_eq!(world.say("TYPE k"), "list");
         assert_eq!(world.say("PEXPIRETIME k"), "2000000");
     }
     assert_eq!(world.say("MGET k"), "null");
@@ -236,11 +241,11 @@ fn a_command_on_another_type_is_refused_and_changes_nothing() {
 #[test]
 fn a_command_of_redis_that_is_not_here_is_told_from_one_of_nobody() {
     let mut world = World::new();
-    assert_eq!(world.run("hset k f v"), Answer::Unsupported);
+    assert_eq!(world.run("xadd k * f v"), Answer::Unsupported);
     let error = "ERR unknown command 'NoSuch', with args beginning with: 'a' 'b' ";
     assert_eq!(world.say("NoSuch a b"), error);
     assert!(Store::supports(b"IncrByFloat"));
-    assert!(!Store::supports(b"HSET") && !Store::supports(b""));
+    assert!(!Store::supports(b"XADD") && !Store::supports(b""));
 }
 
 #[test]
