@@ -129,7 +129,9 @@ impl Pair {
             }
             if theirs.goes_on(&mut command) {
                 let reply = self.server.ask(&command);
-                self.count(name, &reply);
+                if call == 0 {
+                    self.count(name, &reply);
+                }
                 if !theirs.take(&command, &reply) {
                     // An error of both is as good as a scan.
                     return match self.execute(&command) {
