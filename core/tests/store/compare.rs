@@ -14,6 +14,8 @@ pub(crate) struct Context {
     /// So many milliseconds have passed at most between the store's reading of the clock and
     /// the server's.
     pub(crate) slack: u64,
+    /// The store's time in milliseconds, for [`Rule::Clock`].
+    pub(crate) millis: Option<Value>,
     /// What was there before, for [`Rule::Sample`] and [`Rule::Page`].
     pub(crate) content: BTreeSet<Element>,
     /// What the server's KEYS gives after the command, for [`Rule::Living`].
@@ -48,11 +50,18 @@ pub(crate) fn tolerates(
         Rule::Order => same(&sorted(ours), &sorted(theirs)),
         Rule::Sample => sample(command, ours, theirs, &context.content),
         Rule::Page => page(command, ours, theirs, &context.content),
-        Rule::Clock => clock(command, ours, theirs, context.slack),
+        Rule::Clock => clock(command, ours, theirs, context),
         Rule::Time => match (microseconds(ours), microseconds(theirs)) {
             (Some(a), Some(b)) => a.abs_diff(b) <= 1_000 * context.slack,
             _ => false,
         },
+        Rule::Encoding => {
+            let one_of = |value: &Value, names: &[&str]| matches!(value, Value::Bulk(name) if names.iter().any(|other| name == other));
+            let shared = (&Value::Integer(i32::MAX.into()), &Value::Integer(1));
+            (ours, theirs) == shared
+                || one_of(ours, &["int"]) && one_of(theirs, &["embstr", "raw"])
+                || one_of(ours, &["embstr"]) && one_of(theirs, &["raw"])
+        }
         Rule::Living => match (ours, &context.keys) {
             (Value::Integer(ours), Some(Value::Array(keys))) => {
                 i64::try_from(keys.len()) == Ok(*ours)
@@ -169,26 +178,47 @@ pub(crate) fn same_set(a: &[Value], b: &[Value]) -> bool {
     set(a) == set(b)
 }
 
-fn clock(command: &Args, ours: &Value, theirs: &Value, slack: u64) -> bool {
+fn clock(command: &Args, ours: &Value, theirs: &Value, context: &Context) -> bool {
     let name = command[0].to_ascii_uppercase();
-    let millis = name.starts_with(b"P") || name.starts_with(b"HP");
-    // Spans count from now, which is the clock's; moments may be a command's own.
-    let moments = name.ends_with(b"EXPIRETIME");
-    match (ours, theirs) {
-        (Value::Array(a), Value::Array(b)) => {
-            let near = |(a, b): (&Value, &Value)| same(a, b) || clock(command, a, b, slack);
-            a.len() == b.len() && a.iter().zip(b).all(near)
-        }
+    let Some(millis) = &context.millis else { return false };
+    let one = |ours: &Value, theirs: &Value, millis: &Value| {
         // Negative numbers are no times but say that there is none.
-        (&Value::Integer(a), &Value::Integer(b)) if a >= 0 && b >= 0 => {
-            let unit = if millis { 1 } else { 1_000 };
-            let named =
-                |time: i64| ABSOLUTE_MS.contains(&(time.unsigned_abs().saturating_mul(unit)));
-            let most = if millis { slack } else { slack / 1_000 + 1 };
-            a.abs_diff(b) <= most && !(moments && (named(a) || named(b)))
+        let (&Value::Integer(a @ 0..), &Value::Integer(b @ 0..)) = (ours, theirs) else {
+            return false;
+        };
+        let &Value::Integer(exact @ 0..) = millis else { return false };
+        // Spans count from now, which is the clock's; moments may be a command's own.
+        if name.ends_with(b"EXPIRETIME") && ABSOLUTE_MS.contains(&exact.unsigned_abs()) {
+            return false;
         }
-        _ => false,
+        let slack = i64::try_from(context.slack).unwrap_or(i64::MAX);
+        if name.starts_with(b"P") || name.starts_with(b"HP") {
+            return a.abs_diff(b) <= context.slack;
+        }
+        // Seconds are another number only where the milliseconds may be beyond an edge: for
+        // fields they are rounded up, for keys to the nearest.
+        let rounding = if name.starts_with(b"H") { 999 } else { 500 };
+        let (low, high) = (exact - slack + rounding, exact + slack + rounding);
+        (low / 1_000..=high / 1_000).contains(&a) && (low / 1_000..=high / 1_000).contains(&b)
+    };
+    match (ours, theirs, millis) {
+        (Value::Array(a), Value::Array(b), Value::Array(millis)) => {
+            let mut all = a.iter().zip(b).zip(millis);
+            a.len() == b.len() && all.all(|((a, b), millis)| same(a, b) || one(a, b, millis))
+        }
+        _ => one(ours, theirs, millis),
     }
+}
+
+/// The command that gives in milliseconds what this one gives, in seconds or in milliseconds.
+pub(crate) fn in_millis(command: &Args) -> Args {
+    let mut command = command.clone();
+    command[0].make_ascii_uppercase();
+    let place = usize::from(command[0].starts_with(b"H"));
+    if command[0].get(place) != Some(&b'P') {
+        command[0].insert(place, b'P');
+    }
+    command
 }
 
 fn microseconds(time: &Value) -> Option<u64> {

@@ -64,7 +64,16 @@ pub(super) const ROWS: &[Row] = &[
     row("EXPIRETIME", key, KEY),
     row("PEXPIRETIME", key, KEY),
     row("PERSIST", key, KEY),
-    row("OBJECT", object, &[&[Few(2)], &[Keep(2)], &[More], &[Put(1, &["nonsense", "ENCODINGS"])]]),
+    row(
+        "OBJECT",
+        object,
+        &[
+            &[Few(2)],
+            &[More, More],
+            &[Put(1, &["nonsense", "ENCODINGS"])],
+            &[Keep(1), Tail(&["ENCODING", "refcount", "HELP more"])],
+        ],
+    ),
     row("SORT", sort, SORT),
     row("SORT_RO", sort, SORT_RO),
 ];
@@ -139,7 +148,12 @@ fn expire(random: &mut Random, to: &mut Args) {
 }
 
 fn object(random: &mut Random, to: &mut Args) {
-    to.extend([random.option(&["ENCODING"]), random.every_key()]);
+    match random.below(12) {
+        0 => to.push(random.option(&["HELP"])),
+        1 => to.extend([random.option(&["FREQ"]), random.every_key()]),
+        2 | 3 => to.extend([random.option(&["REFCOUNT"]), random.every_key()]),
+        _ => to.extend([random.option(&["ENCODING"]), random.every_key()]),
+    }
 }
 
 fn sort(random: &mut Random, to: &mut Args) {

@@ -23,9 +23,9 @@ pub(crate) const UNKNOWN: &str = "(unknown)";
 
 /// One in so many sequences has entries that expire while it runs.
 const EXPIRING_ONE_IN: usize = 20;
-/// One in so many commands is one that no server takes. With what fails because of what stands
-/// at a key, more than a fifth of all runs of each command are errors.
-const SPOILED_ONE_IN: usize = 4;
+/// So many of a hundred commands are such that no server takes them: enough for a fifth of a
+/// command's runs to be errors where it can hardly fail otherwise.
+const SPOILED_PERCENT: usize = 27;
 /// One in so many commands is changed blindly.
 const CHANGED_ONE_IN: usize = 40;
 /// One in so many well-formed scans goes on to its end.
@@ -139,7 +139,7 @@ impl Maker<'_> {
     }
 
     fn one(&mut self, row: &'static Row) {
-        if row.name.starts_with("FLUSH") || self.random.one_in(SPOILED_ONE_IN) {
+        if row.name.starts_with("FLUSH") || self.random.below(100) < SPOILED_PERCENT {
             let command = row.spoiled(&mut self.random);
             return self.push(row.name, command);
         }
