@@ -11,15 +11,15 @@ use crate::Now;
 use crate::resp::Value;
 
 pub(super) fn sinter(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
-    combine(keyspace, &args[1..], now.unix_millis(), intersection).map(reply)
+    combine(keyspace, &args[1..], now.unix_millis(), intersection).map(|set| reply(&set))
 }
 
 pub(super) fn sunion(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
-    combine(keyspace, &args[1..], now.unix_millis(), union).map(reply)
+    combine(keyspace, &args[1..], now.unix_millis(), union).map(|set| reply(&set))
 }
 
 pub(super) fn sdiff(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
-    combine(keyspace, &args[1..], now.unix_millis(), difference).map(reply)
+    combine(keyspace, &args[1..], now.unix_millis(), difference).map(|set| reply(&set))
 }
 
 pub(super) fn sinterstore(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
@@ -134,6 +134,6 @@ fn difference(sets: &[Option<&Set>], mut result: Set) -> Set {
     result
 }
 
-fn reply(set: Set) -> Value {
+fn reply(set: &Set) -> Value {
     Value::Set(set.iter().cloned().map(Value::Bulk).collect())
 }

@@ -3,8 +3,8 @@
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
 use super::{
-    Answer, Outcome, STRING_BYTES_MAX, algebra, counters, expiry, hashes, keys, object, scan,
-    server, sets, strings,
+    Answer, Outcome, STRING_BYTES_MAX, algebra, counters, expiry, field_expiry, hashes, keys,
+    object, scan, server, sets, strings,
 };
 use crate::Now;
 
@@ -89,19 +89,31 @@ const COMMANDS: &[Command] = &[
     command("getset", 3, strings::getset),
     command("hdel", -3, hashes::hdel),
     command("hexists", 3, hashes::hexists),
+    command("hexpire", -6, field_expiry::hexpire),
+    command("hexpireat", -6, field_expiry::hexpireat),
+    command("hexpiretime", -5, field_expiry::hexpiretime),
     command("hget", 3, hashes::hget),
     command("hgetall", 2, hashes::hgetall),
+    command("hgetdel", -5, field_expiry::hgetdel),
+    command("hgetex", -5, field_expiry::hgetex),
     command("hincrby", 4, hashes::hincrby),
     command("hincrbyfloat", 4, hashes::hincrbyfloat),
     command("hkeys", 2, hashes::hkeys),
     command("hlen", 2, hashes::hlen),
     command("hmget", -3, hashes::hmget),
     command("hmset", -4, hashes::hmset),
+    command("hpersist", -5, field_expiry::hpersist),
+    command("hpexpire", -6, field_expiry::hpexpire),
+    command("hpexpireat", -6, field_expiry::hpexpireat),
+    command("hpexpiretime", -5, field_expiry::hpexpiretime),
+    command("hpttl", -5, field_expiry::hpttl),
     command("hrandfield", -2, hashes::hrandfield),
     command("hscan", -3, scan::hscan),
     command("hset", -4, hashes::hset),
+    command("hsetex", -6, field_expiry::hsetex),
     command("hsetnx", 4, hashes::hsetnx),
     command("hstrlen", 3, hashes::hstrlen),
+    command("httl", -5, field_expiry::httl),
     command("hvals", 2, hashes::hvals),
     command("incr", 2, counters::incr),
     command("incrby", 3, counters::incrby),

@@ -27,8 +27,6 @@
 //! Time is what [`Now`] says. A wall clock that jumps backwards lengthens what is left of an
 //! entry's life, as it does on a server, and does nothing worse.
 
-#![allow(dead_code, reason = "the commands on other types than strings come next")]
-
 mod algebra;
 mod argument;
 mod counters;
@@ -36,6 +34,7 @@ mod dispatch;
 mod entry;
 mod expiry;
 mod extended;
+mod field_expiry;
 mod hash;
 mod hashes;
 mod keys;

@@ -78,13 +78,9 @@ impl Cursor {
     /// Reads a cursor as C's `strtoul` does: signs are taken, and nothing at all is 0.
     pub(super) fn parse(text: &[u8]) -> Result<Self, Refusal> {
         let text = argument::until_nul(text);
-        let (negative, digits) = match text {
-            [b'-', digits @ ..] => (true, digits),
-            [b'+', digits @ ..] => (false, digits),
-            digits => (false, digits),
-        };
+        let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
         let signed = digits.len() < text.len();
-        if digits.is_empty() && signed || !digits.iter().all(u8::is_ascii_digit) {
+        if (digits.is_empty() && signed) || !digits.iter().all(u8::is_ascii_digit) {
             return Err(Refusal::CURSOR);
         }
         let mut number = 0_u64;
@@ -92,7 +88,7 @@ impl Cursor {
             let shifted = number.checked_mul(10).and_then(|n| n.checked_add((digit - b'0').into()));
             number = shifted.ok_or(Refusal::CURSOR)?;
         }
-        Ok(Cursor(if negative { number.wrapping_neg() } else { number }))
+        Ok(Cursor(if text.starts_with(b"-") { number.wrapping_neg() } else { number }))
     }
 
     /// Which of so many places are to be looked at now, from the last to the first, and the next

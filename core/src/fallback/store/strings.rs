@@ -272,14 +272,7 @@ impl<'a> Options<'a> {
     /// The clock that an option names, where it goes together with those before it: a time may
     /// follow another of the same clock and takes its place.
     fn clock(&self, arg: &[u8]) -> Option<Clock> {
-        let clock = [
-            ("EX", Clock::Seconds),
-            ("PX", Clock::Millis),
-            ("EXAT", Clock::UnixSeconds),
-            ("PXAT", Clock::UnixMillis),
-        ]
-        .into_iter()
-        .find_map(|(name, clock)| argument::is(arg, name).then_some(clock))?;
+        let clock = Clock::named(arg)?;
         let alone = !self.keep_expiry && !self.persist;
         let same = self.expiry.is_none_or(|(before, _)| before == clock);
         (alone && same).then_some(clock)
