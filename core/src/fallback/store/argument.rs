@@ -1,6 +1,6 @@
 //! Numbers and words as Redis reads them from arguments and values.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::refusal::Refusal;
 
@@ -71,6 +71,21 @@ pub(super) fn last_of_each<'a>(pairs: &[[&'a [u8]; 2]]) -> Vec<(&'a [u8], &'a [u
     pairs
 }
 
+/// Reads a number of things, which must not be negative.
+pub(super) fn positive(text: &[u8]) -> Result<usize, Refusal> {
+    count_from(0, text, "ERR value is out of range, must be positive")
+}
+
+/// What lies between two indexes of a list or ranks of a sorted set, both included; negative ones
+/// count from the end.
+pub(super) fn indexes(start: i64, end: i64, length: usize) -> Range<usize> {
+    let signed = i64::try_from(length).unwrap_or(i64::MAX);
+    let from_start = |index: i64| if index < 0 { index.saturating_add(signed) } else { index };
+    let start = usize::try_from(from_start(start).max(0)).unwrap_or(usize::MAX);
+    let end = usize::try_from(from_start(end).saturating_add(1)).unwrap_or(0).min(length);
+    if start < end { start..end } else { 0..0 }
+}
+
 /// Reads the index of a database. There is one, 0.
 pub(super) fn database(text: &[u8]) -> Result<(), Refusal> {
     let index = i32::try_from(integer(text)?).map_err(|_| {
@@ -122,6 +137,26 @@ mod tests {
         for bad in bad {
             assert_eq!(integer(bad.as_bytes()), Err(Refusal::NOT_INTEGER), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn indexes_are_cut_to_the_length() {
+        let table = [
+            (0, -1, 0..6),
+            (0, 0, 0..1),
+            (-2, -1, 4..6),
+            (-100, 1, 0..2),
+            (-100, -90, 0..0),
+            (2, 1, 0..0),
+            (5, 100, 5..6),
+            (6, 100, 0..0),
+            (i64::MIN, i64::MAX, 0..6),
+            (i64::MAX, i64::MAX, 0..0),
+        ];
+        for (start, end, expected) in table {
+            assert_eq!(indexes(start, end, 6), expected, "{start} to {end}");
+        }
+        assert_eq!(indexes(0, -1, 0), 0..0);
     }
 
     #[test]

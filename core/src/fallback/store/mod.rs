@@ -29,8 +29,11 @@
 
 mod algebra;
 mod argument;
+mod bitfield;
+mod bits;
 mod counters;
 mod dispatch;
+mod double;
 mod entry;
 mod expiry;
 mod extended;
@@ -40,7 +43,9 @@ mod hashes;
 mod keys;
 mod keyspace;
 mod list;
+mod lists;
 mod object;
+mod order;
 mod picks;
 mod refusal;
 mod scan;

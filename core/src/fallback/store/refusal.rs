@@ -13,6 +13,15 @@ const QUOTED_MAX: usize = 128;
 pub(super) struct Refusal(Bytes);
 
 impl Refusal {
+    pub(super) const BIT: Refusal = fixed("ERR bit is not an integer or out of range");
+    pub(super) const BIT_ARGUMENT: Refusal = fixed("ERR The bit argument must be 1 or 0.");
+    pub(super) const BIT_OFFSET: Refusal =
+        fixed("ERR bit offset is not an integer or out of range");
+    pub(super) const BITFIELD_TYPE: Refusal = fixed(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.",
+    );
+    pub(super) const BITOP_NOT: Refusal =
+        fixed("ERR BITOP NOT must be called with a single source key.");
     pub(super) const FULL: Refusal =
         fixed("OOM command not allowed when used memory > 'maxmemory'.");
     pub(super) const CURSOR: Refusal = fixed("ERR invalid cursor");
@@ -34,6 +43,9 @@ impl Refusal {
     );
     pub(super) const NO_SUCH_KEY: Refusal = fixed("ERR no such key");
     pub(super) const OFFSET: Refusal = fixed("ERR offset is out of range");
+    pub(super) const RANK_ZERO: Refusal = fixed(
+        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
+    );
     pub(super) const OUT_OF_RANGE: Refusal = fixed("ERR value is out of range");
     pub(super) const SAME_OBJECT: Refusal =
         fixed("ERR source and destination objects are the same");

@@ -65,10 +65,7 @@ pub(super) fn spop(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome
     let (key, at) = (args[1], now.unix_millis());
     let wanted = match args[2..] {
         [] => None,
-        [number] => {
-            let error = "ERR value is out of range, must be positive";
-            Some(argument::count_from(0, number, error)?)
-        }
+        [number] => Some(argument::positive(number)?),
         _ => return Err(Refusal::SYNTAX),
     };
     let mut random = keyspace.random();

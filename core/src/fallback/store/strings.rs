@@ -141,23 +141,39 @@ pub(super) fn setrange(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Out
     if patch.is_empty() {
         return Ok(count(before.unwrap_or(0)));
     }
-    let end = sum_within_limit(offset, patch.len())?;
-    let after = end.max(before.unwrap_or(0));
+    let end = offset.saturating_add(patch.len());
+    edit(keyspace, key, end, at, |bytes| {
+        bytes[offset..end].copy_from_slice(patch);
+        count(bytes.len())
+    })
+}
+
+/// Changes the bytes of the string at `key` in place, made longer by zeros where there are fewer
+/// than `size_min`, and leaves its expiry alone. Where there is no string there is one of zeros.
+pub(super) fn edit<T>(
+    keyspace: &mut Keyspace,
+    key: &[u8],
+    size_min: usize,
+    at: u64,
+    change: impl FnOnce(&mut [u8]) -> T,
+) -> Result<T, Refusal> {
+    let before = length(keyspace, key, at)?;
+    let after = sum_within_limit(size_min.max(before.unwrap_or(0)), 0)?;
     if before.is_none() {
         // Room first: the bytes may be many.
         keyspace.reserve(&[(key, after)], at)?;
         let mut bytes = vec![0; after];
-        bytes[offset..].copy_from_slice(patch);
+        let result = change(&mut bytes);
         let data = Data::String(Text::Bytes(bytes.into()));
         keyspace.put_reserved(key, Entry { data, expires_at: None });
-        return Ok(count(after));
+        return Ok(result);
     }
     keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.resize(after, 0);
-        bytes[offset..end].copy_from_slice(patch);
+        let result = change(&mut bytes);
         *text = Text::Bytes(bytes.freeze());
-        count(after)
+        result
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::list::List;
+use super::list::{End, List};
 use super::types::Collection;
 use super::*;
 use crate::fallback::keyed::Keyed;
@@ -225,7 +225,7 @@ fn a_command_on_another_type_is_refused_and_changes_nothing() {
     ];
     let mut world = World::new();
     let mut list = List::new(Keyed::new(1));
-    list.push_back("item".into());
+    list.push(End::Tail, "item".into());
     let entry = Entry { data: list.into_data(), expires_at: Some(2_000_000) };
     world.store.insert(b"k", entry, world.now).unwrap();
     for command in commands {
