@@ -107,7 +107,8 @@ impl Maker<'_> {
         #[rustfmt::skip]
         const NAMES: &[&str] = &[
             "SET", "PSETEX", "GETEX", "PEXPIRE", "PEXPIRE", "PEXPIREAT", "PEXPIREAT", "EXPIRE",
-            "PERSIST", "RENAME", "COPY", "APPEND", "INCR", "HPEXPIRE", "HPEXPIREAT", "HPERSIST",
+            "PERSIST", "RENAME", "COPY", "APPEND", "INCR", "HPEXPIRE", "HPEXPIREAT", "HPERSIST", "HSETEX",
+            "HGETEX",
         ];
         self.fill();
         self.random.soon = true;

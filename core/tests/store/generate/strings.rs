@@ -139,7 +139,7 @@ fn getex(random: &mut Random, to: &mut Args) {
 }
 
 /// An option that says when an entry expires, and the time.
-fn push_clock(random: &mut Random, to: &mut Args) {
+pub(super) fn push_clock(random: &mut Random, to: &mut Args) {
     let options: &[&str] =
         if random.soon { &["PX", "PXAT"] } else { &["EX", "PX", "EXAT", "PXAT"] };
     let name = random.pick(options);
