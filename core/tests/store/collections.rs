@@ -81,7 +81,8 @@ impl Pair {
         // kept in another way: as what was added to an empty one.
         let Some(theirs @ Value::Bulk(_)) = encoding else { return Ok(()) };
         let ask = args(&["OBJECT", "ENCODING"]);
-        if !Store::supports(b"OBJECT") || self.say(&ask, &[key]) == theirs {
+        if !self.server.is_7_0() || !Store::supports(b"OBJECT") || self.say(&ask, &[key]) == theirs
+        {
             return Ok(());
         }
         let rest = self.members(key);

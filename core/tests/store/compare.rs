@@ -62,6 +62,16 @@ pub(crate) fn tolerates(
                 || one_of(ours, &["int"]) && one_of(theirs, &["embstr", "raw"])
                 || one_of(ours, &["embstr"]) && one_of(theirs, &["raw"])
         }
+        Rule::Words => matches!(
+            (ours, theirs),
+            (Value::Bulk(_), Value::Bulk(_)) | (Value::Array(_), Value::Array(_))
+        ),
+        Rule::Refusal => is_error(ours) || is_error(theirs),
+        Rule::LongIndex => {
+            let index =
+                command.get(2).and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
+            index.is_some_and(|index| i32::try_from(index).is_err())
+        }
         Rule::Living => match (ours, &context.keys) {
             (Value::Integer(ours), Some(Value::Array(keys))) => {
                 i64::try_from(keys.len()) == Ok(*ours)
@@ -69,6 +79,15 @@ pub(crate) fn tolerates(
             _ => false,
         },
     }
+}
+
+/// Whether the two may hold different things after what the rule let pass.
+pub(crate) fn sets_apart(rule: Rule, ours: &Value, theirs: &Value) -> bool {
+    rule == Rule::LongIndex || rule == Rule::Refusal && is_error(ours) != is_error(theirs)
+}
+
+fn is_error(value: &Value) -> bool {
+    matches!(value, Value::Error(_))
 }
 
 /// The same elements in an order that follows from them.

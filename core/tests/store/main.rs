@@ -143,7 +143,7 @@ impl Pair {
     fn run_in_time(&mut self, steps: &[generate::Step]) -> Result<(), pair::Difference> {
         for _ in 0..ATTEMPTS_MAX {
             match self.run(steps) {
-                Ok(()) => return Ok(()),
+                Ok(()) | Err(Stop::Apart) => return Ok(()),
                 Err(Stop::Differ(difference)) => return Err(difference),
                 Err(Stop::TooSlow) => {}
             }

@@ -41,6 +41,8 @@ pub(crate) struct Count {
 /// Why a sequence ended early.
 pub(crate) enum Stop {
     Differ(Difference),
+    /// A difference was tolerated behind which the two may go on to differ.
+    Apart,
     /// What was to be over soon was over before its time: the machine is busy.
     TooSlow,
 }
@@ -111,7 +113,7 @@ impl Pair {
         match self.exchange(&mut items) {
             Ok(mut replies) => replies.pop().expect("one command has one reply"),
             Err(Stop::Differ(difference)) => panic!("{difference}"),
-            Err(Stop::TooSlow) => unreachable!("nothing is to be over soon"),
+            Err(Stop::Apart | Stop::TooSlow) => Value::Null,
         }
     }
 
@@ -122,10 +124,39 @@ impl Pair {
             return Err(Stop::TooSlow);
         }
         // Both read the same clock, at a moment after this one.
-        while now().unix_millis() <= last + SOON_MS + 1 {
+        while now().unix_millis() <= last + SOON_MS + 1 || self.counts_expired_fields() {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Whether a hash of the server still counts fields that it no longer shows: other than keys,
+    /// they go when the server comes to it, not when a command meets them.
+    fn counts_expired_fields(&mut self) -> bool {
+        if self.server.is_7_0() {
+            return false;
+        }
+        let keys: Vec<_> = self.keys().into_iter().map(|key| vec![key]).collect();
+        let commands = keys.iter().flat_map(|key| {
+            [[args(&["HLEN"]), key.clone()].concat(), [args(&["HGETALL"]), key.clone()].concat()]
+        });
+        let replies = self.server.exchange(&commands.collect::<Vec<_>>());
+        let (pairs, _) = replies.as_chunks::<2>();
+        pairs.iter().any(|[count, fields]| match fields {
+            Value::Map(fields) => {
+                fields.is_empty()
+                    || *count != Value::Integer(i64::try_from(fields.len()).unwrap_or(0))
+            }
+            _ => false,
+        })
+    }
+
+    /// The keys of the server.
+    fn keys(&mut self) -> Args {
+        match self.server.ask(&args(&["KEYS", "*"])) {
+            Value::Array(keys) => keys.iter().map(|key| bulk(key).to_vec()).collect(),
+            other => panic!("KEYS gives an array: {other:?}"),
+        }
     }
 
     pub(crate) fn batch(&mut self, items: &mut Vec<Item>) -> Result<(), Stop> {
@@ -191,8 +222,10 @@ impl Pair {
             let clock = self.rule(command) == Some(Rule::Clock);
             let millis = clock.then(|| self.say(&compare::in_millis(command), &[]));
             let context = Context { slack: self.slack, millis, content, keys: beside.clone() };
-            if !self.tolerated(command, &ours, theirs, &context) {
-                return Err(differ(step, command, show(&ours), show(theirs)));
+            match self.tolerated(command, &ours, theirs, &context) {
+                None => return Err(differ(step, command, show(&ours), show(theirs))),
+                Some(rule) if compare::sets_apart(rule, &ours, theirs) => return Err(Stop::Apart),
+                Some(_) => {}
             }
         }
         if popping && let Err(why) = self.follow_pop(&command[1], &ours, theirs, beside) {
@@ -211,13 +244,14 @@ impl Pair {
         entry.map(|entry| entry.rule)
     }
 
+    /// The rule that lets the difference pass, if there is one.
     fn tolerated(
         &mut self,
         command: &Args,
         ours: &Value,
         theirs: &Value,
         context: &Context,
-    ) -> bool {
+    ) -> Option<Rule> {
         let name = command[0].to_ascii_uppercase();
         for (place, entry) in TOLERATED.iter().enumerate() {
             let here = entry.servers == Servers::All || !self.server.is_7_0();
@@ -227,19 +261,19 @@ impl Pair {
                 && compare::tolerates(entry.rule, command, ours, theirs, context)
             {
                 self.needed.insert((place, named));
-                return true;
+                return Some(entry.rule);
             }
         }
-        false
+        None
     }
 
-    /// The differences that the list tolerates on this server, in the commands of `known`, and
+    /// The differences that the list tolerates on all servers, in the commands of `known`, and
     /// that were not needed. Clocks are one for all commands of an entry: two readings of them are
     /// rarely in different seconds.
     pub(crate) fn needless(&self, known: &BTreeSet<&str>) -> Vec<String> {
         let mut needless = Vec::new();
         for (place, entry) in TOLERATED.iter().enumerate() {
-            let here = entry.servers == Servers::All || !self.server.is_7_0();
+            let here = entry.servers == Servers::All;
             let named: Vec<_> =
                 entry.commands.iter().filter(|name| here && known.contains(**name)).collect();
             let needed = |name: &str| self.needed.iter().any(|need| *need == (place, name));

@@ -31,10 +31,14 @@ impl Report {
     ) -> Report {
         let mut came_again = false;
         let mut runs = 0;
+        let name = difference.command[0].clone();
         let mut try_without = |steps: &mut Vec<Step>, difference: &mut Difference, from, to| {
             runs += 1;
             let fewer = [&steps[..from], &steps[to..]].concat();
-            if let Err(Stop::Differ(other)) = pair.run(&fewer) {
+            // Another command may differ too, but that is another story.
+            if let Err(Stop::Differ(other)) = pair.run(&fewer)
+                && other.command[0].eq_ignore_ascii_case(&name)
+            {
                 // Behind the difference nothing is needed.
                 came_again = true;
                 *steps = fewer;

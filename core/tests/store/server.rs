@@ -57,6 +57,8 @@ impl Server {
             // The store has one database; so has this server.
             .args(["--save", "", "--appendonly", "no", "--databases", "1", "--dir"])
             .arg(&directory)
+            // Ten times as often as it would, a server looks for fields that have expired.
+            .args(["--hz", "100"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -66,6 +68,8 @@ impl Server {
         let mut watchdog = Command::new("sh")
             .args(["-c", script, "watchdog", &child.id().to_string()])
             .arg(&directory)
+            // Ten times as often as it would, a server looks for fields that have expired.
+            .args(["--hz", "100"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -24,6 +24,13 @@ pub(crate) enum Rule {
     /// Of a string the store says that it is an integer where the server says that it is a short or
     /// long text, or a short one where the server says a long one; or that it is shared.
     Encoding,
+    /// What they say of themselves may differ: names, help.
+    Words,
+    /// One of the two refuses what the other takes, or with another text. Where only one does, the
+    /// two may be apart afterwards, so the sequence ends.
+    Refusal,
+    /// The index does not fit into 32 bits; as for [`Rule::Refusal`], the sequence ends.
+    LongIndex,
     /// Ours is how many keys KEYS finds on the server.
     Living,
 }
@@ -42,8 +49,7 @@ pub(crate) struct Tolerated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Servers {
     All,
-    /// Those that are not 7.0, the version that the store imitates.
-    #[expect(dead_code, reason = "none is known yet")]
+    /// Those that are not 7.0, the version that the store imitates: here 8.0.
     Newer,
 }
 
@@ -96,5 +102,30 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         commands: &["DBSIZE"],
         servers: Servers::All,
         _reason: "a server counts entries that have expired until it meets them",
+    },
+    // What newer servers changed.
+    Tolerated {
+        rule: Rule::Words,
+        commands: &["OBJECT"],
+        servers: Servers::Newer,
+        _reason: "Redis 7.2 keeps short lists and sets as listpacks, and says \"Print this help\"",
+    },
+    Tolerated {
+        rule: Rule::Refusal,
+        commands: &["SCAN", "SSCAN", "HSCAN", "ZSCAN"],
+        servers: Servers::Newer,
+        _reason: "Redis 8 reads a cursor as any number, no longer by strtoul",
+    },
+    Tolerated {
+        rule: Rule::Refusal,
+        commands: &["BITCOUNT", "BITPOS"],
+        servers: Servers::Newer,
+        _reason: "Redis 8 reads the arguments before it looks at the key",
+    },
+    Tolerated {
+        rule: Rule::LongIndex,
+        commands: &["LINDEX", "LSET"],
+        servers: Servers::Newer,
+        _reason: "since 7.2 the index in a short list is cut to 32 bits",
     },
 ];

@@ -48,7 +48,7 @@ pub(super) const ROWS: &[Row] = &[
             &[More],
             &[Wrong(1)],
             &[Right(1), NoInteger(2)],
-            &[Right(1), Put(2, &["100", "-100", "9223372036854775807", "-9223372036854775808"])],
+            &[Right(1), Put(2, &["100", "-100"])],
         ],
     )
     .on(Kind::List),
