@@ -4,7 +4,7 @@ use super::keyspace::Keyspace;
 use super::refusal::Refusal;
 use super::{
     Answer, Outcome, STRING_BYTES_MAX, algebra, bitfield, bits, counters, expiry, field_expiry,
-    hashes, keys, lists, object, scan, server, sets, strings,
+    hashes, keys, lists, object, scan, server, sets, strings, zalgebra, zranges, zsets,
 };
 use crate::Now;
 
@@ -187,6 +187,38 @@ const COMMANDS: &[Command] = &[
     command("ttl", 2, expiry::ttl),
     command("type", 2, keys::type_of),
     command("unlink", -2, keys::del),
+    command("zadd", -4, zsets::zadd),
+    command("zcard", 2, zsets::zcard),
+    command("zcount", 4, zranges::zcount),
+    command("zdiff", -3, zalgebra::zdiff),
+    command("zdiffstore", -4, zalgebra::zdiffstore),
+    command("zincrby", 4, zsets::zincrby),
+    command("zinter", -3, zalgebra::zinter),
+    command("zintercard", -3, zalgebra::zintercard),
+    command("zinterstore", -4, zalgebra::zinterstore),
+    command("zlexcount", 4, zranges::zlexcount),
+    command("zmpop", -4, zsets::zmpop),
+    command("zmscore", -3, zsets::zmscore),
+    command("zpopmax", -2, zsets::zpopmax),
+    command("zpopmin", -2, zsets::zpopmin),
+    command("zrandmember", -2, zsets::zrandmember),
+    command("zrange", -4, zranges::zrange),
+    command("zrangebylex", -4, zranges::zrangebylex),
+    command("zrangebyscore", -4, zranges::zrangebyscore),
+    command("zrangestore", -5, zranges::zrangestore),
+    command("zrank", 3, zsets::zrank),
+    command("zrem", -3, zsets::zrem),
+    command("zremrangebylex", 4, zranges::zremrangebylex),
+    command("zremrangebyrank", 4, zranges::zremrangebyrank),
+    command("zremrangebyscore", 4, zranges::zremrangebyscore),
+    command("zrevrange", -4, zranges::zrevrange),
+    command("zrevrangebylex", -4, zranges::zrevrangebylex),
+    command("zrevrangebyscore", -4, zranges::zrevrangebyscore),
+    command("zrevrank", 3, zsets::zrevrank),
+    command("zscan", -3, scan::zscan),
+    command("zscore", 3, zsets::zscore),
+    command("zunion", -3, zalgebra::zunion),
+    command("zunionstore", -4, zalgebra::zunionstore),
 ];
 
 fn known_elsewhere(name: &[u8]) -> bool {
@@ -209,11 +241,7 @@ const KNOWN_ELSEWHERE: &[&str] = &[
     "shutdown", "slaveof", "slowlog", "sort", "sort_ro", "spublish", "ssubscribe", "subscribe",
     "sunsubscribe", "swapdb", "sync", "unsubscribe", "unwatch", "wait", "watch", "xack", "xadd",
     "xautoclaim", "xclaim", "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread",
-    "xreadgroup", "xrevrange", "xsetid", "xtrim", "zadd", "zcard", "zcount", "zdiff", "zdiffstore",
-    "zincrby", "zinter", "zintercard", "zinterstore", "zlexcount", "zmpop", "zmscore", "zpopmax",
-    "zpopmin", "zrandmember", "zrange", "zrangebylex", "zrangebyscore", "zrangestore", "zrank",
-    "zrem", "zremrangebylex", "zremrangebyrank", "zremrangebyscore", "zrevrange", "zrevrangebylex",
-    "zrevrangebyscore", "zrevrank", "zscan", "zscore", "zunion", "zunionstore",
+    "xreadgroup", "xrevrange", "xsetid", "xtrim",
 ];
 
 /// Orders a name of the table, in lower case, and one in any case.

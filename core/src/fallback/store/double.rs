@@ -19,16 +19,17 @@ pub(super) fn parse_leniently(text: &[u8]) -> Option<f64> {
     if text.is_empty() { Some(0.0) } else { read(rest).map(|(number, _)| number) }
 }
 
-/// Prints a score as ZSCAN shows it: whole numbers in full, others as `%.17g`.
-pub(super) fn print(number: f64) -> String {
-    // Half of the largest `i64`, up to which Redis keeps scores of small sets as integers.
+/// Prints a score as ZSCAN shows it: as `%.17g`, but where a server packs the sorted set in full if
+/// it is a whole number.
+pub(super) fn print(number: f64, packed: bool) -> String {
+    // Half of the largest `i64`, up to which packed lists keep scores as integers.
     const WHOLE_MAX: f64 = (1_u64 << 62) as f64;
     /// As many significant digits make a double whole again.
     const DIGITS: i32 = 17;
     if number.is_infinite() {
         return if number < 0.0 { "-inf" } else { "inf" }.to_owned();
     }
-    if number.abs() <= WHOLE_MAX && number.trunc() == number {
+    if packed && number.abs() <= WHOLE_MAX && number.trunc() == number {
         return format!("{number}");
     }
     // One digit, a point, sixteen digits, and the exponent to base ten.
@@ -252,7 +253,10 @@ mod tests {
             (f64::NEG_INFINITY, "-inf"),
         ];
         for (number, text) in table {
-            assert_eq!(print(number), text);
+            assert_eq!(print(number, true), text);
         }
+        assert_eq!(print(1e17, false), "1e+17");
+        assert_eq!(print(-0.0, false), "-0");
+        assert_eq!(print(3.0, false), "3");
     }
 }

@@ -55,6 +55,9 @@ mod sets;
 mod sorted_set;
 mod strings;
 mod types;
+mod zalgebra;
+mod zranges;
+mod zsets;
 
 use std::fmt;
 

@@ -16,8 +16,9 @@ use super::hash::Hash;
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
 use super::set::Set;
+use super::sorted_set::SortedSet;
 use super::types::Collection;
-use super::{Outcome, argument};
+use super::{Outcome, argument, double};
 use crate::Now;
 use crate::fallback::glob;
 use crate::resp::Value;
@@ -63,6 +64,30 @@ pub(super) fn sscan(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcom
     let members = places.rev().filter_map(|place| set.at(place));
     let found = members.filter(|member| options.matches(member)).cloned().map(Value::Bulk);
     Ok(reply(next, found.collect()))
+}
+
+pub(super) fn zscan(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
+    let cursor = Cursor::parse(args[2])?;
+    let Some(set) = keyspace.read::<SortedSet>(args[1], now.unix_millis())? else {
+        return Ok(reply(0, Vec::new()));
+    };
+    let options = Options::parse(&args[3..], Dialect::Members)?;
+    let (places, next) = cursor.window_of(set, &options);
+    let mut found = Vec::new();
+    let mut give = |member: &Bytes, score| {
+        if options.matches(member) {
+            let score = double::print(score, set.is_packed());
+            found.extend([Value::Bulk(member.clone()), Value::Bulk(Bytes::from(score))]);
+        }
+    };
+    if set.is_packed() {
+        // A packed list is in the order of the scores, and so is what is given of it.
+        set.ranks(places, false).for_each(|(member, score)| give(member, score));
+    } else {
+        let members = places.rev().filter_map(|place| set.at(place));
+        members.for_each(|(member, score)| give(member, score));
+    }
+    Ok(reply(next, found))
 }
 
 /// What the next call is to be given, and what was found.

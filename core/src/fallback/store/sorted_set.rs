@@ -10,7 +10,9 @@ use indexmap::IndexMap;
 use super::entry::Data;
 use super::order::Order;
 use super::refusal::Refusal;
-use super::types::{COLLECTION_BYTES, Collection, collection};
+use super::types::{
+    COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, PACKED_MEMBERS_MAX, collection,
+};
 use crate::fallback::keyed::Keyed;
 
 /// What a member of a sorted set is charged with beside its bytes: its score, its place in the
@@ -22,11 +24,13 @@ pub const SORTED_SET_MEMBER_BYTES: usize = 112;
 /// hash. An order of these places knows the ranks: whatever concerns them takes logarithmic time.
 #[derive(Clone)]
 pub(super) struct SortedSet {
-    /// No score is NaN, and none is a negative zero.
+    /// No score is NaN.
     scores: IndexMap<Bytes, f64, Keyed>,
     order: Order,
     /// The bytes of all members.
     bytes: usize,
+    /// Whether a server would keep it as a packed list.
+    packed: bool,
 }
 
 impl SortedSet {
@@ -46,9 +50,14 @@ impl SortedSet {
 
     /// Adds a member or gives it a new score, which is not NaN. Returns whether it is new.
     pub(super) fn insert(&mut self, member: &[u8], score: f64) -> bool {
-        // Redis keeps a zero as an integer, which has no sign.
-        let score = if score == 0.0 { 0.0 } else { score };
-        let Some((place, _, &old)) = self.scores.get_full(member) else {
+        let found = self.scores.get_full(member).map(|(place, _, &old)| (place, old));
+        if found.is_none() {
+            self.packed &=
+                self.len() < PACKED_MEMBERS_MAX && member.len() <= PACKED_MEMBER_BYTES_MAX;
+        }
+        // A packed list keeps whole scores as integers, and their zero has no sign.
+        let score = if self.packed && score == 0.0 { 0.0 } else { score };
+        let Some((place, old)) = found else {
             let rank = self.rank_of(member, score);
             self.bytes += member.len();
             self.scores.insert(Bytes::copy_from_slice(member), score);
@@ -84,6 +93,13 @@ impl SortedSet {
             self.scores.shrink_to(self.len() * 2);
         }
         Some((member, score))
+    }
+
+    /// Takes the members of these ranks away, which must be within the length.
+    pub(super) fn remove_ranks(&mut self, ranks: Range<usize>) {
+        for rank in ranks.rev() {
+            self.remove_rank(rank);
+        }
     }
 
     /// The member at a place below `len`, in no order that matters.
@@ -123,7 +139,8 @@ impl Collection for SortedSet {
     collection!(SortedSet);
 
     fn new(hasher: Keyed) -> Self {
-        SortedSet { scores: IndexMap::with_hasher(hasher), order: Order::new(), bytes: 0 }
+        let scores = IndexMap::with_hasher(hasher);
+        SortedSet { scores, order: Order::new(), bytes: 0, packed: true }
     }
 
     fn len(&self) -> usize {
@@ -131,7 +148,7 @@ impl Collection for SortedSet {
     }
 
     fn is_packed(&self) -> bool {
-        false
+        self.packed
     }
 
     fn bytes(&self) -> usize {
@@ -152,10 +169,11 @@ mod tests {
             assert_eq!(self.bytes, self.scores.keys().map(Bytes::len).sum::<usize>());
             assert_eq!(self.order.len(), self.len());
             let members: Vec<_> = self.ranks(0..self.len(), false).collect();
+            assert!(self.len() <= PACKED_MEMBERS_MAX || !self.packed);
             assert!(members.is_sorted_by(|a, b| (a.1, a.0) < (b.1, b.0)));
             for (rank, (member, score)) in members.into_iter().enumerate() {
                 assert_eq!((self.rank(member), self.score(member)), (Some(rank), Some(score)));
-                assert!(score.is_sign_positive() || score != 0.0, "a negative zero was kept");
+                assert!(member.len() <= PACKED_MEMBER_BYTES_MAX || !self.packed);
             }
         }
     }
@@ -165,6 +183,16 @@ mod tests {
         // The allocator keeps a word or two for each member.
         let place = size_of::<(Bytes, f64)>() + INDEX_PLACE_BYTES + NODE_BYTES;
         assert!(place + 16 <= SORTED_SET_MEMBER_BYTES);
+    }
+
+    #[test]
+    fn only_a_zero_that_a_server_packs_loses_its_sign() {
+        let mut set = SortedSet::new(Keyed::new(1));
+        let sign = |set: &SortedSet, member: &[u8]| set.score(member).unwrap().is_sign_negative();
+        set.insert(b"packed", -0.0);
+        assert!(set.is_packed() && !sign(&set, b"packed"));
+        set.insert(&[b'x'; PACKED_MEMBER_BYTES_MAX + 1], -0.0);
+        assert!(!set.is_packed() && sign(&set, &[b'x'; PACKED_MEMBER_BYTES_MAX + 1]));
     }
 
     #[test]
