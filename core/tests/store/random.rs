@@ -145,19 +145,21 @@ impl Random {
         match self.below(100) {
             0 => 515 + self.below(20),
             1 => 125 + self.below(15),
-            _ => 1 + self.below(4),
+            2..=40 => 4 + self.below(6),
+            _ => 1 + self.below(3),
         }
     }
 
     /// A member of a set or field of a hash.
     pub(crate) fn member(&mut self) -> Vec<u8> {
-        const WORDS: &[&str] = &["a", "b", "c", "d", "e", "foo", "bar", "ab", "Ab", "01", "-0"];
-        const ODD: &[&str] = &["", "\0\r\n'\"", "1.5", "9223372036854775807", "-32769", "65536"];
-        match self.below(24) {
-            0..=8 => self.word(WORDS),
-            9..=19 => self.below(15).to_string().into(),
-            20 => vec![0xFF, 0x80],
-            21 if self.one_in(4) => vec![b'L'; 65],
+        const WORDS: &[&str] = &["a", "b", "c", "d", "ab", "Ab"];
+        const ODD: &[&str] =
+            &["", "\0\r\n'\"", "1.5", "01", "-0", "9223372036854775807", "-32769", "65536"];
+        match self.below(30) {
+            0..=11 => self.word(WORDS),
+            12..=25 => self.below(8).to_string().into(),
+            26 => vec![0xFF, 0x80],
+            27 if self.one_in(4) => vec![b'L'; 65],
             _ => self.word(ODD),
         }
     }
@@ -166,10 +168,10 @@ impl Random {
     /// wider choice, and for some commands all of them are integers, so that sets of these grow.
     pub(crate) fn members(&mut self) -> Args {
         let (count, integers) = (self.many(), self.one_in(2));
-        let member = |random: &mut Random| match (count > 4, integers) {
-            (false, _) => random.member(),
-            (true, true) => random.below(1_000).to_string().into(),
-            (true, false) => format!("m{}", random.below(1_000)).into(),
+        let member = |random: &mut Random| match (count, integers) {
+            _ if count < 10 => random.member(),
+            (_, true) => random.below(1_000).to_string().into(),
+            (_, false) => format!("m{}", random.below(1_000)).into(),
         };
         (0..count).map(|_| member(self)).collect()
     }

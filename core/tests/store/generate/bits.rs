@@ -103,7 +103,8 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 fn offset(random: &mut Random) -> Vec<u8> {
-    random.below(200).to_string().into()
+    let end = if random.one_in(3) { 200 } else { 24 };
+    random.below(end).to_string().into()
 }
 
 fn setbit(random: &mut Random, to: &mut Args) {

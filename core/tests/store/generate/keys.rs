@@ -101,7 +101,8 @@ fn key(random: &mut Random, to: &mut Args) {
 }
 
 fn keys(random: &mut Random, to: &mut Args) {
-    (0..=random.below(3)).for_each(|_| to.push(random.every_key()));
+    let more = if random.one_in(4) { 3 } else { 0 };
+    (0..=more).for_each(|_| to.push(random.every_key()));
 }
 
 fn rename(random: &mut Random, to: &mut Args) {

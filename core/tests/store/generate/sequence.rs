@@ -1,7 +1,8 @@
 //! Commands put together: a sequence starts on an empty store, fills it and then does anything.
 
 use super::Row;
-use crate::random::{Args, Kind, Random, args};
+use super::zsets::score;
+use crate::random::{Args, KINDS, Kind, Random, args};
 
 /// The rows to choose from, by type; what a store or server does not know is left out.
 pub(crate) struct Tables(pub(crate) Vec<Vec<&'static Row>>);
@@ -26,6 +27,9 @@ const EXPIRING_ONE_IN: usize = 20;
 /// So many of a hundred commands are such that no server takes them: enough for a fifth of a
 /// command's runs to be errors where it can hardly fail otherwise.
 const SPOILED_PERCENT: usize = 27;
+/// Before one in so many commands something is written that it may read: commands that take away,
+/// store nothing or let things expire are so many that little would be left.
+const FED_ONE_IN: usize = 3;
 /// One in so many commands is changed blindly.
 const CHANGED_ONE_IN: usize = 40;
 /// One in so many well-formed scans goes on to its end.
@@ -87,19 +91,38 @@ impl Maker<'_> {
         }
     }
 
+    /// Something at most of the keys.
     fn fill(&mut self) {
-        const WRITERS: &[&str] = &["SET", "MSET", "HSET", "RPUSH", "LPUSH", "SADD", "ZADD"];
-        for writer in WRITERS {
-            (0..self.random.below(4)).for_each(|_| self.run(writer));
+        for kind in KINDS {
+            (0..self.random.below(5)).for_each(|_| self.feed(kind));
         }
-        if self.random.one_in(2) {
-            for key in Kind::Lex.keys() {
-                let members = self.random.members();
-                let mut command = args(&["ZADD", key]);
-                command.extend(members.into_iter().flat_map(|member| [b"0".to_vec(), member]));
-                self.write(command);
+    }
+
+    /// Writes what others may read, to a key of this kind.
+    fn feed(&mut self, kind: Kind) {
+        let random = &mut self.random;
+        let key = random.word(kind.keys());
+        let command = match kind {
+            Kind::String => vec![b"SET".to_vec(), key, random.value()],
+            Kind::Hash => {
+                let mut command = vec![b"HSET".to_vec(), key];
+                for field in random.members() {
+                    command.extend([field, random.value()]);
+                }
+                command
             }
-        }
+            Kind::List => [vec![b"RPUSH".to_vec(), key], random.members()].concat(),
+            Kind::Set => [vec![b"SADD".to_vec(), key], random.members()].concat(),
+            Kind::Zset | Kind::Lex => {
+                let mut command = vec![b"ZADD".to_vec(), key];
+                for member in random.members() {
+                    let score = if kind == Kind::Lex { b"0".to_vec() } else { score(random) };
+                    command.extend([score, member]);
+                }
+                command
+            }
+        };
+        self.write(command);
     }
 
     /// Entries and fields of which many expire, and the wait for it.
@@ -134,6 +157,11 @@ impl Maker<'_> {
             // One that worked would end the sequence before its end, and errors alone say little.
             if row.name.starts_with("FLUSH") && !self.random.one_in(4) {
                 continue;
+            }
+            if let Some(kind) = row.kind
+                && self.random.one_in(FED_ONE_IN)
+            {
+                self.feed(kind);
             }
             self.one(row);
         }

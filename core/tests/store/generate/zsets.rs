@@ -192,7 +192,7 @@ fn members(random: &mut Random, to: &mut Args) {
 }
 
 /// A score, many of which are the same, so that members decide about the order.
-fn score(random: &mut Random) -> Vec<u8> {
+pub(super) fn score(random: &mut Random) -> Vec<u8> {
     const ODD: &[&str] = &[
         "inf",
         "-inf",
