@@ -7,7 +7,7 @@ use crate::pair::{Difference, Pair, Stop};
 use crate::random::Args;
 
 /// How often a failing sequence is run to shorten it.
-const RUNS_MAX: usize = 300;
+const RUNS_MAX: usize = 1_000;
 
 /// A difference and the commands that lead to it.
 pub(crate) struct Report {
@@ -21,44 +21,85 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Leaves out what is not needed for a difference.
+    /// Leaves out what is not needed for a difference: steps, and then arguments of long commands.
     pub(crate) fn shortened(
         pair: &mut Pair,
         seed: u64,
         number: u64,
-        mut steps: Vec<Step>,
-        mut difference: Difference,
+        steps: Vec<Step>,
+        difference: Difference,
     ) -> Report {
-        let mut came_again = false;
-        let mut runs = 0;
         let name = difference.command[0].clone();
-        let mut try_without = |steps: &mut Vec<Step>, difference: &mut Difference, from, to| {
-            runs += 1;
-            let fewer = [&steps[..from], &steps[to..]].concat();
-            // Another command may differ too, but that is another story.
-            if let Err(Stop::Differ(other)) = pair.run(&fewer)
-                && other.command[0].eq_ignore_ascii_case(&name)
-            {
-                // Behind the difference nothing is needed.
-                came_again = true;
-                *steps = fewer;
-                steps.truncate(other.step + 1);
-                *difference = other;
-            }
-            runs < RUNS_MAX
-        };
-        let end = steps.len();
-        let mut more = try_without(&mut steps, &mut difference, end, end);
-        let mut size = steps.len() / 2;
-        while more && size > 0 {
-            let mut to = steps.len();
-            while more && to >= size {
-                more = try_without(&mut steps, &mut difference, to - size, to);
-                to = (to - size).min(steps.len());
+        let report = Report { seed, number, steps, difference, came_again: false };
+        let mut search = Search { pair, name, report, runs: 0 };
+        search.attempt(search.report.steps.clone());
+        let mut size = search.report.steps.len() / 2;
+        while size > 0 {
+            let mut to = search.report.steps.len();
+            while to >= size {
+                let steps = &search.report.steps;
+                search.attempt([&steps[..to - size], &steps[to..]].concat());
+                to = (to - size).min(search.report.steps.len());
             }
             size /= 2;
         }
-        Report { seed, number, steps, difference, came_again }
+        for step in 0..search.report.steps.len() {
+            search.shorten_command(step);
+        }
+        search.report
+    }
+}
+
+/// The way to a shorter report.
+struct Search<'a> {
+    pair: &'a mut Pair,
+    /// The command that the report is about. Another may differ too, but that is another story.
+    name: Vec<u8>,
+    report: Report,
+    runs: usize,
+}
+
+impl Search<'_> {
+    /// Keeps these steps if they still lead to a difference. Returns whether they do.
+    fn attempt(&mut self, mut steps: Vec<Step>) -> bool {
+        self.runs += 1;
+        if self.runs > RUNS_MAX {
+            return false;
+        }
+        match self.pair.run(&steps) {
+            Err(Stop::Differ(difference))
+                if difference.command[0].eq_ignore_ascii_case(&self.name) =>
+            {
+                // Behind the difference nothing is needed.
+                steps.truncate(difference.step + 1);
+                self.report = Report { steps, difference, came_again: true, ..self.report };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Leaves out arguments behind the key, two by two, since many come in pairs.
+    fn shorten_command(&mut self, step: usize) {
+        const FIRST: usize = 2;
+        let length = |search: &Self| match search.report.steps.get(step) {
+            Some(Step::Run(_, command)) => command.len(),
+            _ => 0,
+        };
+        let mut size = length(self).saturating_sub(FIRST) / 4 * 2;
+        while size > 0 {
+            let mut from = FIRST;
+            while from + size <= length(self) {
+                let mut steps = self.report.steps.clone();
+                if let Step::Run(_, command) = &mut steps[step] {
+                    command.drain(from..from + size);
+                }
+                if !self.attempt(steps) {
+                    from += size;
+                }
+            }
+            size = size / 4 * 2;
+        }
     }
 }
 
