@@ -77,7 +77,7 @@ impl Pair {
         }
     }
 
-    /// Runs a sequence on both, from an empty store to a comparison of all that there is.
+    /// Runs a sequence on both, from an empty store on.
     pub(crate) fn run(&mut self, steps: &[Step]) -> Result<(), Stop> {
         self.server.ask(&args(&["FLUSHALL"]));
         self.store = store();
@@ -96,6 +96,10 @@ impl Pair {
                     self.batch(&mut items)?;
                     self.whole_scan(step, name, command, writes)?;
                 }
+                Step::Compare => {
+                    self.batch(&mut items)?;
+                    self.key_space(step)?;
+                }
                 Step::Expire => {
                     let ran = self.batch(&mut items);
                     self.expire()?;
@@ -103,8 +107,7 @@ impl Pair {
                 }
             }
         }
-        self.batch(&mut items)?;
-        self.key_space(steps.len())
+        self.batch(&mut items)
     }
 
     /// Runs one command on both, for tests of a single thing. Returns the server's reply.
@@ -223,7 +226,10 @@ impl Pair {
             let millis = clock.then(|| self.say(&compare::in_millis(command), &[]));
             let context = Context { slack: self.slack, millis, content, keys: beside.clone() };
             match self.tolerated(command, &ours, theirs, &context) {
-                None => return Err(differ(step, command, show(&ours), show(theirs))),
+                None => {
+                    let (ours, theirs) = show_both(&ours, theirs);
+                    return Err(differ(step, command, ours, theirs));
+                }
                 Some(rule) if compare::sets_apart(rule, &ours, theirs) => return Err(Stop::Apart),
                 Some(_) => {}
             }
@@ -372,6 +378,24 @@ pub(crate) fn bulk(value: &Value) -> &[u8] {
     match value {
         Value::Bulk(bytes) => bytes,
         other => panic!("a bulk string: {other:?}"),
+    }
+}
+
+/// The two values in short: of long ones with as many elements, the first that differs.
+fn show_both(ours: &Value, theirs: &Value) -> (String, String) {
+    const SHORT: usize = 20;
+    let (Value::Array(a) | Value::Set(a), Value::Array(b) | Value::Set(b)) = (ours, theirs) else {
+        return (show(ours), show(theirs));
+    };
+    let place = a.iter().zip(b).position(|(a, b)| !same(a, b));
+    match place {
+        Some(place) if a.len() == b.len() && a.len() > SHORT => {
+            let one = |items: &[Value]| {
+                format!("element {place} of {}: {}", items.len(), show(&items[place]))
+            };
+            (one(a), one(b))
+        }
+        _ => (show(ours), show(theirs)),
     }
 }
 

@@ -139,12 +139,12 @@ impl Random {
         if self.one_in(7) { self.word(Kind::Lex.keys()) } else { self.any_key() }
     }
 
-    /// How many elements a command carries: few mostly, and at times so many that the server
-    /// keeps the value in another way.
+    /// How many elements a command carries: few mostly, and at times about as many as make the
+    /// server keep the value in another way.
     pub(crate) fn many(&mut self) -> usize {
         match self.below(100) {
-            0 => 515 + self.below(20),
-            1 => 125 + self.below(15),
+            0 => 505 + self.below(20),
+            1 => 120 + self.below(20),
             2..=40 => 4 + self.below(6),
             _ => 1 + self.below(3),
         }
@@ -164,16 +164,27 @@ impl Random {
         }
     }
 
-    /// As many members as [`many`](Random::many) says. Where they are many, they are out of a
-    /// wider choice, and for some commands all of them are integers, so that sets of these grow.
+    /// As many members as [`many`](Random::many) says. Where they are many, no two are the same,
+    /// and for some commands all of them are integers, so that sets of these grow too.
     pub(crate) fn members(&mut self) -> Args {
-        let (count, integers) = (self.many(), self.one_in(2));
-        let member = |random: &mut Random| match (count, integers) {
-            _ if count < 10 => random.member(),
-            (_, true) => random.below(1_000).to_string().into(),
-            (_, false) => format!("m{}", random.below(1_000)).into(),
+        const MANY: usize = 10;
+        let count = self.many();
+        let (first, prefix) = (self.below(200), self.pick(&["m", ""]));
+        let member = |random: &mut Random, place: usize| match count {
+            ..MANY => random.member(),
+            _ => format!("{prefix}{}", first + place).into(),
         };
-        (0..count).map(|_| member(self)).collect()
+        (0..count).map(|place| member(self, place)).collect()
+    }
+
+    /// Fields and their values, flat. Where they are many, no value is long, for a single one is
+    /// enough to make the server keep the hash in another way.
+    pub(crate) fn fields(&mut self) -> Args {
+        const MANY: usize = 10;
+        let fields = self.members();
+        let many = fields.len() >= MANY;
+        let pair = |field| [field, if many { self.count() } else { self.value() }];
+        fields.into_iter().flat_map(pair).collect()
     }
 
     /// A value of a string, field or list.

@@ -117,6 +117,7 @@ impl fmt::Display for Report {
                     writeln!(f, "  {} to its end, and meanwhile", Shown(command))?;
                     writes.iter().try_for_each(|write| writeln!(f, "    {}", Shown(write)))?;
                 }
+                Step::Compare => writeln!(f, "  (all keys are compared)")?,
                 Step::Expire => writeln!(f, "  (wait until what is over soon is over)")?,
             }
         }

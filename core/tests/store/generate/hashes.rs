@@ -84,9 +84,7 @@ fn fields(random: &mut Random, to: &mut Args) {
 
 fn pairs(random: &mut Random, to: &mut Args) {
     to.push(random.key(Kind::Hash));
-    for field in random.members() {
-        to.extend([field, random.value()]);
-    }
+    to.extend(random.fields());
 }
 
 fn setnx(random: &mut Random, to: &mut Args) {

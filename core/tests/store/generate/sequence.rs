@@ -17,6 +17,8 @@ pub(crate) enum Step {
     Scan(&'static str, Args, Vec<Args>),
     /// Waits until what is soon over is over.
     Expire,
+    /// Holds all keys with their types, encodings, values and expiry against each other.
+    Compare,
 }
 
 /// What a name is counted under that no command has.
@@ -30,6 +32,8 @@ const SPOILED_PERCENT: usize = 27;
 /// Before one in so many commands something is written that it may read: commands that take away,
 /// store nothing or let things expire are so many that little would be left.
 const FED_ONE_IN: usize = 3;
+/// After so many commands all keys are compared, and at the end.
+const COMPARED_EVERY: usize = 100;
 /// One in so many commands is changed blindly.
 const CHANGED_ONE_IN: usize = 40;
 /// One in so many well-formed scans goes on to its end.
@@ -48,6 +52,7 @@ pub(crate) fn sequence(tables: &Tables, seed: u64, number: u64) -> Vec<Step> {
     }
     maker.fill();
     maker.anything();
+    maker.steps.push(Step::Compare);
     maker.flush();
     maker.run("DBSIZE");
     maker.steps
@@ -104,13 +109,7 @@ impl Maker<'_> {
         let key = random.word(kind.keys());
         let command = match kind {
             Kind::String => vec![b"SET".to_vec(), key, random.value()],
-            Kind::Hash => {
-                let mut command = vec![b"HSET".to_vec(), key];
-                for field in random.members() {
-                    command.extend([field, random.value()]);
-                }
-                command
-            }
+            Kind::Hash => [vec![b"HSET".to_vec(), key], random.fields()].concat(),
             Kind::List => [vec![b"RPUSH".to_vec(), key], random.members()].concat(),
             Kind::Set => [vec![b"SADD".to_vec(), key], random.members()].concat(),
             Kind::Zset | Kind::Lex => {
@@ -151,7 +150,10 @@ impl Maker<'_> {
         let table = self.tables.0.iter().find(|table| table.iter().any(|row| row.name == name));
         let about = table.unwrap_or(&rows).clone();
         let most = if self.random.one_in(12) { 400 } else { 120 };
-        for _ in 0..40 + self.random.below(most) {
+        for number in 1..=40 + self.random.below(most) {
+            if number.is_multiple_of(COMPARED_EVERY) {
+                self.steps.push(Step::Compare);
+            }
             let from = if self.random.one_in(2) { &about } else { &rows };
             let row = self.random.pick(from);
             // One that worked would end the sequence before its end, and errors alone say little.
