@@ -30,7 +30,8 @@ pub(super) fn print(number: f64, packed: bool) -> String {
         return if number < 0.0 { "-inf" } else { "inf" }.to_owned();
     }
     if packed && number.abs() <= WHOLE_MAX && number.trunc() == number {
-        return format!("{number}");
+        // Not as a double, of which only the digits would be printed that tell it from others.
+        return (number as i64).to_string();
     }
     // One digit, a point, sixteen digits, and the exponent to base ten.
     let scientific = format!("{number:.16e}");
@@ -241,6 +242,7 @@ mod tests {
             (0.1, "0.10000000000000001"),
             (1e17, "100000000000000000"),
             (12_345_678_901_234_567.0, "12345678901234568"),
+            (522_236_311_470_978_368.0, "522236311470978368"),
             (1e-4, "0.0001"),
             (1e-5, "1.0000000000000001e-05"),
             (1e300, "1.0000000000000001e+300"),

@@ -28,7 +28,6 @@ pub(super) struct List {
     bytes: usize,
 }
 
-#[allow(dead_code, reason = "the commands on lists come with another change")]
 impl List {
     /// What an item adds to the account.
     pub(super) fn cost(item: &[u8]) -> usize {

@@ -1,16 +1,27 @@
-//! An embedded Redis: strings, counters and expiry in memory, without a server.
+//! An embedded Redis: strings, hashes, sets and expiry in memory, without a server.
 //!
 //! It is `memory://`, the overlay of what was written while a server is down, and the shadow of
 //! what a server said last. Replies, errors and expiry are those of Redis 7.0, held to it by
-//! `core/tests/store.rs`. It evicts nothing: a write that would go beyond its bounds is refused
-//! as Redis refuses it at `maxmemory` under `noeviction`, and a command that fails changes nothing.
+//! `core/tests/store`; for fields of hashes that expire, those of Redis 8.0, held to a recording of
+//! it by `core/tests/field_expiry.rs`. It evicts nothing: a write that would go beyond its bounds is
+//! refused as Redis refuses it at `maxmemory` under `noeviction`, and a command that fails changes
+//! nothing.
 //!
-//! Calls go downwards: [`Store`] finds a command in the table of `dispatch`, the commands
-//! (`strings`, `counters`, `keys`, `expiry`, `server`) work on the `keyspace`, which owns the
-//! entries (`entry`), their order, their expiry and the account of what they take. `types` says what
-//! the keyspace needs of a value with members; `hash`, `list`, `set` and `sorted_set` are those.
-//! `argument` reads numbers and words as Redis does; `extended` is the arithmetic of
-//! INCRBYFLOAT; `refusal` holds the errors.
+//! Calls go downwards: [`Store`] finds a command in the table of `dispatch`, the commands work on
+//! the `keyspace`, which owns the entries (`entry`), their order, their expiry and the account of
+//! what they take.
+//!
+//! | commands | about |
+//! |---|---|
+//! | `strings`, `counters` | strings, and those that are numbers |
+//! | `hashes`, `field_expiry` | hashes, and how long their fields live |
+//! | `sets`, `algebra` | one set, and several |
+//! | `keys`, `expiry`, `object`, `scan` | keys, whatever stands at them; a little at a time |
+//! | `server` | the store as a whole |
+//!
+//! `types` says what the keyspace needs of a value with members; `hash`, `list`, `set` and
+//! `sorted_set` are those. `argument` reads numbers and words as Redis does; `extended` is the
+//! arithmetic of INCRBYFLOAT; `picks` chooses members at random; `refusal` holds the errors.
 //!
 //! ```
 //! use std::time::{Instant, SystemTime};
@@ -99,11 +110,12 @@ impl Bounds {
     pub const NONE: Bounds = Bounds { entries_max: usize::MAX, bytes_max: usize::MAX };
 }
 
-/// An embedded Redis of strings, counters and expiry.
+/// An embedded Redis: one database of keys with values of all types but streams.
 ///
 /// Every call that can see an expired entry takes the time; an entry that has expired counts as
-/// absent in all of them, whether or not it still takes up room. Its room comes back when a
-/// command meets it, and a few at a time with each [`execute`](Store::execute).
+/// absent in all of them, whether or not it still takes up room, and so does a field of a hash. Its
+/// room comes back when a command meets it, and a few at a time with each
+/// [`execute`](Store::execute).
 pub struct Store {
     keyspace: Keyspace,
 }
@@ -112,7 +124,7 @@ pub struct Store {
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a command that the store does not support has no reply"]
 pub enum Answer {
-    /// The reply of Redis 7.0, in the shape that RESP3 gives it; errors are replies too.
+    /// The reply of Redis, in the shape that RESP3 gives it; errors are replies too.
     Reply(resp::Value),
     /// The reply to a write that the store had no room for: nothing was changed.
     Full(resp::Value),
@@ -123,8 +135,8 @@ pub enum Answer {
 impl Store {
     /// An empty store.
     ///
-    /// The seed keys the hash of the keys and is the randomness of RANDOMKEY: the same seed and
-    /// the same calls give the same answers.
+    /// The seed keys the hash of keys and members, and is the randomness of RANDOMKEY, SPOP and
+    /// their like: the same seed and the same calls give the same answers.
     #[must_use]
     pub fn new(seed: u64, bounds: Bounds) -> Self {
         Store { keyspace: Keyspace::new(seed, bounds) }
@@ -133,7 +145,8 @@ impl Store {
     /// Runs one command: its name, in any case, and its arguments. All are copied where kept.
     ///
     /// Takes what the command takes on a server, and a constant more for the expiry of a few
-    /// entries that are due.
+    /// entries and fields that are due. A command that meets a hash takes all its fields away that
+    /// are due: each is paid for once.
     pub fn execute(&mut self, args: &[&[u8]], now: Now) -> Answer {
         self.keyspace.expire_some(now.unix_millis());
         dispatch::execute(&mut self.keyspace, args, now)
@@ -183,7 +196,8 @@ impl Store {
     }
 
     /// Copies the entry at `key` of `other` into this store, in place of whatever is there, its
-    /// expiry included. Its bytes are shared, not copied. Returns whether there was one.
+    /// expiry included. Its bytes and members are shared until either changes, so this takes
+    /// constant time. Returns whether there was one.
     ///
     /// The bounds are not asked: it is lent, and is to be taken away again after one command, or
     /// kept if [`overruns`](Store::overruns) says that there is room for it.

@@ -44,7 +44,7 @@ impl Set {
     /// Adds a member; one that is there already stays.
     pub(super) fn insert(&mut self, member: Bytes) {
         let size = member.len();
-        let integer = argument::integer(&member).is_ok();
+        let integer = self.packed && argument::integer(&member).is_ok();
         if self.members.insert(member) {
             self.bytes += size;
             self.packed &= integer && self.members.len() <= PACKED_MEMBERS_MAX;
