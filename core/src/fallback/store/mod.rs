@@ -1,4 +1,5 @@
-//! An embedded Redis: strings, hashes, sets and expiry in memory, without a server.
+//! An embedded Redis: strings, hashes, lists, sets, sorted sets and expiry in memory, without a
+//! server.
 //!
 //! It is `memory://`, the overlay of what was written while a server is down, and the shadow of
 //! what a server said last. Replies, errors and expiry are those of Redis 7.0, held to it by
@@ -14,14 +15,18 @@
 //! | commands | about |
 //! |---|---|
 //! | `strings`, `counters` | strings, and those that are numbers |
+//! | `bits`, `bitfield` | the bits of strings |
 //! | `hashes`, `field_expiry` | hashes, and how long their fields live |
+//! | `lists` | lists |
 //! | `sets`, `algebra` | one set, and several |
+//! | `zsets`, `zranges`, `zalgebra` | the members of a sorted set, ranges of them, and several sorted sets |
 //! | `keys`, `expiry`, `object`, `scan` | keys, whatever stands at them; a little at a time |
 //! | `server` | the store as a whole |
 //!
 //! `types` says what the keyspace needs of a value with members; `hash`, `list`, `set` and
-//! `sorted_set` are those. `argument` reads numbers and words as Redis does; `extended` is the
-//! arithmetic of INCRBYFLOAT; `picks` chooses members at random; `refusal` holds the errors.
+//! `sorted_set` are those, the last with an `order` that knows ranks. `argument` reads numbers and
+//! words as Redis does and `double` scores; `extended` is the arithmetic of INCRBYFLOAT; `picks`
+//! chooses members at random; `refusal` holds the errors.
 //!
 //! ```
 //! use std::time::{Instant, SystemTime};

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use indexmap::IndexMap;
 
+use super::argument::Args;
 use super::entry::Data;
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
@@ -104,10 +105,10 @@ fn store(
 /// them. What has expired is taken away.
 fn inputs<'a, 'b>(
     keyspace: &mut Keyspace,
-    args: &'a [&'b [u8]],
+    args: Args<'a, 'b>,
     at: u64,
     name: &str,
-) -> Result<(&'a [&'b [u8]], &'a [&'b [u8]]), Refusal> {
+) -> Result<(Args<'a, 'b>, Args<'a, 'b>), Refusal> {
     let (number, rest) = args.split_first().ok_or(Refusal::SYNTAX)?;
     let number = argument::integer(number)?;
     if number < 1 {
