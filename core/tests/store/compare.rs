@@ -67,6 +67,7 @@ pub(crate) fn tolerates(
             (Value::Bulk(_), Value::Bulk(_)) | (Value::Array(_), Value::Array(_))
         ),
         Rule::Refusal => is_error(ours) || is_error(theirs),
+        Rule::NoValues => is_error(theirs) && Page::read(command, ours).is_some(),
         Rule::LongIndex => {
             let index =
                 command.get(2).and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
@@ -148,14 +149,30 @@ impl Page {
         if cursor.is_empty() || !cursor.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let single = matches!(command[0].to_ascii_uppercase().as_slice(), b"SCAN" | b"SSCAN");
-        let items = if single {
-            items.clone()
-        } else {
+        let items = if gives_pairs(command) {
             let (pairs, []) = items.as_chunks::<2>() else { return None };
             pairs.iter().map(|pair| Value::Array(pair.to_vec())).collect()
+        } else {
+            items.clone()
         };
         Some(Page { cursor: cursor.clone(), items })
+    }
+}
+
+/// Whether a command gives two for each element: a field and its value, a member and its score.
+pub(crate) fn gives_pairs(command: &Args) -> bool {
+    let has = |word: &[u8]| {
+        command.iter().any(|arg| {
+            let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
+            arg.eq_ignore_ascii_case(word)
+        })
+    };
+    match command[0].to_ascii_uppercase().as_slice() {
+        b"HSCAN" => !has(b"NOVALUES"),
+        b"ZSCAN" => true,
+        b"HRANDFIELD" => has(b"WITHVALUES"),
+        b"ZRANDMEMBER" => has(b"WITHSCORES"),
+        _ => false,
     }
 }
 

@@ -17,7 +17,7 @@
 //! by as long as the batch took at most, which is measured, and that much is tolerated when TTL,
 //! PTTL, EXPIRETIME or PEXPIRETIME give it. Moments that a command names must come back exactly:
 //! they all lie in the years 2100 to 2134, where no span leads to. Spans are picked so widely that
-//! GT and LT meet no tie. In one of twenty sequences entries expire: their ends are set some
+//! GT and LT meet no two that are close. In one of twenty sequences entries expire: their ends are set some
 //! milliseconds ahead, all of it is over before both go on (if the machine was too slow, the
 //! sequence is run again), and what follows meets them expired on both sides.
 //!

@@ -201,7 +201,7 @@ impl Pair {
 
     /// Runs one command on the store and holds its reply against the server's. `beside` is the
     /// server's reply to the [`companion`].
-    fn one(
+    pub(crate) fn one(
         &mut self,
         step: usize,
         command: &Args,
@@ -240,12 +240,20 @@ impl Pair {
         Ok(())
     }
 
-    /// The rule for a command on this server, if there is one.
+    fn concerns(&self, servers: Servers) -> bool {
+        match servers {
+            Servers::All => true,
+            Servers::Old => self.server.is_7_0(),
+            Servers::Newer => !self.server.is_7_0(),
+        }
+    }
+
+    /// The first rule for a command on this server, if there is one.
     fn rule(&self, command: &Args) -> Option<Rule> {
         let name = command[0].to_ascii_uppercase();
-        let here = |servers| servers == Servers::All || !self.server.is_7_0();
         let entry = TOLERATED.iter().find(|entry| {
-            here(entry.servers) && entry.commands.iter().any(|other| other.as_bytes() == name)
+            self.concerns(entry.servers)
+                && entry.commands.iter().any(|other| other.as_bytes() == name)
         });
         entry.map(|entry| entry.rule)
     }
@@ -260,7 +268,7 @@ impl Pair {
     ) -> Option<Rule> {
         let name = command[0].to_ascii_uppercase();
         for (place, entry) in TOLERATED.iter().enumerate() {
-            let here = entry.servers == Servers::All || !self.server.is_7_0();
+            let here = self.concerns(entry.servers);
             let named = entry.commands.iter().find(|other| other.as_bytes() == name);
             if here
                 && let Some(named) = named
@@ -273,13 +281,13 @@ impl Pair {
         None
     }
 
-    /// The differences that the list tolerates on all servers, in the commands of `known`, and
+    /// The differences that the list tolerates on this server, in the commands of `known`, and
     /// that were not needed. Clocks are one for all commands of an entry: two readings of them are
     /// rarely in different seconds.
     pub(crate) fn needless(&self, known: &BTreeSet<&str>) -> Vec<String> {
         let mut needless = Vec::new();
         for (place, entry) in TOLERATED.iter().enumerate() {
-            let here = entry.servers == Servers::All;
+            let here = entry.servers != Servers::Newer && self.concerns(entry.servers);
             let named: Vec<_> =
                 entry.commands.iter().filter(|name| here && known.contains(**name)).collect();
             let needed = |name: &str| self.needed.iter().any(|need| *need == (place, name));

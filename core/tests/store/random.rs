@@ -256,8 +256,8 @@ impl Random {
 
     /// A time of expiry for an option or argument that counts seconds or milliseconds, from now
     /// or from the epoch. It is over for good or far from being so, but for `soon`. Absolute
-    /// times lie in [`ABSOLUTE_MS`], relative ones lead to what is before it. Times are picked so
-    /// widely that GT and LT meet no tie.
+    /// times lie in [`ABSOLUTE_MS`], relative ones lead to what is before it, and are picked so
+    /// widely that GT and LT meet no two that are close.
     pub(crate) fn time(&mut self, absolute: bool, millis: bool) -> Vec<u8> {
         // Over, or so far that nothing can hold it.
         const EDGES: &[&str] =
@@ -270,6 +270,11 @@ impl Random {
         }
         if absolute && self.one_in(12) {
             return self.word(&["1", "1000", "1500000000"]);
+        }
+        if absolute && self.one_in(3) {
+            // One of few, for GT and LT to tell from the same.
+            let when = ABSOLUTE_MS.start + 500 * (self.next() % 3);
+            return (if millis { when } else { when / 1_000 }).to_string().into();
         }
         let seconds = if absolute { ABSOLUTE_MS.start / 1_000 } else { 1_000 };
         let seconds = seconds + self.next() % (1 << 30);

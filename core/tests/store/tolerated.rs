@@ -29,6 +29,8 @@ pub(crate) enum Rule {
     /// One of the two refuses what the other takes, or with another text. Where only one does, the
     /// two may be apart afterwards, so the sequence ends.
     Refusal,
+    /// The store gives a page of a scan where the server refuses an option.
+    NoValues,
     /// The index does not fit into 32 bits; as for [`Rule::Refusal`], the sequence ends.
     LongIndex,
     /// Ours is how many keys KEYS finds on the server.
@@ -49,6 +51,8 @@ pub(crate) struct Tolerated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Servers {
     All,
+    /// Those of version 7.0, which lack what the store has from newer ones.
+    Old,
     /// Those that are not 7.0, the version that the store imitates: here 8.0.
     Newer,
 }
@@ -102,6 +106,12 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         commands: &["DBSIZE"],
         servers: Servers::All,
         _reason: "a server counts entries that have expired until it meets them",
+    },
+    Tolerated {
+        rule: Rule::NoValues,
+        commands: &["HSCAN"],
+        servers: Servers::Old,
+        _reason: "NOVALUES came with Redis 7.4, as the commands on fields that expire did",
     },
     // What newer servers changed.
     Tolerated {

@@ -115,6 +115,9 @@ fn some(random: &mut Random, to: &mut Args) {
 fn scan(random: &mut Random, to: &mut Args) {
     key(random, to);
     push_scan(random, to);
+    if random.one_in(8) {
+        to.push(random.option(&["NOVALUES"]));
+    }
 }
 
 /// A cursor, mostly that of a beginning, and options that all scans have.

@@ -153,7 +153,7 @@ fn lmpop(random: &mut Random, to: &mut Args) {
 fn pos(random: &mut Random, to: &mut Args) {
     to.extend([random.key(Kind::List), element(random)]);
     if random.one_in(2) {
-        let rank = random.pick(&[1, 2, 3, -1, -2, -3, 100, i64::MAX, -i64::MAX]);
+        let rank = random.pick(&[1, 2, 3, -1, -2, -3, 100, i64::MAX, i64::MIN]);
         to.extend([random.option(&["RANK"]), rank.to_string().into()]);
     }
     if random.one_in(2) {
