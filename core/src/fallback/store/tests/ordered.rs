@@ -1,4 +1,4 @@
-//! Lists, sorted sets and bits: room, expiry, and what becomes of what is left empty.
+//! Lists, sorted sets, SORT and bits: room, expiry, and what becomes of what is left empty.
 
 use super::*;
 use proptest::prelude::*;
@@ -57,6 +57,8 @@ fn a_write_that_finds_no_room_changes_nothing() {
         "ZDIFFSTORE more 1 zset",
         "ZRANGESTORE new zset 0 0",
         "ZRANGESTORE more zset 0 -1",
+        "SORT list ALPHA STORE new",
+        "SORT list ALPHA STORE other",
         "SETBIT string 48 0",
         "SETBIT new 0 1",
         "BITFIELD string SET u8 48 1",
@@ -97,6 +99,8 @@ fn a_write_that_takes_no_more_room_is_never_refused() {
         "ZUNIONSTORE zset 1 more",
         "ZINTERSTORE more 2 zset more",
         "ZRANGESTORE more zset 0 1",
+        "SORT more ALPHA LIMIT 1 1 STORE other",
+        "SORT list ALPHA STORE list",
         "SETBIT string 47 1",
         "BITFIELD string SET u8 40 1 GET u8 4000",
         "BITOP AND string string",
@@ -149,6 +153,7 @@ fn a_change_in_place_keeps_the_expiry_and_a_new_value_drops_it() {
     let anew = [
         ("zset", "ZUNIONSTORE zset 1 more"),
         ("list", "ZRANGESTORE list zset 0 -1"),
+        ("zset", "SORT list ALPHA STORE zset"),
         ("string", "BITOP NOT string string"),
     ];
     for (key, command) in anew {
@@ -177,6 +182,8 @@ fn what_is_left_empty_goes_away() {
         "ZDIFFSTORE zset 2 zset zset",
         "ZINTERSTORE string 2 zset nosuch",
         "ZRANGESTORE string zset 7 9",
+        "SORT nosuch STORE zset",
+        "SORT list ALPHA LIMIT 4 9 STORE list",
         "BITOP OR string nosuch",
     ];
     for command in emptying {
@@ -229,6 +236,32 @@ fn a_bit_field_may_not_reach_beyond_the_longest_string() {
     assert_eq!(world.say("BITFIELD k SET u8 4294967295 1"), error);
     assert_eq!(world.say("BITFIELD k GET u8 4294967295"), "0");
     assert!(world.store.is_empty());
+}
+
+#[test]
+fn sorting_reads_weights_and_values_from_other_keys() {
+    let mut world = World::new();
+    for command in [
+        "RPUSH ids 3 1 2",
+        "MSET weight:1 30 weight:2 10 weight:3 20 soon v",
+        "HSET user:1 name ann",
+        "HSET user:2 name bob",
+        "SET user:3 no-hash",
+        "PEXPIRE weight:1 10",
+    ] {
+        world.say(command);
+    }
+    assert_eq!(world.say("SORT ids"), "1 2 3");
+    assert_eq!(world.say("SORT ids BY weight:*"), "2 3 1");
+    let names = "SORT ids BY weight:* GET # GET user:*->name GET nosuch:*";
+    assert_eq!(world.say(names), "2 bob null 3 null null 1 ann null");
+    assert_eq!(world.say("SORT ids BY user:*->name ALPHA DESC"), "2 1 3");
+    assert_eq!(world.say("SORT ids DESC GET user:*->name STORE names"), "3");
+    assert_eq!(world.say("LRANGE names 0 -1"), " bob ann");
+    world.pass(11);
+    assert_eq!(world.say("SORT ids BY weight:*"), "1 2 3", "a weight that expired is none");
+    assert_eq!(world.say("SORT ids BY nosort LIMIT 1 1"), "1");
+    assert_eq!(world.say("SORT_RO ids STORE names"), "ERR syntax error");
 }
 
 #[test]
@@ -298,6 +331,7 @@ fn command() -> impl Strategy<Value = String> {
         (key(), key(), key()).prop_map(|(k, l, m)| format!("ZDIFFSTORE {k} 2 {l} {m}")),
         (key(), key(), index()).prop_map(|(k, l, i)| format!("ZRANGESTORE {k} {l} {i} -1")),
         (key(), score(), score()).prop_map(|(k, a, b)| format!("ZREMRANGEBYSCORE {k} {a} {b}")),
+        (key(), key()).prop_map(|(k, l)| format!("SORT {k} ALPHA STORE {l}")),
         (key(), 0..400_u16).prop_map(|(k, n)| format!("SETBIT {k} {n} 1")),
         (key(), 0..400_u16).prop_map(|(k, n)| format!("BITFIELD {k} INCRBY i9 {n} 77")),
         (key(), key(), key()).prop_map(|(k, l, m)| format!("BITOP XOR {k} {l} {m}")),
