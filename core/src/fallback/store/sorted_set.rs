@@ -10,14 +10,16 @@ use indexmap::IndexMap;
 use super::entry::Data;
 use super::order::Order;
 use super::refusal::Refusal;
-use super::types::{
-    COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, PACKED_MEMBERS_MAX, collection,
-};
+use super::types::{COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, collection};
 use crate::fallback::keyed::Keyed;
 
 /// What a member of a sorted set is charged with beside its bytes: its score, its place in the
 /// hash table and in the order of scores, and the allocator's share.
 pub const SORTED_SET_MEMBER_BYTES: usize = 112;
+
+/// Up to how many members a server packs a sorted set into one list: Redis' default for
+/// `zset-max-listpack-entries`.
+const PACKED_MEMBERS_MAX: usize = 128;
 
 /// Members stand side by side with their scores, and one that is removed leaves its place to the
 /// last: finding a score and picking at random take constant time, and nothing depends on the
