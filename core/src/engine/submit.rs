@@ -214,8 +214,8 @@ impl<W> Engine<W> {
         self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
         // Clearing costs one look at each parked request, so it is done when at least half of them
-        // can be stale.
-        if 2 * self.cancelled > self.parked() {
+        // can be stale, or others may wait for this one.
+        if 2 * self.cancelled > self.parked() || !self.memory.is_quiet() {
             self.cancelled = 0;
             self.drop_unwanted();
         }
