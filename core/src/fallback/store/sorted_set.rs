@@ -73,6 +73,11 @@ impl SortedSet {
         false
     }
 
+    /// From now on a server would not keep it packed, for another reason than its size.
+    pub(super) fn unpack(&mut self) {
+        self.packed = false;
+    }
+
     /// Returns whether the member was there.
     pub(super) fn remove(&mut self, member: &[u8]) -> bool {
         let rank = self.rank(member);
