@@ -34,6 +34,18 @@ pub(super) struct SortedSet {
 }
 
 impl SortedSet {
+    /// A sorted set of members that are known beforehand, each once: a server packs it, if it does,
+    /// when all are in it.
+    pub(super) fn gathered(hasher: Keyed, members: &[(Bytes, f64)]) -> Self {
+        let mut set = SortedSet::new(hasher);
+        set.packed = members.len() <= PACKED_MEMBERS_MAX
+            && members.iter().all(|(member, _)| member.len() <= PACKED_MEMBER_BYTES_MAX);
+        for (member, score) in members {
+            set.insert(member, *score);
+        }
+        set
+    }
+
     /// What a member adds to the account of a sorted set that has it not yet.
     pub(super) fn cost(member: &[u8]) -> usize {
         member.len() + SORTED_SET_MEMBER_BYTES
@@ -196,8 +208,12 @@ mod tests {
         let sign = |set: &SortedSet, member: &[u8]| set.score(member).unwrap().is_sign_negative();
         set.insert(b"packed", -0.0);
         assert!(set.is_packed() && !sign(&set, b"packed"));
-        set.insert(&[b'x'; PACKED_MEMBER_BYTES_MAX + 1], -0.0);
-        assert!(!set.is_packed() && sign(&set, &[b'x'; PACKED_MEMBER_BYTES_MAX + 1]));
+        let long = Bytes::from(vec![b'x'; PACKED_MEMBER_BYTES_MAX + 1]);
+        set.insert(&long, -0.0);
+        assert!(!set.is_packed() && sign(&set, &long) && !sign(&set, b"packed"));
+        let members = [(Bytes::from_static(b"gathered"), -0.0), (long, 1.0)];
+        assert!(sign(&SortedSet::gathered(Keyed::new(1), &members), b"gathered"));
+        assert!(!sign(&SortedSet::gathered(Keyed::new(1), &members[..1]), b"gathered"));
     }
 
     #[test]
