@@ -34,12 +34,17 @@ pub(super) struct SortedSet {
 }
 
 impl SortedSet {
+    /// An empty sorted set of which it is known beforehand that it will have at least so many
+    /// members.
+    pub(super) fn expecting(hasher: Keyed, members: usize) -> Self {
+        SortedSet { packed: members <= PACKED_MEMBERS_MAX, ..SortedSet::new(hasher) }
+    }
+
     /// A sorted set of members that are known beforehand, each once: a server packs it, if it does,
     /// when all are in it.
     pub(super) fn gathered(hasher: Keyed, members: &[(Bytes, f64)]) -> Self {
-        let mut set = SortedSet::new(hasher);
-        set.packed = members.len() <= PACKED_MEMBERS_MAX
-            && members.iter().all(|(member, _)| member.len() <= PACKED_MEMBER_BYTES_MAX);
+        let mut set = SortedSet::expecting(hasher, members.len());
+        set.packed &= members.iter().all(|(member, _)| member.len() <= PACKED_MEMBER_BYTES_MAX);
         for (member, score) in members {
             set.insert(member, *score);
         }
