@@ -48,6 +48,14 @@ pub(crate) fn tolerates(
 ) -> bool {
     match rule {
         Rule::Order => same(&sorted(ours), &sorted(theirs)),
+        Rule::Ties => {
+            let has =
+                |word: &str| command.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+            let (Value::Array(a), Value::Array(b)) = (ours, theirs) else { return false };
+            has("BY")
+                && a.len() == b.len()
+                && (has("LIMIT") || same(&sorted(ours), &sorted(theirs)))
+        }
         Rule::Sample => sample(command, ours, theirs, &context.content),
         Rule::Page => page(command, ours, theirs, &context.content),
         Rule::Clock => clock(command, ours, theirs, context),

@@ -9,6 +9,7 @@ use super::entry::Data;
 use super::keyspace::Keyspace;
 use super::list::{End, List};
 use super::refusal::Refusal;
+use super::sorted_set::SortedSet;
 use super::types::Collection;
 use super::{Outcome, argument, count, double};
 use crate::Now;
@@ -109,6 +110,10 @@ fn rows(
     options: &Options,
     at: u64,
 ) -> Result<Vec<Option<Bytes>>, Refusal> {
+    if keyspace.read::<SortedSet>(key, at).is_ok_and(|set| set.is_some_and(Collection::is_packed)) {
+        // As on a server, which sorts only unpacked ones, SORT_RO not excepted.
+        keyspace.change(key, 0, at, SortedSet::unpack)?;
+    }
     let unsorted = options.unsorted;
     let (mut members, is_set) = members(keyspace, key, unsorted && options.descending, at)?;
     // A set has no order, and what is stored must not depend on how it is kept: it is sorted

@@ -19,7 +19,7 @@ pub const SORTED_SET_MEMBER_BYTES: usize = 112;
 
 /// Up to how many members a server packs a sorted set into one list: Redis' default for
 /// `zset-max-listpack-entries`.
-const PACKED_MEMBERS_MAX: usize = 128;
+pub(super) const PACKED_MEMBERS_MAX: usize = 128;
 
 /// Members stand side by side with their scores, and one that is removed leaves its place to the
 /// last: finding a score and picking at random take constant time, and nothing depends on the
@@ -73,6 +73,21 @@ impl SortedSet {
             self.order.shift(from, to - usize::from(from < to));
         }
         false
+    }
+
+    /// From now on a server would not keep it as a packed list.
+    pub(super) fn unpack(&mut self) {
+        self.packed = false;
+    }
+
+    /// A server would keep it as a packed list from now on, if it is small enough.
+    pub(super) fn pack(&mut self) {
+        let short = |member: &Bytes| member.len() <= PACKED_MEMBER_BYTES_MAX;
+        self.packed = self.len() <= PACKED_MEMBERS_MAX && self.scores.keys().all(short);
+        if self.packed {
+            // As `insert` has it. No member moves: zero and minus zero are the same score.
+            self.scores.values_mut().filter(|score| **score == 0.0).for_each(|score| *score = 0.0);
+        }
     }
 
     /// Returns whether the member was there.
@@ -195,6 +210,22 @@ mod tests {
         assert!(set.is_packed() && !sign(&set, b"packed"));
         set.insert(&[b'x'; PACKED_MEMBER_BYTES_MAX + 1], -0.0);
         assert!(!set.is_packed() && sign(&set, &[b'x'; PACKED_MEMBER_BYTES_MAX + 1]));
+    }
+
+    #[test]
+    fn a_zero_keeps_its_sign_until_it_is_packed() {
+        let sign = |set: &SortedSet| set.score(b"m").unwrap().is_sign_negative();
+        let mut set = SortedSet::new(Keyed::new(1));
+        set.unpack();
+        set.insert(b"m", -0.0);
+        assert!(sign(&set));
+        let mut large = set.clone();
+        large.insert(&[b'x'; PACKED_MEMBER_BYTES_MAX + 1], 1.0);
+        large.pack();
+        assert!(!large.is_packed() && sign(&large));
+        set.pack();
+        assert!(set.is_packed() && !sign(&set));
+        set.check();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
-use super::sorted_set::SortedSet;
+use super::sorted_set::{PACKED_MEMBERS_MAX, SortedSet};
 use super::types::Collection;
 use super::{Outcome, argument, count, double, zsets};
 use crate::Now;
@@ -40,7 +40,12 @@ pub(super) fn zrangestore(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> 
     let query = Query::parse(&args[2..], None, true)?;
     let mut result = SortedSet::new(keyspace.hasher());
     if let Some(set) = keyspace.read::<SortedSet>(query.key, at)? {
-        for (member, score) in set.ranks(query.ranks(set), false) {
+        let ranks = query.ranks(set);
+        if matches!(query.span, Span::Ranks(..)) && ranks.len() > PACKED_MEMBERS_MAX {
+            // Only of ranks a server knows beforehand that they are too many for a packed list.
+            result.unpack();
+        }
+        for (member, score) in set.ranks(ranks, query.reverse) {
             result.insert(member, score);
         }
     }
