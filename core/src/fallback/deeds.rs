@@ -493,7 +493,9 @@ mod tests {
     fn every_write_that_the_store_can_do_stands_in_the_table() {
         for spec in Spec::all() {
             let supported = Store::supports(spec.name().as_bytes());
-            if supported && spec.effect() != Effect::Read && never(spec).is_none() {
+            // Of a container the subcommands are what can be done.
+            let counts = supported && !spec.is_container() && spec.effect() != Effect::Read;
+            if counts && never(spec).is_none() {
                 assert!(Deed::of(spec, &[]).is_some(), "{} is missing", spec.name());
             }
         }
