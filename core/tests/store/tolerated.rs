@@ -12,7 +12,8 @@
 pub(crate) enum Rule {
     /// The elements may differ in order.
     Order,
-    /// As many elements, and the same ones where there is no LIMIT, in any order, if BY was given.
+    /// As many elements, and the same ones where there is no LIMIT: in any order if there was BY, and
+    /// with ALPHA those that are the same up to a NUL.
     Ties,
     /// As many elements, all of them there before, and each once unless the count is negative.
     Sample,
@@ -70,8 +71,8 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         rule: Rule::Ties,
         commands: &["SORT", "SORT_RO"],
         servers: Servers::All,
-        _reason: "members whose texts to sort BY are the same come in any order, and so do those of \
-                  a set that is not sorted at all",
+        _reason: "members that are the same to sort BY, or to ALPHA up to a NUL, come in any order, \
+                  and so do those of a set that is not sorted at all",
     },
     Tolerated {
         rule: Rule::Sample,
