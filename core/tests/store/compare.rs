@@ -48,6 +48,7 @@ pub(crate) fn tolerates(
 ) -> bool {
     match rule {
         Rule::Order => same(&sorted(ours), &sorted(theirs)),
+        Rule::Ties => ties(command, ours, theirs),
         Rule::Sample => sample(command, ours, theirs, &context.content),
         Rule::Page => page(command, ours, theirs, &context.content),
         Rule::Clock => clock(command, ours, theirs, context),
@@ -108,6 +109,21 @@ pub(crate) fn sorted(value: &Value) -> Value {
         }
         other => other.clone(),
     }
+}
+
+fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
+    let (Value::Array(a), Value::Array(b)) = (ours, theirs) else { return false };
+    let has = |word: &str| command.iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    // Members themselves are the same to SORT if they are so up to their first NUL.
+    let alike = |(a, b): (&Value, &Value)| match (a, b) {
+        (Value::Bulk(a), Value::Bulk(b)) => {
+            a.split(|byte| *byte == 0).next() == b.split(|byte| *byte == 0).next()
+        }
+        _ => false,
+    };
+    let alike = a.iter().zip(b).all(alike);
+    let others = has("BY") || has("ALPHA") && (alike || has("GET"));
+    a.len() == b.len() && others && (has("LIMIT") || same(&sorted(ours), &sorted(theirs)))
 }
 
 /// An element of a collection as it can be looked up: written out, a score as a number.
