@@ -103,6 +103,8 @@ pub mod engine;
 pub mod failure;
 pub mod fallback;
 pub mod handle;
+mod keyed;
+pub mod pubsub;
 pub mod reply;
 mod request;
 pub mod resp;

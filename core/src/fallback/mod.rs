@@ -6,7 +6,6 @@
 
 pub mod glob;
 mod journal;
-mod keyed;
 mod memory;
 pub mod policy;
 mod shadow;
@@ -17,7 +16,7 @@ pub(crate) use policy::Standing;
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub use store::{Answer, Bounds, Store};
 
-use crate::config::MemoryLimits;
+use crate::{config::MemoryLimits, keyed};
 
 impl From<&MemoryLimits> for Bounds {
     fn from(limits: &MemoryLimits) -> Self {
