@@ -222,7 +222,12 @@ impl State {
                         wakes.add(driver.ask_flush());
                     }
                 }
-                // Subscriptions are not made yet, so nobody asked for one.
+                Output::Read { conn } => {
+                    if let Some(driver) = self.driver(conn) {
+                        wakes.add(driver.waker.take());
+                    }
+                }
+                // Nobody asked for one.
                 Output::Push(_) => {}
                 Output::Event(event) => self.tell(event, wakes),
                 Output::Wait(at) => {

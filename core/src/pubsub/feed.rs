@@ -57,11 +57,11 @@ struct Entry<S, T> {
 }
 
 /// A stream that wants a topic.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Listener<S, T> {
     pub(crate) stream: S,
-    /// The request that added the topic to the stream, until it is confirmed.
-    pub(crate) join: Option<T>,
+    /// The requests that wait for the topic to be confirmed to this stream.
+    pub(crate) joins: Vec<T>,
     /// It is confirmed: the stream gets the topic's messages.
     pub(crate) hears: bool,
     /// The stream was told that it misses messages of this topic.
@@ -102,7 +102,7 @@ const SLICE_TOPICS: usize = 1_000;
 /// The most bytes of names that one command has, beyond the first.
 const SLICE_BYTES: usize = 64 * 1024;
 
-impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
+impl<S: Copy + PartialEq, T> Feed<S, T> {
     /// A feed that carries nothing. `seed` keys its hashers.
     pub(crate) fn new(seed: u64) -> Self {
         let map = || HashMap::with_hasher(Keyed::new(seed));
@@ -130,28 +130,21 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
         self.topics.iter().filter(|(_, entry)| entry.standing == Standing::Heard).count()
     }
 
-    /// Adds a stream to those that want a topic. Gives the topic, and whether the server has confirmed
-    /// it already; `None` in its place where the stream wanted it before.
-    pub(crate) fn want(
-        &mut self,
-        kind: TopicKind,
-        name: &[u8],
-        stream: S,
-        join: Option<T>,
-    ) -> (TopicId, Option<bool>) {
+    /// Adds a stream to those that want a topic, unless it is among them. Gives the topic, and whether
+    /// the stream was added.
+    pub(crate) fn want(&mut self, kind: TopicKind, name: &[u8], stream: S) -> (TopicId, bool) {
         let id = match self.find(kind, name) {
             Some(id) => id,
             None => self.add(Topic::new(kind, name)),
         };
         let entry = self.topics.get_mut(id.0).expect("found or added");
         if entry.listeners.iter().any(|listener| listener.stream == stream) {
-            return (id, None);
+            return (id, false);
         }
         let hears = entry.standing == Standing::Heard;
-        let join = join.filter(|_| !hears);
-        entry.listeners.push(Listener { stream, join, hears, misses: false });
+        entry.listeners.push(Listener { stream, joins: Vec::new(), hears, misses: false });
         self.look_at(id);
-        (id, Some(hears))
+        (id, true)
     }
 
     fn add(&mut self, topic: Arc<Topic>) -> TopicId {
@@ -168,11 +161,7 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
     }
 
     /// Takes a stream from those that want a topic. Gives what it was to the topic.
-    pub(crate) fn unwant(
-        &mut self,
-        id: TopicId,
-        stream: S,
-    ) -> Option<(Listener<S, T>, Unwanted)> {
+    pub(crate) fn unwant(&mut self, id: TopicId, stream: S) -> Option<(Listener<S, T>, Unwanted)> {
         let entry = self.topics.get_mut(id.0)?;
         let at = entry.listeners.iter().position(|listener| listener.stream == stream)?;
         let listener = entry.listeners.swap_remove(at);
@@ -214,10 +203,18 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
         listeners.iter_mut().find(|listener| listener.stream == stream)
     }
 
-    /// The topics that anybody wants, in an order that hangs on no hash.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        let wanted = self.topics.iter().filter(|(_, entry)| !entry.listeners.is_empty());
-        wanted.map(|(_, entry)| &entry.topic)
+    pub(crate) fn listeners_mut(&mut self, id: TopicId) -> &mut [Listener<S, T>] {
+        self.topics.get_mut(id.0).map_or(&mut [], |entry| &mut entry.listeners)
+    }
+
+    pub(crate) fn is_wanted(&self, id: TopicId) -> bool {
+        self.topics.get(id.0).is_some_and(|entry| !entry.listeners.is_empty())
+    }
+
+    /// The topics of a kind that anybody wants, in the order of nothing at all: to be sorted.
+    pub(crate) fn wanted_of(&self, kind: TopicKind) -> impl Iterator<Item = &Arc<Topic>> {
+        let all = self.by_name[kind as usize].iter();
+        all.filter(|(_, id)| self.is_wanted(**id)).map(|(name, _)| &name.0)
     }
 
     /// The next command to send; `None` while enough is under way or nothing is to be done.
@@ -276,9 +273,9 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
 
     // ---- what comes back -----------------------------------------------------------------------
 
-    /// The server has added a topic: those who waited for it hear it from now on. They are given to
-    /// `each` as they were before.
-    pub(crate) fn added(&mut self, id: TopicId, mut each: impl FnMut(Listener<S, T>)) {
+    /// The server has added a topic: those who want it hear it from now on. They are given to `each` as
+    /// they were before.
+    pub(crate) fn added(&mut self, id: TopicId, mut each: impl FnMut(&mut Listener<S, T>)) {
         let Some(entry) = self.topics.get_mut(id.0) else { return };
         if entry.standing != Standing::Asked {
             return;
@@ -287,8 +284,9 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
         entry.standing = Standing::Heard;
         entry.alone = false;
         for listener in &mut entry.listeners {
-            each(*listener);
-            *listener = Listener { join: None, hears: true, misses: false, ..*listener };
+            each(listener);
+            listener.joins = Vec::new();
+            (listener.hears, listener.misses) = (true, false);
         }
         self.look_at(id);
     }
@@ -350,7 +348,7 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
         &mut self,
         kind: TopicKind,
         name: &[u8],
-        mut each: impl FnMut(Listener<S, T>),
+        mut each: impl FnMut(&Listener<S, T>),
     ) {
         let Some(id) = self.find(kind, name) else { return };
         let Some(entry) = self.topics.get_mut(id.0) else { return };
@@ -369,7 +367,7 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
 
     /// The connection is gone, and with it all that the server had. Those who heard anything are given
     /// to `each`; gives those who waited for something to be dropped.
-    pub(crate) fn lost(&mut self, mut each: impl FnMut(Listener<S, T>)) -> Vec<T> {
+    pub(crate) fn lost(&mut self, mut each: impl FnMut(&Listener<S, T>)) -> Vec<T> {
         self.under_way = 0;
         self.put_off.clear();
         self.to_do.iter_mut().for_each(VecDeque::clear);
@@ -436,7 +434,7 @@ impl<S: Copy + PartialEq, T: Copy> Feed<S, T> {
     }
 }
 
-impl<S: Copy, T: Copy> Entry<S, T> {
+impl<S, T> Entry<S, T> {
     /// What brings it to where it is wanted; nothing while that is under way.
     fn needed(&self) -> Option<Action> {
         match self.standing {
@@ -446,9 +444,9 @@ impl<S: Copy, T: Copy> Entry<S, T> {
         }
     }
 
-    fn lose(&mut self, each: &mut impl FnMut(Listener<S, T>)) {
+    fn lose(&mut self, each: &mut impl FnMut(&Listener<S, T>)) {
         for listener in self.listeners.iter_mut().filter(|listener| listener.hears) {
-            each(*listener);
+            each(listener);
             (listener.hears, listener.misses) = (false, true);
         }
     }
@@ -462,7 +460,7 @@ mod tests {
     type Fed = Feed<u32, u32>;
 
     fn want(feed: &mut Fed, kind: TopicKind, name: &str, stream: u32) -> TopicId {
-        feed.want(kind, name.as_bytes(), stream, None).0
+        feed.want(kind, name.as_bytes(), stream).0
     }
 
     /// The next command, and its topics.
@@ -500,8 +498,9 @@ mod tests {
         let a = want(&mut feed, Channel, "a", 1);
         assert_eq!(want(&mut feed, Channel, "a", 2), a);
         assert_eq!(settle(&mut feed), ["SUBSCRIBE a"]);
-        assert_eq!(feed.want(Channel, b"a", 3, None), (a, Some(true)));
-        assert_eq!(feed.want(Channel, b"a", 3, None), (a, None));
+        assert_eq!(feed.want(Channel, b"a", 3), (a, true));
+        assert_eq!(feed.want(Channel, b"a", 3), (a, false));
+        assert!(feed.listener(a, 3).expect("it was added").hears, "nothing is to be waited for");
         for (stream, text) in [(1, None), (3, None), (2, Some("UNSUBSCRIBE a"))] {
             feed.unwant(a, stream);
             assert_eq!(settle(&mut feed).first().map(String::as_str), text);

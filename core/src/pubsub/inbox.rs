@@ -83,20 +83,19 @@ impl Inbox {
         }
     }
 
-    /// Adds a message. Gives whether another had to go for it.
+    /// Adds a message. Gives how many others had to go for it.
     #[inline]
-    pub(crate) fn push(&mut self, message: Message) -> bool {
+    pub(crate) fn push(&mut self, message: Message) -> u64 {
         self.bytes += message.len();
         self.items.push_back(Incoming::Message(message));
         if self.overflow == Overflow::StopReading || !self.is_over() {
-            return false;
+            return 0;
         }
-        let mut any = false;
+        let before = self.missed.messages;
         while self.items.len() > 1 && self.is_over() {
             self.drop_oldest();
-            any = true;
         }
-        any
+        self.missed.messages - before
     }
 
     /// The reader may miss messages from here on.
@@ -220,7 +219,7 @@ mod tests {
 
     fn message(channel: &str, payload: &str) -> Message {
         let topic = Topic::new(TopicKind::Channel, channel.as_bytes());
-        Message::new(topic, None, Payload::local(payload.as_bytes()))
+        Message::new(topic, None, Payload::of(payload.as_bytes()))
     }
 
     fn push(inbox: &mut Inbox, numbers: std::ops::Range<u32>) {

@@ -91,7 +91,7 @@ impl<T> Message<T> {
 }
 
 impl Message {
-    pub(super) fn new(topic: Arc<Topic>, channel: Option<&[u8]>, payload: Payload) -> Self {
+    pub(crate) fn new(topic: Arc<Topic>, channel: Option<&[u8]>, payload: Payload) -> Self {
         Message { topic, channel: channel.map(Into::into), payload }
     }
 
@@ -150,8 +150,8 @@ impl Payload {
         Payload(if copied { Reply::copied(bytes) } else { view.to_reply() })
     }
 
-    /// One that was never received.
-    pub(crate) fn local(bytes: &[u8]) -> Self {
+    #[cfg(test)]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Payload(Reply::copied(bytes))
     }
 

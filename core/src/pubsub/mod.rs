@@ -20,7 +20,7 @@ mod message;
 mod notice;
 mod topic;
 
-pub(crate) use feed::{Feed, Listener, Step, TopicId, Unwanted};
+pub(crate) use feed::{Feed, Step, TopicId, Unwanted};
 pub(crate) use inbox::Inbox;
 pub use inbox::{Overflow, StreamOptions};
 pub use message::{Incoming, Message, Payload};
