@@ -133,7 +133,8 @@ pub mod prelude {
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Views},
+        handle::{Pipelines, Subscribe, Views},
+        pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
     };
 }

@@ -42,6 +42,7 @@ mod classify;
 mod dial;
 mod flow;
 mod health;
+mod local;
 mod notices;
 mod output;
 mod recovery;
@@ -401,6 +402,11 @@ impl<W> Engine<W> {
         self.connections
             .iter()
             .any(|(_, connection)| !connection.is_ready() || !connection.owes_nothing())
+    }
+
+    /// Whether messages may come at any moment: something is subscribed to.
+    pub fn listens(&self) -> bool {
+        self.pubsub.listens()
     }
 
     // ---- callers -------------------------------------------------------------------------------

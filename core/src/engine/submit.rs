@@ -443,6 +443,9 @@ impl<W> Engine<W> {
 
     fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
         let args = split_command(bytes);
+        if let Some(value) = self.answer_about_channels(op.spec, &args) {
+            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+        }
         let store = self.store.as_mut().expect("only asked where there is one");
         match store.execute(&args, self.now) {
             Answer::Reply(value) => {

@@ -582,10 +582,6 @@ impl<W> Subscriptions<W> {
         self.general
     }
 
-    pub(super) fn shard(&self) -> FeedId {
-        self.shard
-    }
-
     pub(super) fn get(&self, feed: FeedId) -> Option<&Carrier> {
         self.carriers.get(feed.0)
     }
@@ -636,6 +632,14 @@ impl<W> Subscriptions<W> {
             size.waiting_bytes += bytes;
         }
         size
+    }
+
+    /// Whether messages may come at any moment.
+    pub(super) fn listens(&self) -> bool {
+        let carriers = self.carriers.iter();
+        carriers
+            .filter(|(_, carrier)| carrier.conn.is_some())
+            .any(|(id, carrier)| !carrier.feed.is_empty() && !self.is_full(FeedId(id)))
     }
 
     pub(super) fn wanted(&self) -> usize {

@@ -120,8 +120,8 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
         self.topics.len() == 0
     }
 
-    /// How many topics are wanted or on their way out.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.topics.len()
     }
 

@@ -85,8 +85,9 @@ impl<T> Message<T> {
         self.topic.kind
     }
 
-    pub(super) fn is_of(&self, topic: &Topic) -> bool {
-        *self.topic == *topic
+    /// Whether it is this topic that it came by.
+    pub(crate) fn came_by(&self, kind: TopicKind, name: &[u8]) -> bool {
+        self.topic.kind == kind && *self.topic.name == *name
     }
 }
 
