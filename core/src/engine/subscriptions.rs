@@ -198,8 +198,6 @@ impl<W> Subscriptions<W> {
         for join in stream.joins {
             self.ended.push((join.ticket, Err(why.clone())));
         }
-        // Dropped by the caller once the lock is released, if it has not been already.
-        self.woken.extend(stream.waiter);
         if let Some(carrier) = stream.own.and_then(|own| self.carriers.get_mut(own.0)) {
             // Nobody is there to read what it would still say: the connection is closed at once.
             let left = carrier.feed.lost(|_| ());
@@ -298,7 +296,7 @@ impl<W> Subscriptions<W> {
             let heir = listener.joins.first().copied();
             match heir.and_then(|heir| self.join_of(id, heir)) {
                 _ if !added => {}
-                None => _ = self.unwant(id, feed, topic),
+                None => self.withdraw(id, feed, topic),
                 Some(heir) => {
                     let same = |entry: &&mut (FeedId, TopicId, bool)| entry.1 == topic;
                     if let Some(entry) = heir.topics.iter_mut().find(same) {
@@ -306,6 +304,15 @@ impl<W> Subscriptions<W> {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes a topic from a stream after all, and what had come of it meanwhile.
+    fn withdraw(&mut self, id: StreamId, feed: FeedId, topic: TopicId) {
+        let wanted = self.get(feed).and_then(|carrier| carrier.feed.topic(topic)).cloned();
+        self.unwant(id, feed, topic);
+        if let (Some(stream), Some(wanted)) = (self.streams.get_mut(id.0), wanted) {
+            stream.inbox.purge(&wanted);
         }
     }
 

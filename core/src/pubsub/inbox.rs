@@ -42,10 +42,12 @@ pub struct StreamOptions {
 /// What waits for one reader.
 #[derive(Debug)]
 pub(crate) struct Inbox {
+    /// Messages, and notes between them: never more than three in a row.
     items: VecDeque<Incoming>,
-    /// The bytes of the messages in it.
+    /// How many of them are messages, and the bytes of these.
+    messages: usize,
     bytes: usize,
-    /// What the reader took and may not have looked at yet: how many items, and their bytes.
+    /// What the reader took and may not have looked at yet: how many messages, and their bytes.
     handed: (usize, usize),
     messages_max: usize,
     bytes_max: usize,
@@ -74,6 +76,7 @@ impl Inbox {
     pub(crate) fn new(messages_max: usize, bytes_max: usize, overflow: Overflow) -> Self {
         Inbox {
             items: VecDeque::new(),
+            messages: 0,
             bytes: 0,
             handed: (0, 0),
             messages_max: messages_max.max(1),
@@ -89,13 +92,14 @@ impl Inbox {
         // What is not read while it is full is no reason to drop anything. But a message may come from
         // this client itself.
         let stops_in_time = self.overflow == Overflow::StopReading && !self.is_full();
+        self.messages += 1;
         self.bytes += message.len();
         self.items.push_back(Incoming::Message(message));
         if stops_in_time || !self.is_over() {
             return 0;
         }
         let before = self.missed.messages;
-        while self.items.len() > 1 && self.is_over() {
+        while self.messages > 1 && self.is_over() {
             self.drop_oldest();
         }
         self.missed.messages - before
@@ -103,26 +107,31 @@ impl Inbox {
 
     /// The reader may miss messages from here on.
     pub(crate) fn lost(&mut self, cause: Cause) {
-        self.note(Incoming::Lost { cause });
+        // A server that comes and goes must not fill memory with the news of it: where no message has
+        // come in between, one gap after another is one gap, and of many reasons the first and the last
+        // are told.
+        if matches!(self.items.back(), Some(Incoming::Restored)) {
+            self.items.pop_back();
+            return;
+        }
+        let mut latest = self.items.iter().rev();
+        let reasons = latest.by_ref().take_while(|item| matches!(item, Incoming::Lost { .. }));
+        if reasons.count() > 1 {
+            self.items.pop_back();
+        }
+        self.items.push_back(Incoming::Lost { cause });
     }
 
     /// The reader misses no more from here on.
     pub(crate) fn restored(&mut self) {
-        self.note(Incoming::Restored);
-    }
-
-    fn note(&mut self, note: Incoming) {
-        self.items.push_back(note);
-        // A server that comes and goes must not fill memory with the news of it.
-        while self.items.len() > self.messages_max + NOTES_MAX {
-            self.drop_oldest();
-        }
+        self.items.push_back(Incoming::Restored);
     }
 
     fn drop_oldest(&mut self) {
         let missed = &mut self.missed;
         match self.items.pop_front() {
             Some(Incoming::Message(message)) => {
+                self.messages -= 1;
                 self.bytes -= message.len();
                 missed.messages += 1;
             }
@@ -135,7 +144,7 @@ impl Inbox {
     }
 
     fn is_over(&self) -> bool {
-        self.items.len() + self.handed.0 > self.messages_max
+        self.messages + self.handed.0 > self.messages_max
             || self.bytes + self.handed.1 > self.bytes_max
     }
 
@@ -143,7 +152,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.overflow == Overflow::StopReading
-            && (self.items.len() + self.handed.0 >= self.messages_max
+            && (self.messages + self.handed.0 >= self.messages_max
                 || self.bytes + self.handed.1 >= self.bytes_max)
     }
 
@@ -151,14 +160,8 @@ impl Inbox {
     #[inline]
     pub(crate) fn is_crowded(&self) -> bool {
         let half = |max: usize| max.div_ceil(2);
-        self.items.len() + self.handed.0 >= half(self.messages_max)
+        self.messages + self.handed.0 >= half(self.messages_max)
             || self.bytes + self.handed.1 >= half(self.bytes_max)
-    }
-
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
-        let Missed { lost, messages, restored } = &self.missed;
-        self.items.is_empty() && lost.is_none() && *messages == 0 && !restored
     }
 
     /// Hands the reader what comes next; it has used up what it got before.
@@ -173,14 +176,16 @@ impl Inbox {
         while self.handed.0 < count && self.handed.1 <= self.bytes_max / HANDED_SHARE {
             let Some(item) = self.items.pop_front() else { return };
             let mut bytes = 0;
+            let messages = usize::from(matches!(item, Incoming::Message(_)));
             if let Incoming::Message(message) = &item {
                 bytes = message.len();
-                self.bytes -= bytes;
             }
+            self.messages -= messages;
+            self.bytes -= bytes;
             into.push_back(item);
             // The first one is the reader's at once.
             if !std::mem::take(&mut first) {
-                self.handed.0 += 1;
+                self.handed.0 += messages;
                 self.handed.1 += bytes;
             }
         }
@@ -188,9 +193,10 @@ impl Inbox {
 
     /// Takes out the messages of a topic that the reader no longer wants.
     pub(crate) fn purge(&mut self, topic: &Topic) {
-        let bytes = &mut self.bytes;
+        let (messages, bytes) = (&mut self.messages, &mut self.bytes);
         self.items.retain(|item| match item {
             Incoming::Message(message) if message.came_by(topic.kind, &topic.name) => {
+                *messages -= 1;
                 *bytes -= message.len();
                 false
             }
@@ -198,14 +204,11 @@ impl Inbox {
         });
     }
 
-    /// How many items wait, and the bytes of the messages among them; what was handed out counts.
+    /// How many messages wait, and their bytes; what was handed out counts.
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.items.len() + self.handed.0, self.bytes + self.handed.1)
+        (self.messages + self.handed.0, self.bytes + self.handed.1)
     }
 }
-
-/// How many notes there may be more than messages.
-const NOTES_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -229,9 +232,12 @@ mod tests {
 
     fn read(inbox: &mut Inbox) -> Vec<String> {
         let mut all = Vec::new();
-        while !inbox.is_empty() {
+        loop {
             let mut some = VecDeque::new();
             inbox.hand_out(&mut some);
+            if some.is_empty() {
+                return all;
+            }
             all.extend(some.into_iter().map(|item| match item {
                 Incoming::Message(message) => message.payload.to_str().expect("text").to_owned(),
                 Incoming::Dropped { count } => format!("dropped {count}"),
@@ -240,7 +246,6 @@ mod tests {
                 Incoming::Undecodable { .. } => unreachable!("nothing was decoded"),
             }));
         }
-        all
     }
 
     #[test]
@@ -270,9 +275,9 @@ mod tests {
         push(&mut inbox, 0..1);
         inbox.lost(Cause::Reset);
         inbox.restored();
-        push(&mut inbox, 1..3);
+        push(&mut inbox, 1..4);
         let lost = format!("lost: {}", Cause::Reset);
-        assert_eq!(read(&mut inbox), [lost.as_str(), "dropped 1", "restored", "1", "2"]);
+        assert_eq!(read(&mut inbox), [lost.as_str(), "dropped 2", "restored", "2", "3"]);
         // Lost while it was read, and both ends of the gap are dropped: one gap.
         inbox.lost(Cause::Reset);
         assert_eq!(read(&mut inbox), [lost.as_str()]);
@@ -290,12 +295,27 @@ mod tests {
         let mut inbox = inbox(2, 1_000);
         for _ in 0..1_000 {
             inbox.lost(Cause::Reset);
+            inbox.lost(Cause::Silent);
+            inbox.lost(Cause::Refused);
             inbox.restored();
         }
-        assert!(inbox.items.len() <= 2 + NOTES_MAX);
-        let all = read(&mut inbox);
-        assert_eq!(all.first().map(String::as_str), Some("lost: connection reset by the server"));
-        assert_eq!(all.last().map(String::as_str), Some("restored"));
+        let causes = [Cause::Reset, Cause::Refused].map(|cause| format!("lost: {cause}"));
+        assert_eq!(read(&mut inbox), [&causes[0], &causes[1], "restored"]);
+    }
+
+    #[test]
+    fn one_that_stops_reading_drops_nothing_however_often_its_server_goes() {
+        let mut inbox = Inbox::new(2, 1_000, Overflow::StopReading);
+        push(&mut inbox, 0..1);
+        for _ in 0..1_000 {
+            inbox.lost(Cause::Reset);
+            inbox.restored();
+        }
+        assert!(!inbox.is_full());
+        push(&mut inbox, 1..2);
+        assert!(inbox.is_full());
+        let lost = format!("lost: {}", Cause::Reset);
+        assert_eq!(read(&mut inbox), ["0", &lost, "restored", "1"]);
     }
 
     #[test]
