@@ -229,11 +229,10 @@ impl<W> Engine<W> {
     }
 
     fn on_inquired(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
-        self.memory.put_back(key);
-        if let Some(error) = reply.error() {
-            let refused = Refused { command: "EXISTS", error, for_good: false };
+        if let Answered::Refused(refused) = self.memory.answered(key, reply) {
             return self.on_refused(key, refused);
         }
+        self.memory.put_back(key);
         // On a connection that is given up nothing more is begun.
         if self.node.conn == Some(conn) && self.is_draining() {
             let step = self.memory.go_on(key, reply, self.now);

@@ -1,6 +1,8 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
+mod degraded;
+
 use std::{
     sync::{
         Arc,

@@ -110,10 +110,6 @@ fn rows(
     options: &Options,
     at: u64,
 ) -> Result<Vec<Option<Bytes>>, Refusal> {
-    if keyspace.read::<SortedSet>(key, at).is_ok_and(|set| set.is_some_and(Collection::is_packed)) {
-        // As on a server, which sorts only unpacked ones, SORT_RO not excepted.
-        keyspace.change(key, 0, at, SortedSet::unpack)?;
-    }
     let unsorted = options.unsorted;
     let (mut members, is_set) = members(keyspace, key, unsorted && options.descending, at)?;
     // A set has no order, and what is stored must not depend on how it is kept: it is sorted
@@ -145,6 +141,10 @@ fn members(
     reverse: bool,
     at: u64,
 ) -> Result<(Vec<Bytes>, bool), Refusal> {
+    if keyspace.read::<SortedSet>(key, at).is_ok_and(|set| set.is_some_and(SortedSet::is_packed)) {
+        // A server unpacks what it sorts, and it stays so.
+        keyspace.change(key, 0, at, SortedSet::unpack)?;
+    }
     Ok(match keyspace.get(key, at).map(|entry| &entry.data) {
         None => (Vec::new(), false),
         Some(Data::List(list)) if reverse => (list.iter().rev().cloned().collect(), false),

@@ -92,13 +92,8 @@ fn store(
 ) -> Outcome {
     let (keys, rest) = inputs(keyspace, &args[2..], at, name)?;
     let options = Options::parse(rest, keys.len(), operation, true)?;
-    let mut result = SortedSet::new(keyspace.hasher());
-    // A server packs the result when it is complete.
-    result.unpack();
-    for (member, score) in combine(keyspace, keys, at, operation, &options) {
-        result.insert(&member, score);
-    }
-    result.pack();
+    let members = combine(keyspace, keys, at, operation, &options);
+    let result = SortedSet::gathered(keyspace.hasher(), &members);
     let length = result.len();
     keyspace.store(args[1], result, at)?;
     Ok(count(length))

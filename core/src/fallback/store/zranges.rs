@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
-use super::sorted_set::{PACKED_MEMBERS_MAX, SortedSet};
+use super::sorted_set::SortedSet;
 use super::types::Collection;
 use super::{Outcome, argument, count, double, zsets};
 use crate::Now;
@@ -38,12 +38,13 @@ pub(super) fn zrevrangebylex(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) 
 pub(super) fn zrangestore(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
     let at = now.unix_millis();
     let query = Query::parse(&args[2..], None, true)?;
-    let mut result = SortedSet::new(keyspace.hasher());
+    let hasher = keyspace.hasher();
+    let mut result = SortedSet::new(hasher);
     if let Some(set) = keyspace.read::<SortedSet>(query.key, at)? {
         let ranks = query.ranks(set);
-        if matches!(query.span, Span::Ranks(..)) && ranks.len() > PACKED_MEMBERS_MAX {
-            // Only of ranks a server knows beforehand that they are too many for a packed list.
-            result.unpack();
+        if matches!(query.span, Span::Ranks(..)) {
+            // Of ranks a server knows beforehand how many members there are.
+            result = SortedSet::expecting(hasher, ranks.len());
         }
         for (member, score) in set.ranks(ranks, query.reverse) {
             result.insert(member, score);
