@@ -116,7 +116,7 @@ pub use config::Config;
 pub use connection::Chunk;
 pub use engine::{Engine, Event, Health, Status};
 pub use failure::{Cause, Executed, Failure, FailureKind};
-pub use fallback::{Fallback, Policy};
+pub use fallback::{Fallback, Policy, SharedStore as Store};
 pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
 pub use time::Now;

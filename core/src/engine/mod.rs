@@ -61,7 +61,7 @@ use crate::{
     config::{Config, Deployment},
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
-    fallback::{Memory, Store},
+    fallback::{Memory, SharedStore},
     resp::{Reply, Source},
     rng::Rng,
     slab::Slab,
@@ -84,7 +84,7 @@ pub struct Engine<W> {
     /// Answers in the server's stead, where some key pattern may degrade.
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
-    store: Option<Store>,
+    store: Option<SharedStore>,
     /// Waits for a connection, in order.
     backlog: VecDeque<Parked>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
@@ -215,8 +215,11 @@ impl<W> Engine<W> {
             None => Vec::new(),
         };
         let memory = Memory::new(&config, rng.next());
-        let store = matches!(config.deployment, Deployment::Memory)
-            .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
+        let store = match &config.deployment {
+            Deployment::Memory => Some(SharedStore::private(rng.next(), (&config.memory).into())),
+            Deployment::Store(store) => Some(store.clone()),
+            _ => None,
+        };
         let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
@@ -428,7 +431,7 @@ impl<W> Engine<W> {
     #[must_use]
     pub fn status(&self) -> Status {
         let sizes = match &self.store {
-            Some(store) => (store.len(), store.bytes()),
+            Some(store) => store.size(),
             None => self.memory.overlay_size(),
         };
         let shadow = self.memory.shadow_size();

@@ -253,12 +253,10 @@ impl<W> Engine<W> {
         self.check_open(command)?;
         let advice = match () {
             () if spec.is_session() => SHARED_CONNECTION,
-            () if spec.is_blocking() => BLOCKS,
+            // Memory answers at once, or says that it does not know the command.
+            () if spec.is_blocking() && self.store.is_none() => BLOCKS,
             () => return Ok(()),
         };
-        if self.store.is_some() {
-            return Ok(());
-        }
         let kind = FailureKind::Misuse(advice);
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
     }
@@ -431,8 +429,8 @@ impl<W> Engine<W> {
 
     fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
         let args = split_command(bytes);
-        let store = self.store.as_mut().expect("only asked where there is one");
-        match store.execute(&args, self.now) {
+        let store = self.store.as_ref().expect("only asked where there is one");
+        match store.execute_at(&args, self.now) {
             Answer::Reply(value) => {
                 self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
             }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Failure, Now,
-    config::{Config, Deployment},
+    config::Config,
     engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
@@ -93,7 +93,7 @@ impl Shared {
         let clock = (clocks.now)();
         let engine = Engine::new(config.clone(), seed, clock)?;
         let node = engine.status().node;
-        let embedded = matches!(config.deployment, Deployment::Memory);
+        let embedded = config.deployment.is_embedded();
         let mode = if embedded { Mode::Inline } else { Mode::Idle };
         let state = Mutex::new(State {
             engine,
