@@ -121,8 +121,8 @@ pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
 pub use time::Now;
 
-/// What most programs need: the commands as methods, views and pipelines, the configuration, and how
-/// requests fail.
+/// What most programs need: the commands as methods, views, pipelines and transactions, the
+/// configuration, and how requests fail.
 pub mod prelude {
     pub use crate::{
         args::ToArg,
@@ -131,7 +131,7 @@ pub mod prelude {
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Views},
+        handle::{Pipelines, Transactions, Views},
         reply::{FromReply, Source, Sourced},
     };
 }

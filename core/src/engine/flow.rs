@@ -6,11 +6,13 @@ use bytes::BytesMut;
 
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
+    block::Block,
     classify::{Class, classify},
+    transaction::forget,
 };
 use crate::{
-    config::Backoff,
-    connection::{Connection, Due, Op, Owner, State, refused_unasked},
+    config::{Backoff, MaybeRetry},
+    connection::{Connection, Due, Op, Owed, Owner, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
@@ -63,16 +65,29 @@ impl<W> Engine<W> {
             return self.on_push(reply);
         }
         let Some((owed, start)) = connection.answered() else {
-            return self.on_unasked(conn, &reply);
+            return self.on_early(conn, &reply);
         };
         match owed.owner {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
         }
     }
 
+    /// A reply to what was not written to its end: to nothing that was asked, but in a transaction, of
+    /// which each command is answered by itself.
     #[cold]
+    fn on_early(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        match connection.answered_early(|op| self.blocks.of(op).map_or(0, Block::due)) {
+            Some((Owed { owner: Owner::Transaction(op), end }, start)) => {
+                self.on_transaction_reply(conn, op, reply.clone(), start, end);
+            }
+            _ => self.on_unasked(conn, reply),
+        }
+    }
+
     fn on_unasked(&mut self, conn: ConnId, reply: &Reply) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         match reply.error() {
@@ -111,22 +126,28 @@ impl<W> Engine<W> {
         self.end(&op, Ok(reply));
     }
 
-    fn on_error_reply(
+    fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
+        self.node.window.answer();
+        let class = classify(op.spec, &error);
+        self.on_refused(conn, op, error, class, start, end);
+    }
+
+    /// The server has answered with an error of this class.
+    pub(super) fn on_refused(
         &mut self,
         conn: ConnId,
         mut op: Op,
         error: ServerError,
+        class: Class,
         start: u64,
         end: u64,
     ) {
-        self.node.window.answer();
-        let class = classify(op.spec, &error);
         let mut executed = Executed::No;
         match class {
             Class::Told(told) => {
                 executed = told;
                 if op.effect != Effect::Read {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    self.forget(&op);
                 }
             }
             Class::Later => {}
@@ -188,8 +209,8 @@ impl<W> Engine<W> {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.answers.server += 1;
-        let failure = self.failure(op, FailureKind::Server(error), executed);
-        self.end(op, Err(failure));
+        let failure = self.failure(op, self.refusal_kind(op, error), executed);
+        self.fail(op, failure);
     }
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
@@ -291,7 +312,7 @@ impl<W> Engine<W> {
         }
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
-            if let Owner::Request(op) = owner {
+            if let Some(op) = owner.into_op() {
                 back.extend(self.lost(op, bytes, whole, &cause));
             }
         }
@@ -315,6 +336,10 @@ impl<W> Engine<W> {
             self.give_up(&op);
             return None;
         }
+        if let Some(block) = self.blocks.of(&op).filter(|_| op.maybe) {
+            let repeats = block.may_repeat(&bytes);
+            op.maybe_retry = if repeats { MaybeRetry::Always } else { MaybeRetry::Never };
+        }
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
             Standing::Memory(Policy::Invalidate) => true,
@@ -333,7 +358,7 @@ impl<W> Engine<W> {
     pub(super) fn settle_lost(&mut self, conn: ConnId, kind: &FailureKind) {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
-            if let Owner::Request(mut op) = owner {
+            if let Some(mut op) = owner.into_op() {
                 op.maybe |= whole;
                 self.end_without_answer(&op, kind.clone());
             }
@@ -366,10 +391,10 @@ impl<W> Engine<W> {
     /// The same, with what kept the server from answering, where the kind does not say so itself.
     fn end_because(&mut self, op: &Op, kind: FailureKind, cause: Option<Cause>) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            self.forget(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
-        self.end(op, Err(failure));
+        self.fail(op, failure);
     }
 
     // ---- time passes ---------------------------------------------------------------------------
@@ -424,16 +449,14 @@ impl<W> Engine<W> {
         let mut expired = Vec::new();
         for (_, connection) in self.connections.iter() {
             for owed in connection.owed() {
-                let Owner::Request(op) = &owed.owner else { continue };
-                if !self.tickets.is_expired(op.ticket) {
-                    continue;
-                }
+                let op = owed.owner.op().filter(|op| self.tickets.is_expired(op.ticket));
+                let Some(op) = op else { continue };
                 let maybe = op.maybe || !connection.is_unsent(owed.end);
                 let executed = if maybe { Executed::Maybe } else { Executed::No };
                 let kind = FailureKind::DeadlinePassed(Stage::Reply);
                 expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
                 if maybe {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    forget(&mut self.memory, &self.blocks, op, self.now);
                 }
             }
             for (op, ..) in &connection.refused {
@@ -509,6 +532,7 @@ impl<W> Engine<W> {
         self.node.conn = None;
         self.node.dial = super::dial::Dial::Idle;
         self.end_parked(&FailureKind::ClientClosed);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);

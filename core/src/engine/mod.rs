@@ -28,18 +28,22 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
-//! `health` judges, `recovery` pays what is owed after an outage.
+//! `submit` takes requests in and places them, `flow` carries them on, `transaction` does both for
+//! those that are to run as one (`block` is what one is made of); `dial` makes connections, `health` judges, `recovery` pays what is owed
+//! after an outage.
 
 mod batch;
+mod block;
 mod classify;
 mod dial;
 mod flow;
 mod health;
+mod outcomes;
 mod output;
 mod recovery;
 mod submit;
 mod tickets;
+mod transaction;
 
 use std::{
     borrow::Cow,
@@ -50,6 +54,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub use outcomes::Outcomes;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
     Target, Ticket,
@@ -66,6 +71,7 @@ use crate::{
     rng::Rng,
     slab::Slab,
 };
+use block::Blocks;
 use dial::Dial;
 use health::{Phase, Window};
 use tickets::Tickets;
@@ -78,6 +84,8 @@ pub struct Engine<W> {
     rng: Rng,
     now: Now,
     tickets: Tickets<W>,
+    /// What the transactions are made of that have not ended.
+    blocks: Blocks,
     ready: Vec<W>,
     connections: Slab<Connection>,
     node: Node,
@@ -248,6 +256,7 @@ impl<W> Engine<W> {
             rng,
             now,
             tickets: Tickets::new(),
+            blocks: Blocks::default(),
             ready: Vec::new(),
             connections: Slab::new(),
             node,
@@ -407,8 +416,8 @@ impl<W> Engine<W> {
         self.tickets.take_one(ticket)
     }
 
-    /// What came of each command of a pipeline, once all have ended; frees the ticket.
-    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Vec<Result<Reply, Failure>>> {
+    /// What came of a pipeline or a transaction, once it has ended; frees the ticket.
+    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Outcomes> {
         self.tickets.take_many(ticket)
     }
 
@@ -481,6 +490,7 @@ impl<W> Engine<W> {
             self.settle_lost(conn, &FailureKind::RuntimeDropped);
         }
         self.end_parked(&FailureKind::RuntimeDropped);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
@@ -528,12 +538,20 @@ impl<W> Engine<W> {
         self.ready.extend(waiter);
     }
 
-    /// Ends one command of a request: the only place where that happens.
+    /// Ends one command of a request: the only place where that happens. What may be a transaction goes
+    /// through [`fail`](Engine::fail).
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        debug_assert!(self.blocks.of(op).is_none(), "transactions have their own ways to end");
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
+    }
+
+    /// Ends one command of a request, or a transaction, with a failure.
+    fn fail(&mut self, op: &Op, failure: Failure) {
+        self.blocks.drop_of(op);
+        self.end(op, Err(failure));
     }
 
     fn count_answer(&mut self, source: Source) {
@@ -546,7 +564,8 @@ impl<W> Engine<W> {
     }
 
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
-        let name: Cow<'static, str> = match self.tickets.name_of(op.ticket, op.item) {
+        let unknown = self.tickets.name_of(op.ticket, op.item);
+        let name: Cow<'static, str> = match unknown.filter(|_| !op.spec.is_transaction()) {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };

@@ -16,7 +16,7 @@ use crate::{
 
 /// Where a new request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     Now,
     InLine,
 }
@@ -34,7 +34,11 @@ pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
     share; database, name and credentials belong in the client's configuration, and this version has \
-    no transactions or subscriptions";
+    no subscriptions";
+const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
+    would get into the transaction: use `transaction`, which sends all of it in one piece";
+const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
+    connections of their own for optimistic transactions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -105,8 +109,9 @@ impl<W> Engine<W> {
         Ok((ticket, flush))
     }
 
-    /// Accepts a pipeline: its commands go out in order, each ends on its own, the ticket ends with
-    /// the last of them.
+    /// Accepts a pipeline or a transaction. The commands of a pipeline go out in order, each ends on its
+    /// own, the ticket ends with the last of them. Those of a transaction go out in one piece between
+    /// MULTI and EXEC, and end as one; it counts as one request.
     ///
     /// # Errors
     ///
@@ -118,6 +123,9 @@ impl<W> Engine<W> {
         now: Now,
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
+        if batch.is_transaction {
+            return self.submit_transaction(batch, waiter);
+        }
         for (at, item) in batch.items.iter().enumerate() {
             self.check_use(item.spec, batch.name_of(at))?;
         }
@@ -229,7 +237,7 @@ impl<W> Engine<W> {
 
     // ---- inside --------------------------------------------------------------------------------
 
-    fn check_open(&self, command: &str) -> Result<(), Rejected> {
+    pub(super) fn check_open(&self, command: &str) -> Result<(), Rejected> {
         match self.closing {
             Closing::Open => Ok(()),
             Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
@@ -252,6 +260,8 @@ impl<W> Engine<W> {
     fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
+            () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
+            () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
             () if spec.is_session() => SHARED_CONNECTION,
             // Memory answers at once, or says that it does not know the command.
             () if spec.is_blocking() && self.store.is_none() => BLOCKS,
@@ -261,7 +271,7 @@ impl<W> Engine<W> {
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
     }
 
-    fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
+    pub(super) fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
         // Nobody overtakes those who stand in line.
         if self.line.is_empty() && self.has_room() {
             self.full_told = false;
@@ -283,7 +293,7 @@ impl<W> Engine<W> {
             && self.queued.bytes - self.in_line.bytes < self.config.queue.bytes_max
     }
 
-    fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
+    pub(super) fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
         self.stirred = true;
         self.ensure_dial();
         for parked in &request {
@@ -319,13 +329,13 @@ impl<W> Engine<W> {
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, standing: Standing) -> Option<ConnId> {
+    pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
         let served = self.node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
-    fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
+    pub(super) fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
         let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
@@ -342,7 +352,7 @@ impl<W> Engine<W> {
     }
 
     /// Any way but straight onto the connection.
-    fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
+    pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
         if self.store.is_some() {
             self.answer_from_store(&op, bytes);
@@ -377,14 +387,20 @@ impl<W> Engine<W> {
             return self.end_without_answer(&parked.op, kind);
         }
         if self.node.phase.is_draining() {
-            let args = split_arguments(parked.op.spec, &parked.bytes);
-            match self.memory.claim(parked.op.spec, parked.op.effect, &args) {
+            match self.claim(&parked) {
                 Claim::Server => return self.place_on_server(parked),
                 Claim::Held => return self.held.push_back(parked),
                 Claim::Memory => {}
             }
         }
         self.place_in_memory(parked);
+    }
+
+    fn claim(&mut self, Parked { op, bytes, .. }: &Parked) -> Claim {
+        match self.blocks.of(op) {
+            Some(block) => self.memory.claim_all(&block.parts(bytes)),
+            None => self.memory.claim(op.spec, op.effect, &split_arguments(op.spec, bytes)),
+        }
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -398,7 +414,13 @@ impl<W> Engine<W> {
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-        connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
+        match self.blocks.of_mut(&op) {
+            None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
+            Some(block) => {
+                block.begin();
+                connection.send_transaction(op, now, |out| out.extend_from_slice(&bytes));
+            }
+        }
     }
 
     fn place_in_memory(&mut self, parked: Parked) {
@@ -407,27 +429,43 @@ impl<W> Engine<W> {
         if op.maybe && op.effect != Effect::Read && !invalidates {
             return self.end_maybe(&op, cause);
         }
+        if op.spec.is_transaction() {
+            return self.run_in_memory(&op, &bytes);
+        }
         let args = split_command(&bytes);
         match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
             Ok(reply) => {
-                let size = self.memory.overlay_size();
-                self.memory_full_told =
-                    self.memory_full_told.filter(|told| size.0 >= told.0 && size.1 >= told.1);
+                self.memory_has_room();
                 self.end_from_memory(&op, reply);
             }
             Err(refusal) => {
                 if let MemoryRefusal::Full(what) = refusal {
-                    let size = self.memory.overlay_size();
-                    if self.memory_full_told.replace(size).is_none() {
-                        self.tell_full(what);
-                    }
+                    self.memory_is_full(what);
                 }
                 self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
     }
 
+    /// Something was carried out in memory: operators are told the next time that it is full, if it
+    /// holds less than when they were told last.
+    pub(super) fn memory_has_room(&mut self) {
+        let size = self.memory.overlay_size();
+        self.memory_full_told =
+            self.memory_full_told.filter(|told| size.0 >= told.0 && size.1 >= told.1);
+    }
+
+    pub(super) fn memory_is_full(&mut self, what: &'static str) {
+        let size = self.memory.overlay_size();
+        if self.memory_full_told.replace(size).is_none() {
+            self.tell_full(what);
+        }
+    }
+
     fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
+        if op.spec.is_transaction() {
+            return self.run_in_store(op, bytes);
+        }
         let args = split_command(bytes);
         let store = self.store.as_ref().expect("only asked where there is one");
         match store.execute_at(&args, self.now) {
@@ -468,8 +506,9 @@ impl<W> Engine<W> {
     /// Drops a command that nobody waits for any more.
     pub(super) fn give_up(&mut self, op: &Op) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            self.forget(op);
         }
+        self.blocks.drop_of(op);
         self.queued.subtract(op);
     }
 
@@ -539,13 +578,13 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
-fn cost_of(bytes: &[u8]) -> u32 {
+pub(super) fn cost_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Op {
     /// One that was not sent yet.
-    fn new(
+    pub(super) fn new(
         config: &Config,
         ticket: Ticket,
         item: u32,
@@ -576,11 +615,16 @@ impl Op {
 
     /// Whether it may be sent again although it may have been executed.
     pub(super) fn may_repeat(&self) -> bool {
-        match self.maybe_retry {
-            MaybeRetry::Never => false,
-            MaybeRetry::Repeatable => self.effect <= Effect::Repeatable,
-            MaybeRetry::Idempotent => self.effect <= Effect::IdempotentWrite,
-            MaybeRetry::Always => true,
-        }
+        permits(self.maybe_retry, self.effect)
+    }
+}
+
+/// Whether a command of this effect may be sent again although it may have been executed.
+pub(super) fn permits(choice: MaybeRetry, effect: Effect) -> bool {
+    match choice {
+        MaybeRetry::Never => false,
+        MaybeRetry::Repeatable => effect <= Effect::Repeatable,
+        MaybeRetry::Idempotent => effect <= Effect::IdempotentWrite,
+        MaybeRetry::Always => true,
     }
 }

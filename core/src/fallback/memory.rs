@@ -7,6 +7,8 @@
 //! | written | keys written or deleted in memory: they hide the shadow | as the overlay |
 //! | journal | keys that recovery owes a deletion | until it is acknowledged |
 
+mod transaction;
+
 use bytes::Bytes;
 use hashbrown::HashSet;
 

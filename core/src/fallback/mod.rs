@@ -8,12 +8,14 @@ pub mod glob;
 mod journal;
 mod keyed;
 mod memory;
+mod part;
 pub mod policy;
 mod shadow;
 mod shared;
 pub mod store;
 
 pub(crate) use memory::{Claim, Memory};
+pub(crate) use part::{Part, Stopped, Why};
 pub(crate) use policy::Standing;
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub use shared::{Ambient, Store as SharedStore};

@@ -7,8 +7,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::store::{Answer, Bounds, Store as Database};
-use crate::{Now, config::Config, config::MemoryLimits, resp::Value};
+use super::{
+    Part, Stopped,
+    store::{Answer, Bounds, Store as Database},
+};
+use crate::{
+    Now,
+    config::Config,
+    config::MemoryLimits,
+    resp::{Reply, Source, Value},
+};
 
 /// The embedded store, to be shared: by several clients, and by a test with the code under test.
 ///
@@ -232,6 +240,18 @@ impl Store {
     /// Runs one command of a client.
     pub(crate) fn execute_at(&self, words: &[&[u8]], now: Now) -> Answer {
         self.lock().execute(words, now)
+    }
+
+    /// Runs a transaction of a client.
+    pub(crate) fn execute_all_at(
+        &self,
+        parts: &[Part<'_>],
+        now: Now,
+    ) -> Result<Vec<Reply>, Stopped> {
+        let Inner { database, clock } = &mut *self.lock();
+        let values = database.execute_all(parts, clock.shifted(now))?;
+        let reply = |value| Reply::from(value).with_source(Source::Store);
+        Ok(values.into_iter().map(reply).collect())
     }
 
     /// Entries and bytes, with those that have expired and were not met yet.

@@ -15,7 +15,7 @@
 //! - `shared` is the lock, `state` what stands under it; nothing in either depends on async, so a
 //!   blocking client can stand on them as well;
 //! - `pending` is a request from its caller's side;
-//! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
+//! - `views`, `pipeline` and `transaction` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
 //! - `events` hands out what operators want to know.
@@ -34,6 +34,7 @@ mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
@@ -45,6 +46,7 @@ pub use runtime::{Runtime, Stream, Wire};
 pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
+pub use transaction::Transactions;
 pub use views::{Asking, Sourcing, Views};
 
 use crate::{
@@ -109,7 +111,7 @@ impl Handle {
         Connected::new(&self.owner.shared)
     }
 
-    /// Submits a pipeline. Gives the outcome of each command, in order.
+    /// Submits a pipeline or a transaction. Gives the outcome of each command, in order.
     pub fn submit_batch(&self, batch: &Batch) -> PendingReplies {
         PendingReplies::new(&self.owner.shared, batch)
     }

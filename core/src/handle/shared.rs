@@ -136,7 +136,7 @@ impl Shared {
 
     /// Submits a pipeline.
     pub fn submit_batch(self: &Arc<Self>, batch: &Batch) -> Result<Ticket, Rejected> {
-        self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
+        self.submit_with(batch.what(), |engine, now| engine.submit_batch(batch, None, now))
     }
 
     /// Submits something; writes it where the engine says that it is the caller's turn to.

@@ -37,6 +37,7 @@ mod keyspace;
 mod refusal;
 mod server;
 mod strings;
+mod transaction;
 
 use std::fmt;
 
@@ -48,6 +49,7 @@ use keyspace::Keyspace;
 use refusal::Refusal;
 
 pub use keyspace::ENTRY_BYTES;
+pub(crate) use transaction::Savepoint;
 
 /// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
 pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
