@@ -12,8 +12,19 @@ pub struct Ledger {
     pub executed: u32,
     /// When it was carried out last.
     pub last: u64,
+    /// How often of that inside of a transaction.
+    pub in_blocks: u32,
     /// Every answer to it, and when it was given.
     pub answers: Vec<(u64, Value)>,
+}
+
+/// What came to the server between MULTI and EXEC, on one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// The command lines, in order.
+    pub lines: Vec<String>,
+    /// How many of them were carried out.
+    pub executed: usize,
 }
 
 /// What the server thinks of one connection.
@@ -22,6 +33,16 @@ pub struct Session {
     resp3: bool,
     authenticated: bool,
     pending: Vec<u8>,
+    multi: Option<Multi>,
+}
+
+/// What is queued until EXEC.
+#[derive(Debug, Default)]
+struct Multi {
+    commands: Vec<Vec<String>>,
+    lines: Vec<String>,
+    /// One of them was refused.
+    dirty: bool,
 }
 
 /// What is to happen on a connection after bytes were processed.
@@ -70,6 +91,8 @@ pub struct Server {
     sessions: BTreeMap<u64, Session>,
     /// By command line.
     pub ledger: BTreeMap<String, Ledger>,
+    /// The transactions that came to their EXEC and were not looked at.
+    pub blocks: Vec<Block>,
     /// How many commands were carried out twice on purpose, and the like.
     pub tampering: Tampering,
 }
@@ -85,6 +108,8 @@ pub struct Tampering {
     pub keep_deleted: bool,
     /// Swaps two replies.
     pub swap: bool,
+    /// Carries out only a part of a transaction.
+    pub half_exec: bool,
 }
 
 /// The wall clock of the server, and the order of all that happens.
@@ -184,7 +209,12 @@ impl Server {
             self.hello_refused += 1;
             return None;
         }
-        let value = self.session_command(session, &name, words).unwrap_or_else(|| {
+        let session_value = self.session_command(session, &name, words);
+        if session_value.is_none() && (name == "MULTI" || name == "EXEC" || session.multi.is_some())
+        {
+            return Some(self.transact(session, &name, words, when));
+        }
+        let value = session_value.unwrap_or_else(|| {
             let refusal = self.refusal(&name);
             let entry = self.ledger.entry(line.clone()).or_default();
             let value = match refusal {
@@ -212,6 +242,86 @@ impl Server {
         let entry = self.ledger.entry(line).or_default();
         entry.answers.push((when.seq, value.clone()));
         Some(value)
+    }
+
+    /// MULTI, EXEC and what comes in between.
+    fn transact(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        words: &[String],
+        when: When,
+    ) -> Value {
+        match (name, session.multi.take()) {
+            ("MULTI", None) => {
+                session.multi = Some(Multi::default());
+                Value::OK
+            }
+            ("EXEC", Some(multi)) => self.exec(multi, when),
+            ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
+            (_, None) => unreachable!("only asked in a transaction"),
+            (_, Some(mut multi)) => {
+                multi.lines.push(words.join(" "));
+                let refusal = if name == "MULTI" {
+                    Some("ERR MULTI calls can not be nested")
+                } else {
+                    self.refusal(name)
+                };
+                let value = match refusal {
+                    Some(text) => {
+                        self.refused += u64::from(!text.starts_with("ERR"));
+                        multi.dirty = true;
+                        Value::error(text)
+                    }
+                    None => {
+                        multi.commands.push(words.to_vec());
+                        Value::Simple("QUEUED".into())
+                    }
+                };
+                session.multi = Some(multi);
+                value
+            }
+        }
+    }
+
+    fn exec(&mut self, multi: Multi, when: When) -> Value {
+        let Multi { commands, lines, dirty } = multi;
+        let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
+        let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
+        let mut executed = 0;
+        let value = match refusal {
+            _ if dirty => {
+                Value::error("EXECABORT Transaction discarded because of previous errors.")
+            }
+            Some(text) => {
+                self.refused += 1;
+                Value::error(format!("EXECABORT Transaction discarded because of: {text}"))
+            }
+            None => {
+                let half = self.tampering.half_exec && commands.len() > 1;
+                executed = if half { commands.len() / 2 } else { commands.len() };
+                let mut values = Vec::new();
+                for (at, words) in commands.iter().enumerate() {
+                    let value = match at < executed {
+                        true => self.execute(&name(words), words, when),
+                        false => Value::OK,
+                    };
+                    let entry = self.ledger.entry(words.join(" ")).or_default();
+                    if at < executed {
+                        self.repeated +=
+                            u64::from(entry.executed > 0 && words.iter().any(|w| w.contains('=')));
+                        entry.executed += 1;
+                        entry.in_blocks += 1;
+                        entry.last = when.seq;
+                    }
+                    entry.answers.push((when.seq, value.clone()));
+                    values.push(value);
+                }
+                Value::Array(values)
+            }
+        };
+        self.blocks.push(Block { lines, executed });
+        value
     }
 
     /// What is answered whatever the state of the data.

@@ -136,6 +136,7 @@ impl World {
         server.tampering.execute_twice = mutant == Some(Mutant::ExecuteTwice);
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
+        server.tampering.half_exec = mutant == Some(Mutant::HalfExec);
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
         let mut oracle = Oracle::default();
         oracle.policy = setup.policy;
