@@ -12,4 +12,5 @@ mod outages;
 mod outcomes;
 mod secrets;
 mod support;
+mod transactions;
 mod values;
