@@ -73,6 +73,16 @@ impl Blocks {
         if op.spec.is_transaction() { self.places[op.item as usize].as_ref() } else { None }
     }
 
+    /// The commands that one consists of, itself where it is no transaction.
+    pub(super) fn commands<'b>(&self, op: &Op, bytes: &'b [u8]) -> Vec<Part<'b>> {
+        match self.of(op) {
+            Some(block) => block.parts(bytes),
+            None => {
+                vec![Part { spec: op.spec, effect: op.effect, words: split_command(bytes) }]
+            }
+        }
+    }
+
     pub(super) fn of_mut(&mut self, op: &Op) -> Option<&mut Block> {
         if op.spec.is_transaction() { self.places[op.item as usize].as_mut() } else { None }
     }

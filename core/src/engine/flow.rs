@@ -114,6 +114,9 @@ impl<W> Engine<W> {
             return self.on_error_reply(conn, op, error, start, end);
         }
         if let Some(note) = &op.note {
+            if op.engaged {
+                self.memory.overtaken(&self.blocks.commands(&op, note), self.now);
+            }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, &reply, self.now);
             } else {
@@ -129,11 +132,11 @@ impl<W> Engine<W> {
     fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
         self.node.window.answer();
         let class = classify(op.spec, &error);
-        self.on_refused(conn, op, error, class, start, end);
+        self.on_refusal(conn, op, error, class, start, end);
     }
 
     /// The server has answered with an error of this class.
-    pub(super) fn on_refused(
+    pub(super) fn on_refusal(
         &mut self,
         conn: ConnId,
         mut op: Op,
@@ -147,7 +150,7 @@ impl<W> Engine<W> {
             Class::Told(told) => {
                 executed = told;
                 if op.effect != Effect::Read {
-                    self.forget(&op);
+                    self.taint(&op);
                 }
             }
             Class::Later => {}
@@ -180,7 +183,7 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let degraded = self.node.phase.is_down() && op.standing != Standing::Wait;
+        let degraded = self.node.phase.is_down() && !op.standing.waits();
         let delay = if degraded { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
@@ -312,8 +315,13 @@ impl<W> Engine<W> {
         }
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
-            if let Some(op) = owner.into_op() {
-                back.extend(self.lost(op, bytes, whole, &cause));
+            match owner {
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake => {}
+                owner => {
+                    let op = owner.into_op().expect("all others have one");
+                    back.extend(self.lost(op, bytes, whole, &cause));
+                }
             }
         }
         // They are older than anything in the backlog, and go before it.
@@ -343,8 +351,11 @@ impl<W> Engine<W> {
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
             Standing::Memory(Policy::Invalidate) => true,
-            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
-            Standing::Wait | Standing::Fail => false,
+            Standing::Memory(_) | Standing::MemoryOfSeveral | Standing::Miss => {
+                op.effect == Effect::Read
+            }
+            Standing::StaleReads => op.effect == Effect::Read,
+            Standing::Wait | Standing::Mixed | Standing::Fail => false,
         };
         let kept = !op.maybe || op.may_repeat() || taken_over;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
@@ -358,9 +369,14 @@ impl<W> Engine<W> {
     pub(super) fn settle_lost(&mut self, conn: ConnId, kind: &FailureKind) {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
-            if let Some(mut op) = owner.into_op() {
-                op.maybe |= whole;
-                self.end_without_answer(&op, kind.clone());
+            match owner {
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake => {}
+                owner => {
+                    let mut op = owner.into_op().expect("all others have one");
+                    op.maybe |= whole;
+                    self.end_without_answer(&op, kind.clone());
+                }
             }
         }
     }
@@ -369,7 +385,9 @@ impl<W> Engine<W> {
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
-        parked.append(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
+        held.iter().for_each(|parked| self.unhold(parked));
+        parked.append(&mut held);
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
         for parked in parked {
@@ -382,6 +400,14 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
+    pub(super) fn taint(&mut self, op: &Op) {
+        if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
+            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+        }
+        forget(&mut self.memory, &self.blocks, op, self.now);
+    }
+
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
     /// knows what its keys hold now.
     pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
@@ -391,7 +417,7 @@ impl<W> Engine<W> {
     /// The same, with what kept the server from answering, where the kind does not say so itself.
     fn end_because(&mut self, op: &Op, kind: FailureKind, cause: Option<Cause>) {
         if op.maybe {
-            self.forget(op);
+            self.taint(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
         self.fail(op, failure);
@@ -477,13 +503,21 @@ impl<W> Engine<W> {
         let tickets = &self.tickets;
         let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
         let mut ended: Vec<(Parked, Stage)> = Vec::new();
-        for queue in [&mut self.backlog, &mut self.held] {
-            if queue.iter().any(expired) {
-                let (gone, kept): (Vec<_>, Vec<_>) =
-                    std::mem::take(queue).into_iter().partition(expired);
-                ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
-                *queue = kept.into();
+        if self.backlog.iter().any(expired) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.backlog).into_iter().partition(expired);
+            self.backlog = kept.into();
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
+        }
+        if self.held.iter().any(expired) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.held).into_iter().partition(expired);
+            self.held = kept.into();
+            for parked in &gone {
+                self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
+                self.unheld = true;
             }
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
         }
         if self.delayed.values().any(expired) {
             for (at, parked) in std::mem::take(&mut self.delayed) {

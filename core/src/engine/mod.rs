@@ -38,6 +38,7 @@ mod classify;
 mod dial;
 mod flow;
 mod health;
+mod heritage;
 mod outcomes;
 mod output;
 mod recovery;
@@ -54,6 +55,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub use heritage::Lineage;
 pub use outcomes::Outcomes;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
@@ -116,8 +118,9 @@ pub struct Engine<W> {
     answers: Answers,
     /// Operators know that the queue is full.
     full_told: bool,
-    /// Operators know that memory is full, which was when it had these many entries and bytes.
-    memory_full_told: Option<(usize, usize)>,
+    told: Told,
+    /// Something for which others waited has ended.
+    unheld: bool,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -147,7 +150,19 @@ struct Node {
     /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
     recovered_at: Option<Instant>,
     probe_interval: Duration,
-    lineage: recovery::Lineage,
+    heritage: heritage::Heritage,
+    account: recovery::Account,
+}
+
+/// What operators know of memory since the server went down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The overlay is full, which was when it had these many entries and bytes.
+    overlay_full: Option<(usize, usize)>,
+    /// The journal is full, which was when it had these many entries and bytes.
+    journal_full: Option<(usize, usize)>,
+    /// What is remembered is too old to be served.
+    too_old: bool,
 }
 
 /// A command that is not on any connection.
@@ -249,7 +264,8 @@ impl<W> Engine<W> {
             window: Window::new(now.instant),
             recovered_at: None,
             probe_interval: config.breaker.probe_interval,
-            lineage: recovery::Lineage::default(),
+            heritage: heritage::Heritage::default(),
+            account: recovery::Account::default(),
         };
         Ok(Engine {
             delays,
@@ -276,7 +292,8 @@ impl<W> Engine<W> {
             stirred: false,
             answers: Answers::default(),
             full_told: false,
-            memory_full_told: None,
+            told: Told::default(),
+            unheld: false,
             closing: Closing::Open,
             scratch: Vec::new(),
             config,
@@ -543,6 +560,9 @@ impl<W> Engine<W> {
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
         debug_assert!(self.blocks.of(op).is_none(), "transactions have their own ways to end");
+        if op.engaged {
+            self.release(op);
+        }
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
@@ -550,7 +570,9 @@ impl<W> Engine<W> {
 
     /// Ends one command of a request, or a transaction, with a failure.
     fn fail(&mut self, op: &Op, failure: Failure) {
-        self.blocks.drop_of(op);
+        if op.spec.is_transaction() {
+            return self.end_whole(op, Outcomes::failed(failure));
+        }
         self.end(op, Err(failure));
     }
 
@@ -590,11 +612,13 @@ impl<W> Engine<W> {
             Closing::Open | Closing::Closed => None,
         };
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        let unheld = self.unheld.then_some(self.now.instant);
         connections
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
             .chain(self.node.phase.due(self.node.conn.is_some()))
             .chain(delayed)
+            .chain(unheld)
             .chain(closing)
             .min()
     }

@@ -17,7 +17,6 @@ use std::borrow::Cow;
 
 use super::{
     Batch, ConnId, Engine, Flush, Outcomes, Parked, Rejected, Ticket,
-    batch::Item,
     block::{Block, Blocks, EXEC, MULTI, Progress, Refused, executed_in, not_run, parts},
     classify::classify,
     submit::{Room, cost_of},
@@ -28,7 +27,7 @@ use crate::{
     commands::Spec,
     config::Deployment,
     connection::Op,
-    failure::{Abort, Cause, Executed, FailureKind, MEMORY, MemoryRefusal},
+    failure::{Abort, Cause, Executed, FailureKind, MEMORY},
     fallback::{Memory, Standing, Stopped, Why},
     reply::ServerError,
     request::Effect,
@@ -149,22 +148,22 @@ impl<W> Engine<W> {
         }
     }
 
-    fn on_exec(&mut self, conn: ConnId, op: Op, reply: Reply, start: u64, end: u64) {
+    fn on_exec(&mut self, conn: ConnId, mut op: Op, reply: Reply, start: u64, end: u64) {
         let block = self.blocks.of_mut(&op).expect("a transaction has one");
         match (&block.refused, reply.error()) {
             (Some((Refused::Multi, error)), _) if block.strayed => {
                 let kind = FailureKind::Server(error.clone());
-                self.forget(&op);
+                self.taint(&op);
                 let failure = self.failure(&op, kind, Executed::Maybe);
                 self.fail(&op, failure);
             }
             (Some((Refused::Multi, error)), _) => {
                 let (error, class) = (error.clone(), not_run(classify(op.spec, error)));
-                self.on_refused(conn, op, error, class, start, end);
+                self.on_refusal(conn, op, error, class, start, end);
             }
             (_, Some(error)) => {
                 let (error, class) = block.refusal(op.spec, error);
-                self.on_refused(conn, op, error, class, start, end);
+                self.on_refusal(conn, op, error, class, start, end);
             }
             (_, None) if reply.kind() == Kind::Null => {
                 self.answers.server += 1;
@@ -172,9 +171,13 @@ impl<W> Engine<W> {
                 self.fail(&op, failure);
             }
             (_, None) => {
+                self.learn_from(conn, &op, &reply);
+                if std::mem::take(&mut op.engaged) {
+                    self.release(&op);
+                }
+                let block = self.blocks.of_mut(&op).expect("a transaction has one");
                 let items = std::mem::take(&mut block.items);
                 self.answers.server += items.len() as u64;
-                self.learn_from(conn, &op, &items, &reply);
                 let node = self.node.label.clone();
                 let outcomes = Outcomes::exec(reply, items, node, op.attempts);
                 self.end_whole(&op, outcomes);
@@ -182,13 +185,17 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Lets the shadow see what was carried out.
-    fn learn_from(&mut self, conn: ConnId, op: &Op, items: &[Item], reply: &Reply) {
+    /// Lets memory see what was carried out.
+    fn learn_from(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         let Some(note) = &op.note else { return };
+        if op.engaged {
+            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+        }
         // An older connection may tell what the newer one has overtaken.
         let is_newest = self.node.conn == Some(conn);
+        let block = self.blocks.of(op).expect("a transaction has one");
         let mut start = MULTI.len();
-        for (item, view) in items.iter().zip(reply.view().items()) {
+        for (item, view) in block.items.iter().zip(reply.view().items()) {
             let end = MULTI.len() + item.end;
             let command = &note[std::mem::replace(&mut start, end)..end];
             if is_newest && !view.is_error() {
@@ -197,11 +204,6 @@ impl<W> Engine<W> {
                 self.memory.forget(item.spec, Some(command), self.now);
             }
         }
-    }
-
-    /// Has memory forget what it remembers of the keys that a command may have written.
-    pub(super) fn forget(&mut self, op: &Op) {
-        forget(&mut self.memory, &self.blocks, op, self.now);
     }
 
     /// What a server's refusal is for whoever is told of it.
@@ -226,13 +228,12 @@ impl<W> Engine<W> {
         let parts = block.parts(bytes);
         let result = self.memory.answer_all(&parts, op.standing, self.now);
         match &result {
-            Ok(_) => self.memory_has_room(),
-            Err(Stopped { why: Why::Refused(MemoryRefusal::Full(what)), .. }) => {
-                self.memory_is_full(what);
-            }
+            Ok(_) => self.memory_has_answered(),
+            Err(Stopped { why: Why::Refused(refusal), .. }) => self.memory_has_refused(refusal),
             Err(_) => {}
         }
         self.end_in_memory(op, result);
+        self.tell_too_old();
     }
 
     /// Carries a transaction out on `memory://`.
@@ -282,7 +283,10 @@ impl<W> Engine<W> {
         (spec, unknown.map_or(spec.name().into(), |name| name.to_owned().into()))
     }
 
-    fn end_whole(&mut self, op: &Op, outcomes: Outcomes) {
+    pub(super) fn end_whole(&mut self, op: &Op, outcomes: Outcomes) {
+        if op.engaged {
+            self.release(op);
+        }
         self.blocks.drop_of(op);
         self.queued.subtract(op);
         let waiter = self.tickets.end_whole(op.ticket, outcomes);

@@ -2,42 +2,71 @@
 
 use bytes::Bytes;
 
-use super::{Claim, Memory, Mode, Standing, Store};
+use super::{Memory, Standing, Store, Written, deeds, learn};
 use crate::{
     Now,
-    failure::MemoryRefusal,
     fallback::{
-        Part, Stopped, Why,
+        Mode, Part, Stopped, Why,
+        journal::Entry,
+        shadow::Remembered,
         store::{self, Answer},
     },
     reply::ServerError,
-    request::Effect,
     resp::{Reply, Value},
 };
 
 /// What memory held of some keys.
 struct Savepoint {
     overlay: store::Savepoint,
-    /// Those that nothing was written to.
-    unwritten: Vec<Bytes>,
-    /// Those that nothing was owed to.
-    settled: Vec<Bytes>,
+    keys: Vec<Saved>,
+}
+
+struct Saved {
+    key: Bytes,
+    written: Option<Written>,
+    owed: Option<Entry>,
+    remembered: Option<Remembered>,
 }
 
 impl Memory {
-    /// How a transaction behaves while the server is down, and whether its replies are of interest to
-    /// the shadow: as the strictest of its commands would.
-    pub(crate) fn mode_for_all(&self, parts: &[Part<'_>]) -> (Standing, bool) {
+    /// How a transaction behaves while the server is down, and whether it is to be kept; see
+    /// [`mode_for`](Memory::mode_for). It takes the strictest mode of all its keys, those of its
+    /// commands that only read among them.
+    pub(crate) fn mode_for_all(&self, commands: &[Part<'_>]) -> (Standing, bool) {
         if !self.degrades {
             return (Standing::Wait, false);
         }
-        let (mut mode, mut noted) = (None, false);
-        for part in parts {
-            let (of_part, notes) = self.mode_of(part.spec, part.effect, part.args());
-            mode = Some(mode.map_or(of_part, |mode: Mode| mode.strictest(of_part)));
-            noted |= notes;
+        let is_vague = |one: &&Part<'_>| one.spec.concerns_all_keys() || one.spec.is_unknown();
+        let mut modes: Vec<Mode> = Vec::new();
+        let (mut writes, mut tells) = (false, false);
+        for one in commands {
+            let before = modes.len();
+            if is_vague(&one) {
+                modes.extend(self.rules.modes_in_reach());
+            } else {
+                modes.extend(one.keys().map(|key| self.rules.mode_of(key)));
+            }
+            if modes.len() == before {
+                // Alone it would go by this as well.
+                modes.push(self.rules.default_mode());
+            }
+            writes |= deeds::writes(one.spec, one.args());
+            tells |= learn::tells_all(one.spec, one.args());
         }
-        (mode.unwrap_or(self.rules.default_mode()).into(), noted)
+        let remembers = modes.iter().any(|mode| mode.remembers_for().is_some());
+        let standing = Standing::of(modes.into_iter(), writes).unwrap_or(Standing::Wait);
+        let unknown = commands.iter().any(|one| one.spec.is_unknown());
+        let standing = match standing {
+            // What only reads all keys has no place to keep, and of an unknown command's keys nothing
+            // is known.
+            Standing::Mixed
+                if unknown || (!writes && commands.iter().any(|one| is_vague(&one))) =>
+            {
+                Standing::Wait
+            }
+            other => other,
+        };
+        (standing, standing == Standing::Mixed || (remembers && (writes || tells)))
     }
 
     /// Forgets what is known of the keys of one command, if it is a write.
@@ -47,26 +76,27 @@ impl Memory {
 
     /// Answers all commands, or none of them. An error that a server would answer inside EXEC is an
     /// answer.
+    ///
+    /// What it takes beyond the commands themselves is a copy of what memory holds of the keys that
+    /// they write.
     pub(crate) fn answer_all(
         &mut self,
-        parts: &[Part<'_>],
+        commands: &[Part<'_>],
         standing: Standing,
         now: Now,
     ) -> Result<Vec<Reply>, Stopped> {
-        for (at, part) in parts.iter().enumerate() {
-            if let Some(Answer::Reply(Value::Error(text))) = Store::refusal(&part.words) {
-                let why = match part.spec.is_unknown() {
-                    // It may be a module's, and known to the server.
-                    true => Why::Refused(MemoryRefusal::Unsupported),
-                    false => Why::Error(ServerError::new(&text)),
-                };
-                return Err(Stopped { at, why });
+        for (at, one) in commands.iter().enumerate() {
+            // What a server would not queue. A command that nobody knows may be a module's.
+            if let Some(Answer::Reply(Value::Error(text))) = Store::refusal(&one.words)
+                && !one.spec.is_unknown()
+            {
+                return Err(Stopped { at, why: Why::Error(ServerError::new(&text)) });
             }
         }
-        let before = self.savepoint(parts, now);
-        let mut replies = Vec::with_capacity(parts.len());
-        for (at, part) in parts.iter().enumerate() {
-            match self.answer(part.spec, part.effect, standing, &part.words, now) {
+        let before = self.savepoint(commands, now);
+        let mut replies = Vec::with_capacity(commands.len());
+        for (at, one) in commands.iter().enumerate() {
+            match self.answer_untrimmed(one.spec, standing, &one.words, now) {
                 Ok(reply) => replies.push(reply),
                 Err(refusal) => {
                     self.roll_back(before, now);
@@ -74,50 +104,47 @@ impl Memory {
                 }
             }
         }
+        self.trim(now);
         Ok(replies)
     }
 
-    /// What answering these commands may change: their keys, and no others. What is written to every
-    /// key at once is never answered from memory.
-    fn savepoint(&self, parts: &[Part<'_>], now: Now) -> Savepoint {
-        let keys = || parts.iter().flat_map(Part::keys);
-        let those = |wanted: &dyn Fn(&[u8]) -> bool| {
-            keys().filter(|key| wanted(key)).map(Bytes::copy_from_slice).collect()
+    /// What answering these commands may change: what is known of the keys of writes. What is written
+    /// to all keys at once is never answered from memory.
+    fn savepoint(&self, commands: &[Part<'_>], now: Now) -> Savepoint {
+        let writes = commands.iter().filter(|one| deeds::writes(one.spec, one.args()));
+        let mut keys: Vec<&[u8]> = writes.flat_map(Part::keys).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let saved = |key: &&[u8]| Saved {
+            key: Bytes::copy_from_slice(key),
+            written: self.written.get(*key).copied(),
+            owed: self.journal.get(key).cloned(),
+            remembered: self.shadow.save(key, now),
         };
         Savepoint {
-            overlay: self.overlay.savepoint(keys(), now),
-            unwritten: those(&|key| !self.is_written(key)),
-            settled: those(&|key| !self.journal.contains(key)),
+            overlay: self.overlay.savepoint(keys.iter().copied(), now),
+            keys: keys.iter().map(saved).collect(),
         }
     }
 
     fn roll_back(&mut self, before: Savepoint, now: Now) {
         self.overlay.roll_back(before.overlay, now);
-        for key in &before.unwritten {
-            self.written.remove(key);
+        for Saved { key, written, owed, remembered } in before.keys {
+            let now_written = match written {
+                Some(written) => self.written.insert(key.clone(), written),
+                None => self.written.remove(&key),
+            };
+            match (now_written, written) {
+                (None, Some(_)) => self.written_bytes += key.len(),
+                (Some(_), None) => self.written_bytes -= key.len(),
+                _ => {}
+            }
+            match owed {
+                Some(entry) => self.journal.owe(&key, entry),
+                None => self.journal.remove(&key),
+            }
+            self.shadow.restore(&key, remembered, now);
         }
-        for key in &before.settled {
-            self.journal.remove(key);
-        }
-    }
-
-    /// Who serves a transaction while recovery settles one key after the other: see
-    /// [`claim`](Memory::claim). It waits as a whole.
-    pub(crate) fn claim_all(&mut self, parts: &[Part<'_>]) -> Claim {
-        let keys = || parts.iter().flat_map(Part::keys);
-        let concerns_all = parts.iter().any(|part| part.spec.concerns_all_keys());
-        let any_held = keys().any(|key| self.held.contains(key));
-        let any_owed = keys().any(|key| self.journal.contains(key));
-        if !any_held && !any_owed && (!concerns_all || self.journal.len() == 0) {
-            return Claim::Server;
-        }
-        let all_owed = keys().all(|key| self.journal.contains(key));
-        let reads = parts.iter().all(|part| part.effect == Effect::Read);
-        if reads && all_owed && !any_held && !concerns_all {
-            return Claim::Memory;
-        }
-        self.held.extend(keys().map(Bytes::copy_from_slice));
-        Claim::Held
     }
 }
 
@@ -141,23 +168,37 @@ mod tests {
         Part { spec, effect: spec.effect(), words }
     }
 
-    type Dump = (Vec<(Bytes, Option<Bytes>)>, Vec<Bytes>, Vec<Bytes>);
-
-    /// What memory holds, where it wrote and what it owes, in the order of keys.
-    fn dump(memory: &Memory, now: Now) -> Dump {
-        let value = |key: &Bytes| {
-            (key.clone(), memory.overlay.peek(key, now).and_then(|view| view.string()))
+    /// What memory holds, knows and owes, key by key.
+    fn dump(memory: &mut Memory, now: Now) -> Vec<String> {
+        memory.overlay.expire(now);
+        let about = |key: &&str| {
+            let key = key.as_bytes();
+            let value = memory.overlay.peek(key, now);
+            let value = value.map(|view| (view.string(), view.bytes(), view.expires_at()));
+            let written = memory.written.get(key).map(|written| written.expiry);
+            let owed = memory.journal.get(key).map(|entry| match entry {
+                Entry::Merge(delta) => {
+                    let commands = delta.commands(&Bytes::copy_from_slice(key), now.unix_millis());
+                    format!(
+                        "{:?}",
+                        commands.iter().map(|one| one.words().concat()).collect::<Vec<_>>()
+                    )
+                }
+                Entry::Delete => "delete".to_owned(),
+                Entry::Replay => "replay".to_owned(),
+            });
+            let known = memory.shadow.look(key, now);
+            format!("{key:?}: {value:?} {written:?} {owed:?} {known:?}")
         };
-        let mut overlay: Vec<_> = memory.overlay.keys(now).map(value).collect();
-        let mut written: Vec<_> = memory.written.iter().cloned().collect();
-        overlay.sort_unstable();
-        written.sort_unstable();
-        (overlay, written, memory.journal_next(usize::MAX))
+        let sizes = (memory.overlay_size(), memory.shadow_size(), memory.journal_size());
+        KEYS.iter().map(about).chain([format!("{sizes:?}")]).collect()
     }
 
-    const COMMANDS: [&[&str]; 14] = [
+    const KEYS: [&str; 8] = ["a", "b", "c", "seen", "merged", "set", "lock", "unseen"];
+
+    const COMMANDS: [&[&str]; 22] = [
         &["SET", "a", "1"],
-        &["SET", "b", "2"],
+        &["SET", "b", "2", "PX", "1000"],
         &["INCR", "a"],
         &["INCR", "seen"],
         &["APPEND", "seen", "0"],
@@ -166,29 +207,46 @@ mod tests {
         &["DEL", "a", "c"],
         &["DEL", "seen"],
         &["RENAME", "seen", "c"],
+        &["INCRBY", "merged", "5"],
+        &["SADD", "set", "x", "y"],
+        &["SREM", "set", "x"],
+        &["EXPIRE", "merged", "100"],
+        &["PERSIST", "seen"],
+        &["APPEND", "set", "wrong type"],
         &["SETNX", "lock", "me"],
         &["PERSIST", "unseen"],
+        &["COPY", "seen", "merged"],
         &["INCR", "a", "b"],
         &["EVAL", "code", "1", "a"],
+        &["DBSIZE"],
     ];
+
+    fn rules(choice: u8) -> Config {
+        let policies =
+            [Policy::Discard, Policy::Invalidate, Policy::ReplayLastWins, Policy::MergeDelta];
+        let config = Config::memory().memory_entries_max(3).journal_entries_max(3);
+        match choice {
+            0..4 => config.fallback(Fallback::memory("*", policies[usize::from(choice)])),
+            4 => config.fallback(Fallback::miss("*")),
+            5 => config.fallback(Fallback::stale_reads("*", Duration::from_secs(60))),
+            _ => config
+                .fallback(Fallback::memory("merged", Policy::MergeDelta))
+                .fallback(Fallback::memory("se*", Policy::ReplayLastWins))
+                .fallback(Fallback::memory("*", Policy::Invalidate)),
+        }
+    }
 
     proptest! {
         #[test]
         fn a_transaction_is_as_its_commands_one_by_one_or_as_if_it_had_never_been(
             blocks in proptest::collection::vec(
-                proptest::collection::vec(0..COMMANDS.len(), 1..5),
+                (proptest::collection::vec(0..COMMANDS.len(), 1..5), 0..1_500_u64),
                 1..12,
             ),
-            invalidates: bool,
-            misses: bool,
+            choice in 0..7_u8,
         ) {
-            let policy = if invalidates { Policy::Invalidate } else { Policy::Discard };
-            let rule = if misses { Fallback::miss("*") } else { Fallback::memory("*", policy) };
-            let config = Config::memory()
-                .fallback(rule)
-                .memory_entries_max(2)
-                .journal_entries_max(3);
-            let now = Now { instant: Instant::now(), unix: Duration::from_secs(1) };
+            let config = rules(choice);
+            let mut now = Now { instant: Instant::now(), unix: Duration::from_secs(1) };
             let mut memories = [Memory::new(&config, 1), Memory::new(&config, 1)];
             let set = part(&["SET", "seen", "7"]);
             for memory in &mut memories {
@@ -196,21 +254,25 @@ mod tests {
                 memory.observe(set.spec, command, &Reply::ok(), now);
             }
             let [whole, single] = &mut memories;
-            for block in blocks {
+            for (block, millis) in blocks {
+                now = now + Duration::from_millis(millis);
                 let parts: Vec<_> = block.iter().map(|at| part(COMMANDS[*at])).collect();
                 let (standing, _) = whole.mode_for_all(&parts);
                 match whole.answer_all(&parts, standing, now) {
-                    Ok(replies) => for (part, reply) in parts.iter().zip(replies) {
-                        let (spec, effect) = (part.spec, part.effect);
-                        let answer = single.answer(spec, effect, standing, &part.words, now);
-                        let answer = answer.expect("as in the transaction");
-                        prop_assert_eq!(answer.view().to_value(), reply.view().to_value());
-                        prop_assert_eq!(answer.source(), reply.source());
-                    },
+                    Ok(replies) => {
+                        for (part, reply) in parts.iter().zip(replies) {
+                            let words = &part.words;
+                            let answer = single.answer_untrimmed(part.spec, standing, words, now);
+                            let answer = answer.expect("as in the transaction");
+                            prop_assert_eq!(answer.view().to_value(), reply.view().to_value());
+                            prop_assert_eq!(answer.source(), reply.source());
+                        }
+                        // Clean values make room once, at the end.
+                        single.trim(now);
+                    }
                     Err(stopped) => prop_assert!(stopped.at < parts.len()),
                 }
                 prop_assert_eq!(dump(whole, now), dump(single, now));
-                prop_assert_eq!(whole.shadow_size(), single.shadow_size());
             }
         }
     }
