@@ -632,3 +632,72 @@ fn counters_are_remembered_from_their_own_answers() {
     world.return_to(&mut peer);
     assert_eq!(peer.heard, ["INCRBY n:a 1"]);
 }
+
+#[test]
+fn a_collection_is_replaced_in_one_transaction() {
+    let mut world = world(memory(Policy::ReplayLastWins), &[]);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    for (command, answer) in [
+        ("HGETALL h", "%1\r\n$1\r\nf\r\n$1\r\n1\r\n"),
+        ("LRANGE l 0 -1", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+        ("SMEMBERS s", "~1\r\n$1\r\na\r\n"),
+        ("ZRANGE z 0 -1 WITHSCORES", "*1\r\n*2\r\n$1\r\na\r\n,1.5\r\n"),
+    ] {
+        let ticket = world.run(&Request::new(command));
+        world.write();
+        world.say(answer);
+        assert!(world.engine.take(ticket).expect("ended").is_ok());
+    }
+    assert_eq!(world.engine.status().shadow_entries, 4);
+    world.fall();
+    assert_eq!(world.done("HSET h g 2"), 1);
+    assert_eq!(world.refused("HTTL h FIELDS 1 f"), MemoryRefusal::Unseen);
+    let _: Vec<i64> = world.run_now(&Request::new("HPEXPIRE h 60000 FIELDS 1 g"));
+    assert_eq!(world.read("LPOP l").0.as_deref(), Some("a"));
+    assert_eq!(world.done("SREM s a"), 1);
+    assert_eq!(world.done("ZADD z 2 b"), 1);
+    let (cursor, members): (u64, Vec<String>) = world.run_now(&Request::new("ZSCAN z 7 COUNT 1"));
+    assert_eq!((cursor, members.len()), (0, 4), "all of it, whatever the cursor");
+    let mut peer = Peer::new("one")
+        .saying("PTTL h", ":-1\r\n")
+        .saying("PTTL l", ":5000\r\n")
+        .saying("PTTL z", ":-1\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let pexpire = peer.heard.iter().position(|line| line.starts_with("HPEXPIRE h 5"));
+    assert!(peer.heard.remove(pexpire.expect("what is left")).ends_with(" FIELDS 1 g"));
+    let mut expected = vec!["PTTL h", "PTTL l", "DEL s", "PTTL z"];
+    expected.extend(["MULTI", "DEL h", "HSET h f 1 g 2", "EXEC"]);
+    expected.extend(["MULTI", "DEL l", "RPUSH l b", "PEXPIRE l 5000", "EXEC"]);
+    expected.extend(["MULTI", "DEL z", "ZADD z 1.5 a 2 b", "EXEC"]);
+    assert_eq!(peer.heard, expected);
+}
+
+#[test]
+fn members_are_merged_one_by_one() {
+    let mut world = world(memory(Policy::MergeDelta), &[]);
+    assert_eq!(world.done("HSET h f 1 g 2"), 2);
+    assert_eq!(world.done("HINCRBY h n 5"), 5);
+    assert_eq!(world.done("HINCRBY h g 1"), 3);
+    assert_eq!(world.done("HDEL h f x"), 1);
+    assert_eq!(world.done("SADD s a b"), 2);
+    assert_eq!(world.done("SREM s a"), 1);
+    assert_eq!(world.done("ZADD z 1 a"), 1);
+    let _: f64 = world.run_now(&Request::new("ZINCRBY z 2.5 b"));
+    assert_eq!(world.done("RPUSH l a b"), 2);
+    assert_eq!(world.done("LPUSH l c"), 3);
+    assert_eq!(world.refused("LPOP l"), MemoryRefusal::Unmergeable);
+    assert_eq!(world.refused("HSETNX other f 1"), MemoryRefusal::Unsafe);
+    assert_eq!(world.done("DEL l"), 1);
+    assert_eq!(world.done("RPUSH l x y"), 2);
+    assert_eq!(world.read("LPOP l").0.as_deref(), Some("x"), "the whole list is the client's own");
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let mut expected = vec!["MULTI", "HINCRBY h n 5", "HSET h g 3", "HDEL h f x", "EXEC"];
+    expected.extend(["MULTI", "SADD s b", "SREM s a", "EXEC"]);
+    expected.extend(["MULTI", "ZINCRBY z 2.5 b", "ZADD z 1 a", "EXEC"]);
+    expected.extend(["MULTI", "DEL l", "RPUSH l y", "EXEC"]);
+    assert_eq!(peer.heard, expected);
+}

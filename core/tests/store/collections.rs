@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use unfazed_core::fallback::store::{Answer, Store};
 use unfazed_core::resp::Value;
 
-use crate::compare::{self, Element, Page, cursor_place, element, found, same};
+use crate::compare::{self, Element, Page, cursor_place, element, found};
 use crate::pair::{Item, Pair, Stop, bulk, differ, now, show};
 use crate::random::{Args, args};
 

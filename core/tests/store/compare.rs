@@ -48,6 +48,7 @@ pub(crate) fn tolerates(
 ) -> bool {
     match rule {
         Rule::Order => same(&sorted(ours), &sorted(theirs)),
+        Rule::Ties => ties(command, ours, theirs),
         Rule::Sample => sample(command, ours, theirs, &context.content),
         Rule::Page => page(command, ours, theirs, &context.content),
         Rule::Clock => clock(command, ours, theirs, context),
@@ -110,6 +111,20 @@ pub(crate) fn sorted(value: &Value) -> Value {
     }
 }
 
+fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
+    let (Value::Array(a), Value::Array(b)) = (ours, theirs) else { return false };
+    // Members themselves are the same to SORT if they are so up to their first NUL.
+    let alike = |(a, b): (&Value, &Value)| match (a, b) {
+        (Value::Bulk(a), Value::Bulk(b)) => {
+            a.split(|byte| *byte == 0).next() == b.split(|byte| *byte == 0).next()
+        }
+        _ => false,
+    };
+    let alike = a.iter().zip(b).all(alike);
+    let others = has(command, "BY") || has(command, "ALPHA") && (alike || has(command, "GET"));
+    a.len() == b.len() && others && (has(command, "LIMIT") || same(&sorted(ours), &sorted(theirs)))
+}
+
 /// An element of a collection as it can be looked up: written out, a score as a number.
 pub(crate) type Element = String;
 
@@ -159,19 +174,21 @@ impl Page {
     }
 }
 
+/// Whether one of the arguments is this option. What stands behind a NUL does not count.
+fn has(command: &Args, option: &str) -> bool {
+    command.iter().any(|arg| {
+        let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
+        arg.eq_ignore_ascii_case(option.as_bytes())
+    })
+}
+
 /// Whether a command gives two for each element: a field and its value, a member and its score.
 pub(crate) fn gives_pairs(command: &Args) -> bool {
-    let has = |word: &[u8]| {
-        command.iter().any(|arg| {
-            let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
-            arg.eq_ignore_ascii_case(word)
-        })
-    };
     match command[0].to_ascii_uppercase().as_slice() {
-        b"HSCAN" => !has(b"NOVALUES"),
+        b"HSCAN" => !has(command, "NOVALUES"),
         b"ZSCAN" => true,
-        b"HRANDFIELD" => has(b"WITHVALUES"),
-        b"ZRANDMEMBER" => has(b"WITHSCORES"),
+        b"HRANDFIELD" => has(command, "WITHVALUES"),
+        b"ZRANDMEMBER" => has(command, "WITHSCORES"),
         _ => false,
     }
 }

@@ -134,8 +134,7 @@ impl Server {
             panic!("COMMAND LIST gives an array");
         };
         let name = |name| match name {
-            Value::Bulk(name) => String::from_utf8_lossy(&name).into_owned(),
-            Value::Simple(name) => String::from_utf8_lossy(&name).into_owned(),
+            Value::Bulk(name) | Value::Simple(name) => String::from_utf8_lossy(&name).into_owned(),
             other => panic!("a name is a string: {other:?}"),
         };
         names.into_iter().map(name).filter(|name| !name.contains('|')).collect()

@@ -12,6 +12,9 @@
 pub(crate) enum Rule {
     /// The elements may differ in order.
     Order,
+    /// As many elements, and the same ones where there is no LIMIT: in any order if there was BY, and
+    /// with ALPHA those that are the same up to a NUL.
+    Ties,
     /// As many elements, all of them there before, and each once unless the count is negative.
     Sample,
     /// One call of a scan: elements that are there, and all of them where both are through.
@@ -63,6 +66,13 @@ pub(crate) const TOLERATED: &[Tolerated] = &[
         commands: &["KEYS", "SMEMBERS", "SINTER", "SUNION", "SDIFF", "HGETALL", "HKEYS", "HVALS"],
         servers: Servers::All,
         _reason: "a server promises no order",
+    },
+    Tolerated {
+        rule: Rule::Ties,
+        commands: &["SORT", "SORT_RO"],
+        servers: Servers::All,
+        _reason: "members that are the same to sort BY, or to ALPHA up to a NUL, come in any order, \
+                  and so do those of a set that is not sorted at all",
     },
     Tolerated {
         rule: Rule::Sample,

@@ -110,7 +110,10 @@ impl Memory {
         }
         let (lent, source) = self.lend(keys, now);
         // What is only read goes back at once and needs no room.
-        let result = executed(&mut self.overlay, words, now);
+        let result = match whole_scan(words) {
+            Some(words) => executed(&mut self.overlay, &words, now),
+            None => executed(&mut self.overlay, words, now),
+        };
         for key in &lent {
             self.overlay.remove(key, now);
         }
@@ -458,6 +461,22 @@ pub(crate) const JOURNAL: &str = "the journal";
 /// What a server says of a sum that is no 64-bit number, or none at all.
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
 const INFINITE: &str = "ERR increment would produce NaN or Infinity";
+
+/// A scan over the members of a key gives all of them in one go, whatever cursor it is given: that is
+/// an iteration like any other, also for one that was begun on the server.
+fn whole_scan<'w>(words: &[&'w [u8]]) -> Option<Vec<&'w [u8]>> {
+    let [name, key, cursor, options @ ..] = words else { return None };
+    let scans: [&[u8]; 3] = [b"HSCAN", b"SSCAN", b"ZSCAN"];
+    let is_cursor = cursor.iter().all(u8::is_ascii_digit) && !cursor.is_empty();
+    if !is_cursor || !scans.iter().any(|scan| name.eq_ignore_ascii_case(scan)) {
+        return None;
+    }
+    let mut whole: Vec<&[u8]> = vec![name, key, b"0"];
+    whole.extend(options);
+    // Of two counts the last one holds.
+    whole.extend([&b"COUNT"[..], b"1000000000"]);
+    Some(whole)
+}
 
 fn executed(store: &mut Store, words: &[&[u8]], now: Now) -> Result<Value, MemoryRefusal> {
     match store.execute(words, now) {

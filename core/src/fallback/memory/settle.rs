@@ -10,6 +10,8 @@
 //!
 //! Where one key takes several commands they go out between MULTI and EXEC, in one piece.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::Memory;
@@ -17,7 +19,7 @@ use crate::{
     Now,
     fallback::{
         Answer, Store,
-        delta::{Command, Fate, command, expire, left, slices},
+        delta::{Command, Fate, PARTS_PER_COMMAND, command, expire, left, slices},
         journal::{Entry, Sending},
         store::EntryView,
     },
@@ -149,8 +151,46 @@ impl Memory {
         let mut commands = vec![command("DEL", [key.clone()])];
         let (name, parts) = members(&mut self.overlay, key, now);
         slices(&mut commands, name, key, &parts);
+        if name == "HSET" {
+            self.expire_fields(&mut commands, key, &parts, now);
+        }
         commands.extend(until.map(|until| expire(key, until, at)));
         commands
+    }
+
+    /// The commands that let fields expire when they do in memory, those of one moment together: what
+    /// is known of it, which is nothing of fields that memory has from the server.
+    fn expire_fields(
+        &mut self,
+        commands: &mut Vec<Command>,
+        key: &Bytes,
+        fields: &[Vec<Bytes>],
+        now: Now,
+    ) {
+        let names: Vec<&Bytes> = fields.iter().filter_map(|field| field.first()).collect();
+        let count = names.len().to_string();
+        let mut words: Vec<&[u8]> = vec![b"HPEXPIRETIME", key, b"FIELDS", count.as_bytes()];
+        words.extend(names.iter().map(|name| &name[..]));
+        let Answer::Reply(Value::Array(moments)) = self.overlay.execute(&words, now) else {
+            return;
+        };
+        let mut by_moment: BTreeMap<u64, Vec<Bytes>> = BTreeMap::new();
+        for (name, moment) in names.into_iter().zip(moments) {
+            if let Value::Integer(moment) = moment
+                && let Ok(moment) = u64::try_from(moment)
+            {
+                by_moment.entry(moment).or_default().push(name.clone());
+            }
+        }
+        for (moment, names) in by_moment {
+            for names in names.chunks(PARTS_PER_COMMAND) {
+                let mut args = vec![key.clone(), left(moment, now.unix_millis())];
+                args.push(Bytes::from_static(b"FIELDS"));
+                args.push(Bytes::from(names.len().to_string()));
+                args.extend_from_slice(names);
+                commands.push(command("HPEXPIRE", args));
+            }
+        }
     }
 
     /// Reads an answer to one of the commands that pay.

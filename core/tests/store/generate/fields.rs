@@ -23,7 +23,7 @@ const TELL: &[&[super::Edit]] = &[
     &[Right(1), Keep(2), Tail(&["FIELDS 0 a", "FIELDS -1 a", "FIELDS x a", "FIELDS 2 a"])],
 ];
 
-pub(super) const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     row("HEXPIRE", expire, EXPIRE).on(Kind::Hash),
     row("HPEXPIRE", expire, EXPIRE).on(Kind::Hash),
     row("HEXPIREAT", expire, EXPIRE).on(Kind::Hash),

@@ -16,6 +16,7 @@ mod zsets;
 
 use crate::random::{Args, KINDS, Kind, Random};
 
+pub(crate) use fields::ROWS as FIELDS;
 pub(crate) use sequence::{Step, Tables, UNKNOWN, fixed_keys, sequence};
 
 /// How one command is made.
@@ -110,7 +111,7 @@ impl Edit {
             Edit::NoFloat(at) => put(command, at, random.no_float()),
             Edit::Put(at, words) => put(command, at, random.word(words)),
             Edit::Insert(at, words) => {
-                let words = random.pick(words).split(' ').map(|word| word.into());
+                let words = random.pick(words).split(' ').map(Into::into);
                 if let Some(at) = place(command, at) {
                     command.splice(at..at, words);
                 }
@@ -139,7 +140,7 @@ pub(crate) const TABLES: &[&[Row]] = &[
     strings::ROWS,
     bits::ROWS,
     hashes::ROWS,
-    fields::ROWS,
+    FIELDS,
     lists::ROWS,
     sets::ROWS,
     zsets::ROWS,

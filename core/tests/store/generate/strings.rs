@@ -39,9 +39,6 @@ const SET_TAILS: &[&str] = &[
 const GETEX_TAILS: &[&str] =
     &["nonsense", "EX", "EX 100000 PERSIST", "PERSIST EX 10", "NX", "GET", "KEEPTTL"];
 
-const LCS_TAILS: &[&str] =
-    &["nonsense", "MINMATCHLEN", "MINMATCHLEN x", "LEN IDX", "IDX LEN", "WITHMATCHLEN 1"];
-
 pub(super) const ROWS: &[Row] = &[
     row("GET", key, KEY).on(Kind::String),
     row(
@@ -96,7 +93,6 @@ pub(super) const ROWS: &[Row] = &[
         &[&[Few(3)], &[More], &[Wrong(1)], &[NoFloat(2)], &[Put(2, &["inf", "-inf", "1e4933"])]],
     )
     .on(Kind::String),
-    row("LCS", lcs, &[&[Few(3)], &[Wrong(1)], &[Wrong(2)], &[Tail(LCS_TAILS)]]).on(Kind::String),
 ];
 
 fn key(random: &mut Random, to: &mut Args) {
@@ -178,24 +174,4 @@ fn add(random: &mut Random, to: &mut Args) {
 
 fn add_float(random: &mut Random, to: &mut Args) {
     to.extend([random.key(Kind::String), random.float()]);
-}
-
-fn lcs(random: &mut Random, to: &mut Args) {
-    to.extend([random.key(Kind::String), random.key(Kind::String)]);
-    match random.below(3) {
-        0 => to.push(random.option(&["LEN"])),
-        1 => {
-            to.push(random.option(&["IDX"]));
-            if random.one_in(2) {
-                to.extend([
-                    random.option(&["MINMATCHLEN"]),
-                    random.within(-2, 5).to_string().into(),
-                ]);
-            }
-            if random.one_in(2) {
-                to.push(random.option(&["WITHMATCHLEN"]));
-            }
-        }
-        _ => {}
-    }
 }
