@@ -157,6 +157,13 @@ impl World {
         if self.mutant == Some(Mutant::SkipByte) && count > 20 && self.entropy.chance(10) {
             accepted.remove(count / 2);
         }
+        if self.mutant == Some(Mutant::SlipIn) {
+            let multi = b"$5\r\nMULTI\r\n";
+            if let Some(at) = accepted.windows(multi.len()).position(|bytes| bytes == multi) {
+                let behind = at + multi.len();
+                accepted.splice(behind..behind, *b"*1\r\n$4\r\nPING\r\n");
+            }
+        }
         link.accept(&accepted);
         link.chunk = Some((chunk, count));
         let delay = self.entropy.pick(&[0, 0, 0, 2_000]);
@@ -236,6 +243,13 @@ impl World {
         let given_up = self.links[&id].stage != Stage::Open;
         let outgoing = self.server.receive(id, &bytes, &mut when, given_up);
         self.seq = when.seq;
+        for block in std::mem::take(&mut self.server.blocks) {
+            self.oracle.on_block(&block);
+            self.count(match block.executed {
+                0 => "a transaction was discarded by the server",
+                _ => "a transaction was carried out by the server",
+            });
+        }
         let link = self.links.get_mut(&id).expect("still there");
         for frame in outgoing.frames {
             link.send(&frame, false);

@@ -346,11 +346,9 @@ impl<W> Engine<W> {
 
     /// Places what waited behind keys; what still has to wait is held again, in the same order.
     pub(super) fn place_held(&mut self) {
-        self.unheld = false;
         let held = std::mem::take(&mut self.held);
-        for parked in &held {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
-        }
+        held.iter().for_each(|parked| self.unhold(parked));
+        self.unheld = false;
         for parked in held {
             self.place(parked);
         }
