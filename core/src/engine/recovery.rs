@@ -128,6 +128,12 @@ impl<W> Engine<W> {
 
     fn probe(&mut self, passed: u32) {
         let Some(conn) = self.node.conn else { return };
+        // Its data may have been replaced while it could not be used, under the same connection. What
+        // it says comes before the answers that may end the outage.
+        let may_be_last = passed + 1 >= self.config.breaker.probes;
+        if may_be_last && self.memory.degrades() && !self.node.heritage.is_asked() {
+            self.ask_lineage(conn);
+        }
         self.ask(conn, Own::Probe(Question::Ping), &[b"PING"]);
         self.ask(conn, Own::Probe(Question::Role), &[b"ROLE"]);
         self.ask(conn, Own::Probe(Question::Del), &[b"DEL", PROBE_KEY]);
