@@ -176,7 +176,9 @@ impl Memory {
         if !engaged && !owed {
             return Claim::Server;
         }
-        let all_owed = !spec.concerns_all_keys() && keys().all(|key| self.journal.contains(key));
+        let all_owed = standing != Standing::Fail
+            && !spec.concerns_all_keys()
+            && keys().all(|key| self.journal.contains(key));
         if reads && all_owed && !engaged { Claim::Memory } else { Claim::Held }
     }
 
