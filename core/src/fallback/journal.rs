@@ -43,8 +43,10 @@ pub(super) struct Sending {
     pub(super) answered: usize,
     /// The first error among the answers, and which command it was the answer to.
     pub(super) refused: Option<(usize, ServerError)>,
-    /// MULTI was refused, so that each command ran by itself.
+    /// MULTI was refused, so that each command runs by itself.
     pub(super) bare: bool,
+    /// At least one of them has.
+    pub(super) ran: bool,
 }
 
 impl Sending {

@@ -208,13 +208,14 @@ impl Memory {
                 // Without MULTI each command runs by itself, and says for itself what came of it.
                 Some(_) if at == 0 => sending.bare = true,
                 Some(error) => drop(sending.refused.get_or_insert((at, error))),
-                None => {}
+                // Otherwise it is only queued.
+                None => sending.ran |= sending.bare,
             }
             return Answered::Partly;
         }
         let before = sending.refused.take();
         match (reply.error(), before) {
-            (_, Some(before)) => refused(before, sending.bare, &sending.names),
+            (_, Some(before)) => refused(before, sending.ran, &sending.names),
             (Some(_), None) if sending.bare => Answered::Paid,
             (Some(error), None) => refused((at, reason(error)), false, &sending.names),
             (None, None) => {
