@@ -238,6 +238,11 @@ impl Memory {
         self.drop_key(key, now);
     }
 
+    /// What was on its way for a key was refused for now: the next time it comes after all others.
+    pub(crate) fn put_last(&mut self, key: &[u8]) {
+        self.journal.put_last(key);
+    }
+
     /// What is on its way for a key was not carried out, or may be sent again.
     pub(crate) fn put_back(&mut self, key: &[u8]) {
         self.journal.put_back(key);
