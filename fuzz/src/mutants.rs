@@ -17,6 +17,14 @@ pub enum Mutant {
     IgnoreClose,
     /// The driver loses a push.
     LosePush,
+    /// The network loses a message.
+    LoseMessage,
+    /// The network delivers a message twice.
+    SendTwice,
+    /// The server forgets a subscription.
+    ForgetTopic,
+    /// The driver loses the wake-up of a reader.
+    LoseStreamWake,
     /// The network leaves out a byte on its way to the server.
     SkipByte,
     /// The server carries a command out twice.
@@ -49,6 +57,14 @@ pub enum Mutant {
     OtherPieces,
     /// Something that is formatted holds the password.
     LeakSecret,
+    /// The server does not keep what is written to keys whose last state is to be kept.
+    LoseReplays,
+    /// The server does not add what is to be added.
+    LoseMerges,
+    /// The server adds it twice.
+    MergeTwice,
+    /// The driver says that a key is absent of which nothing is remembered.
+    MakeUp,
 }
 
 impl Mutant {
@@ -66,6 +82,10 @@ impl Mutant {
         (Mutant::DenyWritten, 6),
         (Mutant::ForgeNo, 6),
         (Mutant::KeepDeleted, 7),
+        (Mutant::LoseMessage, 11),
+        (Mutant::SendTwice, 11),
+        (Mutant::ForgetTopic, 11),
+        (Mutant::LoseStreamWake, 11),
         (Mutant::LoseWake, 12),
         (Mutant::IgnoreTimer, 12),
         (Mutant::Hurry, 13),
@@ -77,5 +97,9 @@ impl Mutant {
         (Mutant::OverWritten, 0),
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
+        (Mutant::LoseReplays, 7),
+        (Mutant::LoseMerges, 7),
+        (Mutant::MergeTwice, 6),
+        (Mutant::MakeUp, 18),
     ];
 }

@@ -14,6 +14,7 @@ mod matrix;
 mod other_data;
 mod outages;
 mod outcomes;
+mod pubsub;
 mod recovery;
 mod secrets;
 mod support;
