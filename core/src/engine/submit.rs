@@ -410,11 +410,11 @@ impl<W> Engine<W> {
         if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
-        if standing == Standing::Fail {
+        let draining = self.node.phase.is_draining();
+        if standing == Standing::Fail && !draining {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
-        let draining = self.node.phase.is_draining();
         if !draining && standing != Standing::Mixed && self.memory.is_quiet() {
             return self.place_in_memory(parked);
         }

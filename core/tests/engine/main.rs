@@ -260,7 +260,12 @@ fn a_key_that_may_degrade_is_read_and_written_through_an_outage() {
     for _ in 0..40 {
         world.wait(Duration::from_millis(50));
         let sent = world.write();
-        let answers = [("PING", "+PONG\r\n"), ("ROLE", "*1\r\n+master\r\n"), ("DEL", ":0\r\n")];
+        let answers = [
+            ("INFO", "$31\r\nrun_id:two\r\nmaster_replid:two\r\n\r\n"),
+            ("PING", "+PONG\r\n"),
+            ("ROLE", "*1\r\n+master\r\n"),
+            ("DEL", ":0\r\n"),
+        ];
         for (word, answer) in answers {
             for _ in 0..sent.matches(&format!("\r\n{word}\r\n")).count() {
                 world.say(answer);

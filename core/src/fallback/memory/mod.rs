@@ -172,7 +172,9 @@ impl Memory {
         if !engaged && !owed {
             return Claim::Server;
         }
-        let all_owed = !concerns_all && keys().all(|key| self.journal.contains(key));
+        let all_owed = standing != Standing::Fail
+            && !concerns_all
+            && keys().all(|key| self.journal.contains(key));
         if reads && all_owed && !engaged { Claim::Memory } else { Claim::Held }
     }
 
