@@ -10,7 +10,7 @@ use unfazed_core::{
     commands::Run,
     config::Config,
     engine::{Batch, Status},
-    handle::{Events, Gather, Handle, Pending, RunBatch},
+    handle::{Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish},
     reply::FromReply,
 };
 
@@ -113,6 +113,14 @@ impl Run for Client {
 
     fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Pending<T> {
         self.0.run(request)
+    }
+}
+
+impl Subscribe for Client {
+    type Subscribing = Subscribing;
+
+    fn open(&self, wish: Wish<'_>) -> Subscribing {
+        self.0.open(wish)
     }
 }
 

@@ -66,6 +66,11 @@ pub enum FailureKind {
     Memory(MemoryRefusal),
     /// The command can't run on a connection that is shared; the text says what to use.
     Misuse(&'static str),
+    /// The client has as many streams or subscriptions as it may have, or as many connections of their
+    /// own for them; the text says which.
+    SubscriptionsFull(&'static str),
+    /// The stream of messages that it was for has ended or was dropped.
+    StreamEnded,
     /// The client was closed.
     ClientClosed,
     /// The runtime that drove the client's connections was dropped.
@@ -173,6 +178,12 @@ pub enum Cause {
     NotReady(ServerError),
     /// The server is a replica and takes no writes.
     NotMaster,
+    /// The server ended a subscription to a shard channel: its slot has moved to another node.
+    SlotMoved,
+    /// The server ended a subscription without having been asked to.
+    Unsubscribed,
+    /// The server does not take a subscription, for now.
+    SubscriptionRefused(ServerError),
     /// Closed by this client.
     Local,
     /// Some other fault of the operating system, in its own words.
@@ -214,6 +225,9 @@ impl fmt::Display for Cause {
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
+            Cause::SlotMoved => f.write_str("the slot of a shard channel has moved"),
+            Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
+            Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
             Cause::Io(why) => f.write_str(why),
         }
@@ -297,6 +311,8 @@ impl fmt::Display for FailureKind {
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
+            FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),
+            FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
             FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),

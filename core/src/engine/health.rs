@@ -188,6 +188,7 @@ impl<W> Engine<W> {
         }
         self.end_connect_waits();
         self.place_backlog();
+        self.carry_on(conn);
         self.run_phase(self.now.instant);
     }
 

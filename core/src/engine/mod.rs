@@ -30,6 +30,12 @@
 //!
 //! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
 //! `health` judges, `recovery` pays what is owed after an outage.
+//!
+//! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
+//! connections together, `side` makes connections of their own where they need one. Their callers'
+//! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
+//! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
+//! [`close_stream`](Engine::close_stream).
 
 mod batch;
 mod classify;
@@ -37,9 +43,13 @@ mod dial;
 mod flow;
 mod health;
 mod heritage;
+mod local;
+mod notices;
 mod output;
 mod recovery;
+mod side;
 mod submit;
+mod subscriptions;
 mod tickets;
 
 use std::{
@@ -52,11 +62,13 @@ use std::{
 
 pub use batch::Batch;
 pub use heritage::Lineage;
+pub use notices::OWN_CONNECTIONS_MAX;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
-    Target, Ticket,
+    StreamId, Target, Ticket,
 };
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
+pub(crate) use subscriptions::FeedId;
 
 use crate::{
     Failure, Now,
@@ -71,6 +83,7 @@ use crate::{
 };
 use dial::Dial;
 use health::{Phase, Window};
+use subscriptions::Subscriptions;
 use tickets::Tickets;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
@@ -102,6 +115,7 @@ pub struct Engine<W> {
     in_line: Queued,
     /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
+    pubsub: Subscriptions<W>,
     outputs: VecDeque<Output>,
     pushes: usize,
     /// What the last `Output::Wait` said: the adapter will be back by then.
@@ -266,7 +280,6 @@ impl<W> Engine<W> {
         };
         Ok(Engine {
             delays,
-            rng,
             now,
             tickets: Tickets::new(),
             ready: Vec::new(),
@@ -282,6 +295,7 @@ impl<W> Engine<W> {
             line: VecDeque::new(),
             in_line: Queued::default(),
             queued: Queued::default(),
+            pubsub: Subscriptions::new(rng.next()),
             outputs: VecDeque::new(),
             pushes: 0,
             armed: None,
@@ -292,6 +306,7 @@ impl<W> Engine<W> {
             unheld: false,
             closing: Closing::Open,
             scratch: Vec::new(),
+            rng,
             config,
         })
     }
@@ -315,6 +330,7 @@ impl<W> Engine<W> {
         }
         self.run_timers();
         self.admit();
+        self.run_feeds();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -351,6 +367,9 @@ impl<W> Engine<W> {
         self.note_time(now);
         self.on_received(conn, bytes);
         self.admit();
+        if self.pubsub.has_news() {
+            self.run_feeds();
+        }
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
             self.run_closing(self.now.instant);
@@ -410,6 +429,11 @@ impl<W> Engine<W> {
             .any(|(_, connection)| !connection.is_ready() || !connection.owes_nothing())
     }
 
+    /// Whether messages may come at any moment: something is subscribed to.
+    pub fn listens(&self) -> bool {
+        self.pubsub.listens()
+    }
+
     // ---- callers -------------------------------------------------------------------------------
 
     /// Sets who is to be woken when the ticket has ended. Gives back who was to be before, to be
@@ -457,6 +481,7 @@ impl<W> Engine<W> {
             None => self.memory.overlay_size(),
         };
         let shadow = self.memory.shadow_size();
+        let pubsub = self.pubsub.size();
         Status {
             node: self.node.label.clone(),
             health: self.health(),
@@ -468,6 +493,12 @@ impl<W> Engine<W> {
             waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
+            streams: pubsub.streams,
+            subscriptions: pubsub.wanted,
+            subscriptions_confirmed: pubsub.confirmed,
+            messages_waiting: pubsub.waiting,
+            messages_waiting_bytes: pubsub.waiting_bytes,
+            messages_dropped: pubsub.dropped,
             overlay_entries: sizes.0,
             overlay_bytes: sizes.1,
             shadow_entries: shadow.0,
@@ -503,6 +534,7 @@ impl<W> Engine<W> {
             self.settle_lost(conn, &FailureKind::RuntimeDropped);
         }
         self.end_parked(&FailureKind::RuntimeDropped);
+        self.end_streams(FailureKind::RuntimeDropped);
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
@@ -597,7 +629,12 @@ impl<W> Engine<W> {
         };
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
         let unheld = self.unheld.then_some(self.now.instant);
+        let carriers = self.pubsub.carriers.iter().filter_map(|(_, carrier)| {
+            let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
+            dial.into_iter().chain(carrier.retry).min()
+        });
         connections
+            .chain(carriers)
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
             .chain(self.node.phase.due(self.node.conn.is_some()))
@@ -615,6 +652,8 @@ impl<W> Engine<W> {
         let now = self.now.instant;
         self.run_delayed(now);
         self.run_dial(now);
+        self.run_sides(now);
+        self.run_retries(now);
         self.run_connections(now);
         self.run_phase(now);
         self.run_deadlines(now);

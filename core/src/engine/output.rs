@@ -13,6 +13,10 @@ pub struct ConnId(pub(crate) Id);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) Id);
 
+/// One stream of messages. A stale id is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub(crate) Id);
+
 /// One name look-up. A stale one is inert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lookup(pub(crate) u64);
@@ -34,6 +38,12 @@ impl fmt::Debug for ConnId {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ticket {:?}", self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {:?}", self.0)
     }
 }
 
@@ -102,7 +112,13 @@ pub enum Output {
         /// Which connection.
         conn: ConnId,
     },
-    /// A push frame that answers nothing.
+    /// More may be read from `conn`, on which reading was to stop
+    /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
+    Read {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// A push frame that answers nothing and belongs to no subscription.
     Push(Reply),
     /// Something that operators want to know.
     Event(Event),
@@ -370,6 +386,18 @@ pub struct Status {
     pub tickets: usize,
     /// Sockets open or being opened.
     pub connections: usize,
+    /// Streams of messages that are open.
+    pub streams: usize,
+    /// Channels and patterns that streams want. One that several want counts for each.
+    pub subscriptions: usize,
+    /// Channels and patterns that the server has confirmed, each once.
+    pub subscriptions_confirmed: usize,
+    /// Messages that wait for their readers.
+    pub messages_waiting: usize,
+    /// Their bytes.
+    pub messages_waiting_bytes: usize,
+    /// Messages that were dropped because their stream had no room for them.
+    pub messages_dropped: u64,
     /// Entries written in memory since the server went down, or the entries of `memory://`.
     pub overlay_entries: usize,
     /// Their bytes.

@@ -33,8 +33,8 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, and this version has \
-    no transactions or subscriptions";
+    share; database, name and credentials belong in the client's configuration, `subscribe` gives a \
+    stream of messages, and this version has no transactions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -207,6 +207,12 @@ impl<W> Engine<W> {
     /// comes.
     pub fn cancel(&mut self, ticket: Ticket, now: Now) {
         self.note_time(now);
+        if let Some(stream) = self.tickets.stream_of(ticket) {
+            self.tickets.remove(ticket);
+            self.pubsub.forget_leave(ticket);
+            self.pubsub.fail_join(stream, ticket, None);
+            return self.run_feeds();
+        }
         if self.tickets.remove(ticket).is_none() {
             return;
         }
@@ -224,6 +230,12 @@ impl<W> Engine<W> {
 
     /// Gives a ticket up, but not its request, which is carried out all the same: fire and forget.
     pub fn detach(&mut self, ticket: Ticket) {
+        if let Some(stream) = self.tickets.stream_of(ticket) {
+            // It has no deadline any longer.
+            self.pubsub.forget_leave(ticket);
+            self.pubsub.detach_join(stream, ticket);
+            self.tickets.remove(ticket);
+        }
         self.tickets.detach(ticket);
     }
 
@@ -330,7 +342,7 @@ impl<W> Engine<W> {
         }
     }
 
-    fn tell_full(&mut self, what: &'static str) {
+    pub(super) fn tell_full(&mut self, what: &'static str) {
         self.stirred = true;
         self.event(super::Event::Full { what });
     }
@@ -474,6 +486,9 @@ impl<W> Engine<W> {
 
     fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
         let args = split_command(bytes);
+        if let Some(value) = self.answer_about_channels(op.spec, &args) {
+            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+        }
         let store = self.store.as_mut().expect("only asked where there is one");
         match store.execute(&args, self.now) {
             Answer::Reply(value) => {

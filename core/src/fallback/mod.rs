@@ -12,7 +12,6 @@ mod delta;
 mod engaged;
 pub mod glob;
 mod journal;
-mod keyed;
 mod memory;
 pub mod policy;
 mod shadow;
@@ -25,7 +24,7 @@ pub use policy::{Fallback, Mode, Policy, Rules};
 pub(crate) use standing::Standing;
 pub use store::{Answer, Bounds, Store};
 
-use crate::config::MemoryLimits;
+use crate::{config::MemoryLimits, keyed};
 
 impl From<&MemoryLimits> for Bounds {
     fn from(limits: &MemoryLimits) -> Self {

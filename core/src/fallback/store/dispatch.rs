@@ -40,6 +40,11 @@ pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
     Some(&COMMANDS[place])
 }
 
+/// The names of all commands, sorted.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|command| command.name)
+}
+
 /// One command that the store supports.
 pub(super) struct Command {
     /// In lower case, as error messages have it.

@@ -166,6 +166,11 @@ impl Store {
         dispatch::find(name).is_some()
     }
 
+    /// The names of all commands that [`execute`](Store::execute) knows, in lower case, sorted.
+    pub fn commands() -> impl Iterator<Item = &'static str> {
+        dispatch::names()
+    }
+
     /// Whether there is an entry at `key`.
     #[must_use]
     pub fn contains(&self, key: &[u8], now: Now) -> bool {

@@ -9,6 +9,7 @@ use super::entry::Data;
 use super::keyspace::Keyspace;
 use super::list::{End, List};
 use super::refusal::Refusal;
+use super::sorted_set::SortedSet;
 use super::types::Collection;
 use super::{Outcome, argument, count, double};
 use crate::Now;
@@ -140,6 +141,10 @@ fn members(
     reverse: bool,
     at: u64,
 ) -> Result<(Vec<Bytes>, bool), Refusal> {
+    if keyspace.read::<SortedSet>(key, at).is_ok_and(|set| set.is_some_and(SortedSet::is_packed)) {
+        // A server unpacks what it sorts, and it stays so.
+        keyspace.change(key, 0, at, SortedSet::unpack)?;
+    }
     Ok(match keyspace.get(key, at).map(|entry| &entry.data) {
         None => (Vec::new(), false),
         Some(Data::List(list)) if reverse => (list.iter().rev().cloned().collect(), false),

@@ -92,10 +92,8 @@ fn store(
 ) -> Outcome {
     let (keys, rest) = inputs(keyspace, &args[2..], at, name)?;
     let options = Options::parse(rest, keys.len(), operation, true)?;
-    let mut result = SortedSet::new(keyspace.hasher());
-    for (member, score) in combine(keyspace, keys, at, operation, &options) {
-        result.insert(&member, score);
-    }
+    let members = combine(keyspace, keys, at, operation, &options);
+    let result = SortedSet::gathered(keyspace.hasher(), &members);
     let length = result.len();
     keyspace.store(args[1], result, at)?;
     Ok(count(length))

@@ -265,6 +265,41 @@ fn sorting_reads_weights_and_values_from_other_keys() {
 }
 
 #[test]
+fn a_range_of_members_whose_scores_differ_is_what_a_server_finds_in_a_small_set() {
+    let mut world = World::new();
+    world.say("ZADD z 1 b 2 d 3 a 4 e 5 c");
+    let table = [
+        ("ZRANGEBYLEX z [b [d", "b d a"),
+        ("ZREVRANGEBYLEX z [d [b", "c e"),
+        ("ZREVRANGEBYLEX z [e [a", "c e a d b"),
+        ("ZLEXCOUNT z [c [e", "4"),
+        ("ZRANGEBYLEX z - [d LIMIT 3 9", ""),
+        ("ZRANGEBYLEX z [d +", ""),
+        ("ZREVRANGEBYLEX z [d (b LIMIT 1 5", "e"),
+        ("ZREMRANGEBYLEX z [c [d", "2"),
+        ("ZRANGE z 0 -1", "b e c"),
+    ];
+    for (command, expected) in table {
+        assert_eq!(world.say(command), expected, "{command}");
+    }
+}
+
+#[test]
+fn a_range_of_members_is_found_in_small_sets_and_in_large_ones() {
+    let mut world = World::new();
+    for size in [100, 1_000] {
+        for number in 0..size {
+            world.say(&format!("ZADD z 0 m{number:04}"));
+        }
+        assert_eq!(world.say("ZLEXCOUNT z [m0050 (m0060"), "10", "of {size}");
+        assert_eq!(world.say("ZRANGEBYLEX z (m0050 + LIMIT 1 2"), "m0052 m0053");
+        assert_eq!(world.say("ZREVRANGEBYLEX z [m0050 - LIMIT 1 2"), "m0049 m0048");
+        assert_eq!(world.say("ZRANGEBYLEX z [m0060 [m0050"), "");
+        assert_eq!(world.say("ZREMRANGEBYLEX z [m0050 [m0059"), "10");
+    }
+}
+
+#[test]
 fn a_copy_is_untouched_by_what_is_done_to_the_original() {
     let mut world = World::new().set_up();
     for key in ["list", "zset", "string"] {
