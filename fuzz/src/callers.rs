@@ -3,13 +3,13 @@
 use unfazed_core::{
     Failure, FailureKind, Request,
     engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
-    failure::Executed,
+    failure::{Executed, MemoryRefusal},
     resp::{Reply, Source},
 };
 
 use crate::{
     mutants::Mutant,
-    workload::{Asked, Shape, Wish},
+    workload::{Asked, Command, Shape, Wish},
     world::{Action, World},
 };
 
@@ -76,7 +76,7 @@ impl World {
             return self.connect();
         }
         let wish = Wish::draw(&mut self.entropy, &mut self.ids);
-        let lines: Vec<_> = wish.commands.iter().map(crate::workload::Command::line).collect();
+        let lines: Vec<_> = wish.commands.iter().map(Command::line).collect();
         self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
         let before = self.engine.status();
         let rejected = self.submit(&wish);
@@ -243,7 +243,7 @@ impl World {
         }
         self.ended.push(ticket);
         for (command, mut outcome) in asked.commands.iter().zip(outcomes) {
-            self.tamper(&mut outcome);
+            self.tamper(command, &mut outcome);
             let shown = match &outcome {
                 Ok(reply) => format!("{reply:?}"),
                 Err(failure) => failure.to_string(),
@@ -254,7 +254,14 @@ impl World {
         }
     }
 
-    fn tamper(&mut self, outcome: &mut Result<Reply, Failure>) {
+    fn tamper(&mut self, command: &Command, outcome: &mut Result<Reply, Failure>) {
+        let unknown = |failure: &Failure| {
+            let refusal = FailureKind::Memory(MemoryRefusal::NotRemembered);
+            command.name() == "GET" && failure.kind().to_string() == refusal.to_string()
+        };
+        if self.mutant == Some(Mutant::MakeUp) && outcome.as_ref().is_err_and(unknown) {
+            *outcome = Ok(Reply::null().with_source(Source::Unknown));
+        }
         if let (Some(Mutant::ForgeSource), Ok(reply)) = (self.mutant, &outcome) {
             *outcome = Ok(reply.clone().with_source(Source::Server));
         }

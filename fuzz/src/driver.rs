@@ -234,7 +234,8 @@ impl World {
         }
         let bytes: Vec<u8> = link.up.drain(..count).collect();
         let mut when = self.when();
-        let outgoing = self.server.receive(id, &bytes, &mut when);
+        let given_up = self.links[&id].stage != Stage::Open;
+        let outgoing = self.server.receive(id, &bytes, &mut when, given_up);
         self.seq = when.seq;
         let link = self.links.get_mut(&id).expect("still there");
         for frame in outgoing.frames {

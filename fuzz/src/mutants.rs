@@ -57,6 +57,14 @@ pub enum Mutant {
     OtherPieces,
     /// Something that is formatted holds the password.
     LeakSecret,
+    /// The server does not keep what is written to keys whose last state is to be kept.
+    LoseReplays,
+    /// The server does not add what is to be added.
+    LoseMerges,
+    /// The server adds it twice.
+    MergeTwice,
+    /// The driver says that a key is absent of which nothing is remembered.
+    MakeUp,
 }
 
 impl Mutant {
@@ -89,5 +97,9 @@ impl Mutant {
         (Mutant::OverWritten, 0),
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
+        (Mutant::LoseReplays, 7),
+        (Mutant::LoseMerges, 7),
+        (Mutant::MergeTwice, 6),
+        (Mutant::MakeUp, 18),
     ];
 }

@@ -8,7 +8,7 @@ use unfazed_core::{Effect, Options, Request, config::MaybeRetry, engine::Batch, 
 use crate::entropy::Entropy;
 
 /// The key patterns of a world, and with it what its keys do while the server is down.
-pub const CLASSES: [&str; 4] = ["cache", "wallet", "miss", "fail"];
+pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
 
 /// One command.
 #[derive(Clone, Debug)]
@@ -38,9 +38,9 @@ impl Command {
     #[must_use]
     pub fn effect(&self) -> Effect {
         match self.name() {
-            "GET" | "MGET" | "PTTL" | "PING" => Effect::Read,
+            "GET" | "MGET" | "PTTL" | "PING" | "SMEMBERS" | "LRANGE" => Effect::Read,
             "SET" | "MSET" => Effect::Repeatable,
-            "DEL" | "PEXPIRE" => Effect::IdempotentWrite,
+            "DEL" | "PEXPIRE" | "SADD" => Effect::IdempotentWrite,
             _ => Effect::Write,
         }
     }
@@ -52,10 +52,16 @@ impl Command {
         self.words[1..].iter().fold(request, Request::arg)
     }
 
-    /// Whether all of its keys may be answered from memory, and whether any of them as a miss.
+    /// Whether all of its keys may be answered from memory, and whether any of them as a miss. A miss
+    /// and a key whose writes are to be kept don't go together, nor does any with one that is only
+    /// read.
     #[must_use]
     pub fn degrades(&self) -> (bool, bool) {
-        let may = |key: &String| key.starts_with("cache") || key.starts_with("miss");
+        let reads = self.effect() == Effect::Read;
+        let may = |key: &String| {
+            let written = ["cache", "miss", "last", "sum"].iter().any(|of| key.starts_with(of));
+            written || (reads && key.starts_with("old"))
+        };
         (
             !self.keys.is_empty() && self.keys.iter().all(may),
             self.keys.iter().any(|key| key.starts_with("miss")),
@@ -64,7 +70,8 @@ impl Command {
 
     /// Draws one; `id` is a number that no other has.
     pub fn draw(entropy: &mut Entropy, id: u64) -> Self {
-        let class = CLASSES[[0, 0, 0, 0, 0, 1, 1, 2, 2, 3][entropy.below(10) as usize]];
+        let classes = [0, 0, 0, 0, 1, 1, 2, 3, 4, 4, 4, 5, 5, 5, 6, 6];
+        let class = CLASSES[classes[entropy.below(16) as usize]];
         let key = |entropy: &mut Entropy, class: &str| format!("{class}:{}", entropy.below(3));
         let first = key(entropy, class);
         let value = |key: &str| format!("{key}={id};");
@@ -94,10 +101,27 @@ impl Command {
                 let tag = format!("{class}:t:{id}");
                 tagged(&["DEL", &first, &tag], &[&first])
             }
-            91..93 => Command::new(&["PTTL", &first], &[&first], None),
-            93..95 => {
+            91 => Command::new(&["PTTL", &first], &[&first], None),
+            92..94 => {
                 let span = entropy.between(20, 2_000).to_string();
                 Command::new(&["PEXPIRE", &first, &span], &[&first], None)
+            }
+            94 if class != "sum" && class != "last" => {
+                Command::new(&["PTTL", &first], &[&first], None)
+            }
+            94 => {
+                let set = format!("{class}:set");
+                match entropy.below(3) {
+                    0 => Command::new(&["SMEMBERS", &set], &[&set], None),
+                    _ => tagged(&["SADD", &set, &number], &[&set]),
+                }
+            }
+            95 if class == "sum" => {
+                let queue = format!("{class}:queue");
+                match entropy.below(3) {
+                    0 => Command::new(&["LRANGE", &queue, "0", "-1"], &[&queue], None),
+                    _ => tagged(&["RPUSH", &queue, &number], &[&queue]),
+                }
             }
             95 => tagged(&["NOSUCH", &number], &[]),
             96 => {

@@ -9,7 +9,7 @@ use std::{
 
 use unfazed_core::{
     Cause, Engine, Now,
-    engine::{ConnId, Event, Health, Input, Linger, Lookup, Output, Target, Ticket},
+    engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
 };
 
 use crate::{
@@ -152,6 +152,9 @@ impl World {
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
+        server.tampering.lose_replays = mutant == Some(Mutant::LoseReplays);
+        server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
+        server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
         let mut oracle = Oracle::default();
         oracle.policy = setup.policy;
         oracle.secret = Some(SECRET.to_owned());
@@ -249,6 +252,9 @@ impl World {
         }
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
+        let (states, sums) = self.oracle.settled;
+        counters.insert("keys held against their last state", states);
+        counters.insert("keys held against what was added", sums);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
         counters.insert("server: subscribed", self.server.subscribed.0);
         counters.insert("server: refused to subscribe or unsubscribe", self.server.subscribed.1);
@@ -433,7 +439,7 @@ impl World {
         self.trace(format_args!("   {event}"));
         match event {
             Event::HealthChanged { from, to, cause } => {
-                self.oracle.on_health(*from, *to);
+                self.oracle.on_health(*from, *to, self.seq);
                 match (from, to, cause) {
                     (_, Health::Degraded, Some(Cause::Refused)) if *from != Health::Recovering => {
                         self.count("trip: refused");
@@ -451,7 +457,23 @@ impl World {
                     _ => {}
                 }
             }
-            Event::DataSetChanged { .. } => self.count("event: data set changed"),
+            Event::DataSet { lineage: Lineage::Unknown, .. } => {
+                self.count("event: data set unknown");
+            }
+            Event::DataSet { .. } => self.count("event: the same data set"),
+            Event::ReplayRefused { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: what was owed was refused");
+            }
+            Event::MergesSkipped { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges skipped");
+            }
+            Event::MergesUnanswered { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges unanswered");
+            }
+            Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
             Event::Full { what: "the queue" } => self.count("event: queue full"),
             Event::Full { .. } => self.count("event: memory full"),
@@ -538,8 +560,8 @@ impl World {
         demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;
         demand(14, status.journal_entries <= memory.journal_entries_max, "journal");
-        demand(14, status.overlay_entries <= memory.entries_max, "overlay");
-        demand(14, status.shadow_entries <= memory.entries_max, "shadow");
+        let entries = status.overlay_entries + status.shadow_entries;
+        demand(14, entries <= memory.entries_max, "overlay and shadow");
         let first = self.asked.values().map(|asked| asked.deadline).min();
         demand(
             13,
@@ -565,6 +587,9 @@ impl World {
         if self.mutant == Some(Mutant::LeakSecret) && self.seq == 100 {
             let text = self.setup.config.to_url_with_secrets();
             self.oracle.formatted(&text);
+        }
+        if let Some(what) = self.server.intrusion.take() {
+            self.oracle.fail(9, what);
         }
         if self.seq.is_multiple_of(256) {
             self.oracle.check_ledger(&self.server);
@@ -624,6 +649,7 @@ impl World {
         if status.queued_bytes + status.journal_entries + status.overlay_entries > 0 {
             self.oracle.fail(14, format!("something is left: {status:?}"));
         }
+        self.oracle.check_settled(&self.server, self.when().unix);
         match self.setup.ending {
             Ending::Nothing => self.done = true,
             Ending::Shutdown => {

@@ -42,6 +42,7 @@ mod classify;
 mod dial;
 mod flow;
 mod health;
+mod heritage;
 mod local;
 mod notices;
 mod output;
@@ -60,6 +61,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub use heritage::Lineage;
 pub use notices::OWN_CONNECTIONS_MAX;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
@@ -74,6 +76,7 @@ use crate::{
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
     fallback::{Memory, Store},
+    request::split_arguments,
     resp::{Reply, Source},
     rng::Rng,
     slab::Slab,
@@ -122,8 +125,9 @@ pub struct Engine<W> {
     answers: Answers,
     /// Operators know that the queue is full.
     full_told: bool,
-    /// Operators know that memory is full, which was when it had these many entries and bytes.
-    memory_full_told: Option<(usize, usize)>,
+    told: Told,
+    /// Something for which others waited has ended.
+    unheld: bool,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -153,7 +157,19 @@ struct Node {
     /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
     recovered_at: Option<Instant>,
     probe_interval: Duration,
-    lineage: recovery::Lineage,
+    heritage: heritage::Heritage,
+    account: recovery::Account,
+}
+
+/// What operators know of memory since the server went down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The overlay is full, which was when it had these many entries and bytes.
+    overlay_full: Option<(usize, usize)>,
+    /// The journal is full, which was when it had these many entries and bytes.
+    journal_full: Option<(usize, usize)>,
+    /// What is remembered is too old to be served.
+    too_old: bool,
 }
 
 /// A command that is not on any connection.
@@ -163,6 +179,13 @@ struct Parked {
     bytes: Vec<u8>,
     /// Why it is not where it was, for the error that its end may need.
     cause: Option<Cause>,
+}
+
+impl Parked {
+    /// The arguments, without the words of the command's name.
+    fn arguments(&self) -> Vec<&[u8]> {
+        split_arguments(self.op.spec, &self.bytes)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -252,7 +275,8 @@ impl<W> Engine<W> {
             window: Window::new(now.instant),
             recovered_at: None,
             probe_interval: config.breaker.probe_interval,
-            lineage: recovery::Lineage::default(),
+            heritage: heritage::Heritage::default(),
+            account: recovery::Account::default(),
         };
         Ok(Engine {
             delays,
@@ -278,7 +302,8 @@ impl<W> Engine<W> {
             stirred: false,
             answers: Answers::default(),
             full_told: false,
-            memory_full_told: None,
+            told: Told::default(),
+            unheld: false,
             closing: Closing::Open,
             scratch: Vec::new(),
             rng,
@@ -560,6 +585,9 @@ impl<W> Engine<W> {
     /// Ends one command of a request: the only place where that happens.
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        if op.engaged {
+            self.release(op);
+        }
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
@@ -600,6 +628,7 @@ impl<W> Engine<W> {
             Closing::Open | Closing::Closed => None,
         };
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        let unheld = self.unheld.then_some(self.now.instant);
         let carriers = self.pubsub.carriers.iter().filter_map(|(_, carrier)| {
             let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
             dial.into_iter().chain(carrier.retry).min()
@@ -610,6 +639,7 @@ impl<W> Engine<W> {
             .chain(self.node.dial.due())
             .chain(self.node.phase.due(self.node.conn.is_some()))
             .chain(delayed)
+            .chain(unheld)
             .chain(closing)
             .min()
     }

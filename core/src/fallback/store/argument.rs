@@ -4,6 +4,9 @@ use std::ops::{Range, RangeInclusive};
 
 use super::refusal::Refusal;
 
+/// Some of the arguments of a command.
+pub(super) type Args<'a, 'b> = &'a [&'b [u8]];
+
 /// Reads a signed 64-bit integer written as Redis writes it: no plus sign, no leading zero, no
 /// space, no `-0` (`string2ll` in `src/util.c`).
 pub(super) fn integer(text: &[u8]) -> Result<i64, Refusal> {

@@ -4,7 +4,7 @@ use super::keyspace::Keyspace;
 use super::refusal::Refusal;
 use super::{
     Answer, Outcome, STRING_BYTES_MAX, algebra, bitfield, bits, counters, expiry, field_expiry,
-    hashes, keys, lists, object, scan, server, sets, strings, zalgebra, zranges, zsets,
+    hashes, keys, lists, object, scan, server, sets, sort, strings, zalgebra, zranges, zsets,
 };
 use crate::Now;
 
@@ -38,6 +38,11 @@ pub(super) fn execute(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Answ
 pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
     let place = COMMANDS.binary_search_by(|command| compare(command.name, name)).ok()?;
     Some(&COMMANDS[place])
+}
+
+/// The names of all commands, sorted.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|command| command.name)
 }
 
 /// One command that the store supports.
@@ -169,6 +174,8 @@ const COMMANDS: &[Command] = &[
     command("smembers", 2, sets::smembers),
     command("smismember", -3, sets::smismember),
     command("smove", 4, sets::smove),
+    command("sort", -2, sort::sort),
+    command("sort_ro", -2, sort::sort_ro),
     command("spop", -2, sets::spop),
     command("srandmember", -2, sets::srandmember),
     command("srem", -3, sets::srem),
@@ -233,10 +240,10 @@ const KNOWN_ELSEWHERE: &[&str] = &[
     "monitor", "move", "multi", "pfadd", "pfcount", "pfdebug", "pfmerge", "pfselftest",
     "psubscribe", "psync", "publish", "pubsub", "punsubscribe", "quit", "readonly", "readwrite",
     "replconf", "replicaof", "reset", "restore", "restore-asking", "role", "save", "script",
-    "shutdown", "slaveof", "slowlog", "sort", "sort_ro", "spublish", "ssubscribe", "subscribe",
-    "sunsubscribe", "swapdb", "sync", "unsubscribe", "unwatch", "wait", "watch", "xack", "xadd",
-    "xautoclaim", "xclaim", "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread",
-    "xreadgroup", "xrevrange", "xsetid", "xtrim",
+    "shutdown", "slaveof", "slowlog", "spublish", "ssubscribe", "subscribe", "sunsubscribe",
+    "swapdb", "sync", "unsubscribe", "unwatch", "wait", "watch", "xack", "xadd", "xautoclaim",
+    "xclaim", "xdel", "xgroup", "xinfo", "xlen", "xpending", "xrange", "xread", "xreadgroup",
+    "xrevrange", "xsetid", "xtrim",
 ];
 
 /// Orders a name of the table, in lower case, and one in any case.

@@ -8,14 +8,16 @@ use indexmap::IndexMap;
 
 use super::entry::Data;
 use super::refusal::Refusal;
-use super::types::{
-    COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, PACKED_MEMBERS_MAX, collection,
-};
+use super::types::{COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, collection};
 use crate::fallback::keyed::Keyed;
 
 /// What a field of a hash is charged with beside the bytes of its name and value: its place in the
 /// vector, the hash table and the order of expiry, and the allocator's share.
 pub const HASH_FIELD_BYTES: usize = 176;
+
+/// Up to how many fields a server packs a hash into one list: Redis' default for
+/// `hash-max-listpack-entries`.
+const PACKED_FIELDS_MAX: usize = 512;
 
 /// Fields stand side by side, and one that is removed leaves its place to the last, or, in a small
 /// hash, all behind it move up: finding, setting, removing and picking at random take constant
@@ -72,7 +74,7 @@ impl Hash {
         self.bytes += name.len();
         self.deadlines.extend(field.expires_at.map(|when| (when, name.clone())));
         self.fields.insert(name, field);
-        self.packed &= self.fields.len() <= PACKED_MEMBERS_MAX;
+        self.packed &= self.fields.len() <= PACKED_FIELDS_MAX;
     }
 
     /// Sets when a field that is there expires.

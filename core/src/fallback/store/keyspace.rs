@@ -70,6 +70,10 @@ impl Keyspace {
         self.bounds
     }
 
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     // ---- reading -------------------------------------------------------------------------------
 
     /// The entry at `key`, unless it has expired by `at`, in milliseconds since the Unix epoch. Of a

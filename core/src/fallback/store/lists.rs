@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::argument::Args;
 use super::keyspace::Keyspace;
 use super::list::{End, List};
 use super::refusal::Refusal;
@@ -104,8 +105,8 @@ pub(super) fn lmpop(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcom
 
 /// The keys of LMPOP or ZMPOP, behind their number, and the arguments behind them.
 pub(super) fn numbered_keys<'a, 'b>(
-    args: &'a [&'b [u8]],
-) -> Result<(&'a [&'b [u8]], &'a [&'b [u8]]), Refusal> {
+    args: Args<'a, 'b>,
+) -> Result<(Args<'a, 'b>, Args<'a, 'b>), Refusal> {
     let (number, rest) = args.split_first().ok_or(Refusal::SYNTAX)?;
     let number = argument::count_from(1, number, "ERR numkeys should be greater than 0")?;
     rest.split_at_checked(number).ok_or(Refusal::SYNTAX)

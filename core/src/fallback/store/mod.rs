@@ -1,4 +1,5 @@
-//! An embedded Redis: strings, hashes, sets and expiry in memory, without a server.
+//! An embedded Redis: strings, hashes, lists, sets, sorted sets and expiry in memory, without a
+//! server.
 //!
 //! It is `memory://`, the overlay of what was written while a server is down, and the shadow of
 //! what a server said last. Replies, errors and expiry are those of Redis 7.0, held to it by
@@ -14,14 +15,19 @@
 //! | commands | about |
 //! |---|---|
 //! | `strings`, `counters` | strings, and those that are numbers |
+//! | `bits`, `bitfield` | the bits of strings |
 //! | `hashes`, `field_expiry` | hashes, and how long their fields live |
+//! | `lists` | lists |
 //! | `sets`, `algebra` | one set, and several |
+//! | `zsets`, `zranges`, `zalgebra` | the members of a sorted set, ranges of them, and several sorted sets |
+//! | `sort` | the members of a list, a set or a sorted set, in another order |
 //! | `keys`, `expiry`, `object`, `scan` | keys, whatever stands at them; a little at a time |
 //! | `server` | the store as a whole |
 //!
 //! `types` says what the keyspace needs of a value with members; `hash`, `list`, `set` and
-//! `sorted_set` are those. `argument` reads numbers and words as Redis does; `extended` is the
-//! arithmetic of INCRBYFLOAT; `picks` chooses members at random; `refusal` holds the errors.
+//! `sorted_set` are those, the last with an `order` that knows ranks. `argument` reads numbers and
+//! words as Redis does and `double` scores; `extended` is the arithmetic of INCRBYFLOAT; `picks`
+//! chooses members at random; `refusal` holds the errors.
 //!
 //! ```
 //! use std::time::{Instant, SystemTime};
@@ -63,6 +69,7 @@ mod scan;
 mod server;
 mod set;
 mod sets;
+mod sort;
 mod sorted_set;
 mod strings;
 mod types;
@@ -79,6 +86,7 @@ use entry::{Data, Entry, Text};
 use keyspace::Keyspace;
 use refusal::Refusal;
 
+pub(super) use extended::Extended;
 pub use hash::HASH_FIELD_BYTES;
 pub use keyspace::ENTRY_BYTES;
 pub use list::LIST_ITEM_BYTES;
@@ -156,6 +164,11 @@ impl Store {
     #[must_use]
     pub fn supports(name: &[u8]) -> bool {
         dispatch::find(name).is_some()
+    }
+
+    /// The names of all commands that [`execute`](Store::execute) knows, in lower case, sorted.
+    pub fn commands() -> impl Iterator<Item = &'static str> {
+        dispatch::names()
     }
 
     /// Whether there is an entry at `key`.
@@ -256,6 +269,16 @@ impl Store {
         self.keyspace.bounds()
     }
 
+    /// Sets other bounds. What it holds beyond them stays, and takes up room.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.keyspace.set_bounds(bounds);
+    }
+
+    /// Sets when the entry at `key` expires, in milliseconds since the Unix epoch; `None` is never.
+    pub(super) fn set_expiry(&mut self, key: &[u8], expires_at: Option<u64>, now: Now) {
+        self.keyspace.set_expiry(key, expires_at, now.unix_millis());
+    }
+
     /// Takes away all entries that have expired. Takes time for these only.
     pub fn expire(&mut self, now: Now) {
         self.keyspace.expire_all(now.unix_millis());
@@ -324,6 +347,11 @@ impl std::error::Error for Full {}
 
 /// What a command comes to: the reply, or an error reply that changed nothing.
 type Outcome = Result<resp::Value, Refusal>;
+
+/// Reads a whole number as every command does, if this is one.
+pub(super) fn integer(text: &[u8]) -> Option<i64> {
+    argument::integer(text).ok()
+}
 
 /// A number of things as a reply.
 fn count(number: usize) -> resp::Value {

@@ -48,6 +48,7 @@ impl Order {
         Order { nodes: Vec::new(), root: NONE }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -384,7 +385,7 @@ mod tests {
                 let last = last.enumerate().find(|&(_, place)| place == end).unwrap().0;
                 let first = rank(end);
                 order.swap_remove(first, last);
-                if order.len() % 1_000 == 0 {
+                if order.len().is_multiple_of(1_000) {
                     order.check(order.root);
                 }
             }

@@ -10,14 +10,16 @@ use indexmap::IndexMap;
 use super::entry::Data;
 use super::order::Order;
 use super::refusal::Refusal;
-use super::types::{
-    COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, PACKED_MEMBERS_MAX, collection,
-};
+use super::types::{COLLECTION_BYTES, Collection, PACKED_MEMBER_BYTES_MAX, collection};
 use crate::fallback::keyed::Keyed;
 
 /// What a member of a sorted set is charged with beside its bytes: its score, its place in the
 /// hash table and in the order of scores, and the allocator's share.
 pub const SORTED_SET_MEMBER_BYTES: usize = 112;
+
+/// Up to how many members a server packs a sorted set into one list: Redis' default for
+/// `zset-max-listpack-entries`.
+const PACKED_MEMBERS_MAX: usize = 128;
 
 /// Members stand side by side with their scores, and one that is removed leaves its place to the
 /// last: finding a score and picking at random take constant time, and nothing depends on the
@@ -34,6 +36,23 @@ pub(super) struct SortedSet {
 }
 
 impl SortedSet {
+    /// An empty sorted set of which it is known beforehand that it will have at least so many
+    /// members.
+    pub(super) fn expecting(hasher: Keyed, members: usize) -> Self {
+        SortedSet { packed: members <= PACKED_MEMBERS_MAX, ..SortedSet::new(hasher) }
+    }
+
+    /// A sorted set of members that are known beforehand, each once: a server packs it, if it does,
+    /// when all are in it.
+    pub(super) fn gathered(hasher: Keyed, members: &[(Bytes, f64)]) -> Self {
+        let mut set = SortedSet::expecting(hasher, members.len());
+        set.packed &= members.iter().all(|(member, _)| member.len() <= PACKED_MEMBER_BYTES_MAX);
+        for (member, score) in members {
+            set.insert(member, *score);
+        }
+        set
+    }
+
     /// What a member adds to the account of a sorted set that has it not yet.
     pub(super) fn cost(member: &[u8]) -> usize {
         member.len() + SORTED_SET_MEMBER_BYTES
@@ -71,6 +90,11 @@ impl SortedSet {
             self.order.shift(from, to - usize::from(from < to));
         }
         false
+    }
+
+    /// From now on a server would not keep it packed, for another reason than its size.
+    pub(super) fn unpack(&mut self) {
+        self.packed = false;
     }
 
     /// Returns whether the member was there.
@@ -191,8 +215,12 @@ mod tests {
         let sign = |set: &SortedSet, member: &[u8]| set.score(member).unwrap().is_sign_negative();
         set.insert(b"packed", -0.0);
         assert!(set.is_packed() && !sign(&set, b"packed"));
-        set.insert(&[b'x'; PACKED_MEMBER_BYTES_MAX + 1], -0.0);
-        assert!(!set.is_packed() && sign(&set, &[b'x'; PACKED_MEMBER_BYTES_MAX + 1]));
+        let long = Bytes::from(vec![b'x'; PACKED_MEMBER_BYTES_MAX + 1]);
+        set.insert(&long, -0.0);
+        assert!(!set.is_packed() && sign(&set, &long) && !sign(&set, b"packed"));
+        let members = [(Bytes::from_static(b"gathered"), -0.0), (long, 1.0)];
+        assert!(sign(&SortedSet::gathered(Keyed::new(1), &members), b"gathered"));
+        assert!(!sign(&SortedSet::gathered(Keyed::new(1), &members[..1]), b"gathered"));
     }
 
     #[test]

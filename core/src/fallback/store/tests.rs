@@ -10,6 +10,8 @@ use super::*;
 use crate::fallback::keyed::Keyed;
 use crate::resp::Value;
 
+mod ordered;
+
 /// A store and its clock.
 struct World {
     store: Store,

@@ -11,11 +11,8 @@ use crate::fallback::keyed::Keyed;
 /// [`ENTRY_BYTES`](super::ENTRY_BYTES): the structure itself and the allocator's share.
 pub const COLLECTION_BYTES: usize = 160;
 
-/// Up to how many members a server packs a hash or a sorted set into one list: Redis' default for
-/// `hash-max-listpack-entries` and `zset-max-listpack-entries`.
-pub(super) const PACKED_MEMBERS_MAX: usize = 128;
-
-/// Up to which length of each member: Redis' default for `hash-max-listpack-value` and
+/// Up to which length of each member a server packs a hash or a sorted set into one list: Redis'
+/// default for `hash-max-listpack-value` and
 /// `zset-max-listpack-value`.
 pub(super) const PACKED_MEMBER_BYTES_MAX: usize = 64;
 

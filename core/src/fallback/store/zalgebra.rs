@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use indexmap::IndexMap;
 
+use super::argument::Args;
 use super::entry::Data;
 use super::keyspace::Keyspace;
 use super::refusal::Refusal;
@@ -91,10 +92,8 @@ fn store(
 ) -> Outcome {
     let (keys, rest) = inputs(keyspace, &args[2..], at, name)?;
     let options = Options::parse(rest, keys.len(), operation, true)?;
-    let mut result = SortedSet::new(keyspace.hasher());
-    for (member, score) in combine(keyspace, keys, at, operation, &options) {
-        result.insert(&member, score);
-    }
+    let members = combine(keyspace, keys, at, operation, &options);
+    let result = SortedSet::gathered(keyspace.hasher(), &members);
     let length = result.len();
     keyspace.store(args[1], result, at)?;
     Ok(count(length))
@@ -104,10 +103,10 @@ fn store(
 /// them. What has expired is taken away.
 fn inputs<'a, 'b>(
     keyspace: &mut Keyspace,
-    args: &'a [&'b [u8]],
+    args: Args<'a, 'b>,
     at: u64,
     name: &str,
-) -> Result<(&'a [&'b [u8]], &'a [&'b [u8]]), Refusal> {
+) -> Result<(Args<'a, 'b>, Args<'a, 'b>), Refusal> {
     let (number, rest) = args.split_first().ok_or(Refusal::SYNTAX)?;
     let number = argument::integer(number)?;
     if number < 1 {

@@ -38,9 +38,15 @@ pub(super) fn zrevrangebylex(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) 
 pub(super) fn zrangestore(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outcome {
     let at = now.unix_millis();
     let query = Query::parse(&args[2..], None, true)?;
-    let mut result = SortedSet::new(keyspace.hasher());
+    let hasher = keyspace.hasher();
+    let mut result = SortedSet::new(hasher);
     if let Some(set) = keyspace.read::<SortedSet>(query.key, at)? {
-        for (member, score) in set.ranks(query.ranks(set), false) {
+        let ranks = query.ranks(set);
+        if matches!(query.span, Span::Ranks(..)) {
+            // Of ranks a server knows beforehand how many members there are.
+            result = SortedSet::expecting(hasher, ranks.len());
+        }
+        for (member, score) in set.ranks(ranks, query.reverse) {
             result.insert(member, score);
         }
     }

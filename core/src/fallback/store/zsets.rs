@@ -129,11 +129,10 @@ impl Conditions {
     fn hold(&self, before: Option<f64>, score: f64) -> bool {
         match before {
             None => !self.if_present,
-            Some(before) => {
-                !self.if_absent
-                    && !(self.if_greater && score <= before)
-                    && !(self.if_less && score >= before)
-            }
+            Some(_) if self.if_absent => false,
+            Some(before) if self.if_greater => score > before,
+            Some(before) if self.if_less => score < before,
+            Some(_) => true,
         }
     }
 
