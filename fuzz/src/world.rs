@@ -111,6 +111,8 @@ pub(crate) struct World {
     published_last: bool,
     /// The runtime is gone.
     pub(crate) abandoned: bool,
+    /// Some stream has stopped reading: what its connection has to say may be seen late.
+    pub(crate) stops_reading: bool,
     pub(crate) ids: u64,
     pub(crate) wakers: u64,
     pub(crate) armed: Option<Duration>,
@@ -181,6 +183,7 @@ impl World {
             changes: BTreeMap::new(),
             published_last: false,
             abandoned: false,
+            stops_reading: false,
             ids: 0,
             wakers: 0,
             armed: None,
