@@ -14,7 +14,7 @@ use std::{
 use unfazed_core::{
     Failure, Request,
     commands::Run,
-    config::{Config, Deployment},
+    config::{Config, Deployment, Forced},
     engine::{Batch, Event, Status},
     handle::{self, Clocks, Gather, Handle, RunBatch, Shared, Writer},
     reply::FromReply,
@@ -147,6 +147,12 @@ impl Client {
     pub fn events(&self) -> Events {
         let Inner { driver, .. } = self.here();
         Events { events: self.here().handle().events(), driver: driver.clone() }
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`].
+    pub fn force(&self, forced: Option<Forced>) {
+        self.here().handle().force(forced);
     }
 
     /// The configuration that the client was made with.

@@ -8,7 +8,7 @@ use std::{
 use unfazed_core::{
     Failure, Request,
     commands::Run,
-    config::Config,
+    config::{Config, Forced},
     engine::{Batch, Status},
     handle::{Events, Gather, Handle, Pending, RunBatch},
     reply::FromReply,
@@ -93,6 +93,12 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events()
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`].
+    pub fn force(&self, forced: Option<Forced>) {
+        self.0.force(forced);
     }
 
     /// The configuration that the client was made with.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, Forced},
     reply::{DecodeError, ServerError},
     resp::{ProtocolError, Reply, Source},
 };
@@ -60,6 +60,9 @@ pub enum FailureKind {
     ConnectionLost(Cause),
     /// The server is judged down, and the request asked not to wait for it.
     Down(Cause),
+    /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
+    /// only the server can answer.
+    Isolated,
     /// The queue is full, and the request asked not to wait for room.
     QueueFull,
     /// The embedded store was to answer and can't.
@@ -141,6 +144,8 @@ pub enum Cause {
     NotMaster,
     /// Closed by this client.
     Local,
+    /// An operator decided so.
+    Forced(Forced),
     /// Some other fault of the operating system, in its own words.
     Io(Arc<str>),
 }
@@ -181,6 +186,7 @@ impl fmt::Display for Cause {
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Local => f.write_str("closed by this client"),
+            Cause::Forced(forced) => write!(f, "forced by an operator: {forced}"),
             Cause::Io(why) => f.write_str(why),
         }
     }
@@ -223,6 +229,7 @@ impl fmt::Display for FailureKind {
             }
             FailureKind::ConnectionLost(cause) => write!(f, "connection lost: {cause}"),
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
+            FailureKind::Isolated => f.write_str("the client was isolated by an operator"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
             FailureKind::ClientClosed => f.write_str("client closed"),

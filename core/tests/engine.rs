@@ -989,3 +989,6 @@ fn a_client_that_is_being_closed_waits_for_nothing_that_was_given_up() {
     world.wait(Duration::from_millis(1));
     assert_eq!(world.engine.health(), Health::Closed);
 }
+
+#[path = "engine/force.rs"]
+mod force;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, MaybeRetry, PingInterval, ProtocolChoice, Schedule, Secret};
+use super::{Config, Forced, MaybeRetry, PingInterval, ProtocolChoice, Schedule, Secret};
 use crate::fallback::Fallback;
 
 /// # Settings
@@ -352,6 +352,14 @@ impl Config {
     #[must_use]
     pub fn fallback(mut self, rule: Fallback) -> Self {
         self.fallbacks.push(rule);
+        self
+    }
+
+    /// Starts as if an operator had forced it so: [`Forced::Isolated`] never even tries to connect.
+    /// Default `None`: health decides. While the client runs, its `force` method changes it.
+    #[must_use]
+    pub fn forced(mut self, forced: impl Into<Option<Forced>>) -> Self {
+        self.forced = forced.into();
         self
     }
 

@@ -57,6 +57,7 @@ mod breaker;
 mod builder;
 mod endpoint;
 mod error;
+mod forced;
 mod limits;
 mod parameters;
 mod protocol;
@@ -77,6 +78,7 @@ use std::time::Duration;
 pub use breaker::Breaker;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
+pub use forced::Forced;
 pub use limits::{MemoryLimits, QueueLimits, ReplyLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
@@ -158,6 +160,9 @@ pub struct Config {
     /// What may be answered without a server; the first rule that matches a key wins. Default
     /// none.
     pub fallbacks: Vec<Fallback>,
+    /// What operators force upon the client from the start, see [`Forced`]; default none: health
+    /// decides.
+    pub forced: Option<Forced>,
     /// After which silence the kernel probes a TCP connection, `None` for never; default 60 s.
     /// It keeps idle connections open through a NAT; finding dead ones is `ping_interval`'s task.
     pub tcp_keepalive: Option<Duration>,
@@ -209,6 +214,7 @@ impl Config {
             memory: MemoryLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
+            forced: None,
             tcp_keepalive: Some(Duration::from_secs(60)),
             tcp_nodelay: true,
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::limits::ReplyLimits;
 use super::units::{self, DURATION_MAX};
-use super::{Config, MaybeRetry, PingInterval, ProtocolChoice};
+use super::{Config, Forced, MaybeRetry, PingInterval, ProtocolChoice};
 
 /// One knob.
 pub(super) struct Parameter {
@@ -40,6 +40,7 @@ enum Kind {
     Protocol(Field<ProtocolChoice>),
     MaybeRetry(Field<MaybeRetry>),
     ClientName(Field<Option<String>>),
+    ForcedOrOff(Field<Option<Forced>>),
 }
 
 macro_rules! field {
@@ -108,6 +109,7 @@ pub(super) static PARAMETERS: &[Parameter] = parameters! {
     "journal_entries_max", "10000", Entries(memory.journal_entries_max, SIZES);
     "journal_bytes_max", "16MiB", Size(memory.journal_bytes_max, SIZES);
     "fail_fast", "true", Flag(fail_fast);
+    "forced", "isolated", ForcedOrOff(forced);
     "tcp_keepalive", "60s", SpanOrOff(tcp_keepalive);
     "tcp_nodelay", "false", Flag(tcp_nodelay);
 };
@@ -157,6 +159,12 @@ impl Parameter {
             }
             Kind::MaybeRetry(field) => *(field.edit)(config) = word(MaybeRetry::WORDS, text)?,
             Kind::ClientName(field) => *(field.edit)(config) = Some(text.to_owned()),
+            Kind::ForcedOrOff(field) => {
+                *(field.edit)(config) = match text {
+                    OFF => None,
+                    _ => Some(word(Forced::WORDS, text).map_err(|advice| advice + ", or off")?),
+                };
+            }
         }
         self.check(config)
     }
@@ -184,6 +192,9 @@ impl Parameter {
             Kind::Protocol(field) => word_for(ProtocolChoice::WORDS, (field.get)(config)),
             Kind::MaybeRetry(field) => word_for(MaybeRetry::WORDS, (field.get)(config)),
             Kind::ClientName(field) => (field.get)(config).clone().unwrap_or_default(),
+            Kind::ForcedOrOff(field) => {
+                (field.get)(config).map_or_else(off, |forced| word_for(Forced::WORDS, &forced))
+            }
         }
     }
 
@@ -227,7 +238,11 @@ impl Parameter {
                     return Err("expected printable ASCII without spaces".into());
                 }
             }
-            Kind::CountOrOff(_) | Kind::Flag(_) | Kind::Protocol(_) | Kind::MaybeRetry(_) => {}
+            Kind::CountOrOff(_)
+            | Kind::Flag(_)
+            | Kind::Protocol(_)
+            | Kind::MaybeRetry(_)
+            | Kind::ForcedOrOff(_) => {}
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
     classify::{Class, classify},
 };
 use crate::{
-    config::Backoff,
+    config::{Backoff, Forced},
     connection::{Connection, Due, Op, Owner, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
@@ -159,8 +159,11 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let degraded = self.node.phase.is_down() && op.standing != Standing::Wait;
-        let delay = if degraded { Duration::ZERO } else { self.retry_delay(&op, base) };
+        let delay = if self.is_degraded(op.standing) {
+            Duration::ZERO
+        } else {
+            self.retry_delay(&op, base)
+        };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
             Some(bytes) => {
@@ -300,7 +303,9 @@ impl<W> Engine<W> {
             self.backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {
-            self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            if !matches!(cause, Cause::Forced(_)) {
+                self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            }
             self.on_lost(cause);
         }
         if self.node.conn.is_some() || self.node.phase.is_down() {
@@ -321,7 +326,11 @@ impl<W> Engine<W> {
             Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
             Standing::Wait | Standing::Fail => false,
         };
-        let kept = !op.maybe || op.may_repeat() || taken_over;
+        // Memory went on without it, and may hold what was written since.
+        let overtaken = self.forced == Some(Forced::Memory)
+            && self.is_degraded(op.standing)
+            && op.effect != Effect::Read;
+        let kept = (!op.maybe || op.may_repeat() || taken_over) && !overtaken;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }

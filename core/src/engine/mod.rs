@@ -7,6 +7,7 @@
 //!   [`connect`](Engine::connect) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
+//! - **operators**: [`status`](Engine::status), [`force`](Engine::force);
 //! - **control plane**: [`handle_input`](Engine::handle_input) and
 //!   [`poll_output`](Engine::poll_output), to be drained until [`Output::Wait`];
 //! - **data plane**: [`received`](Engine::received), [`take_output`](Engine::take_output),
@@ -29,12 +30,14 @@
 //! ```
 //!
 //! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
-//! `health` judges, `recovery` pays what is owed after an outage.
+//! `health` judges, `force` lets an operator overrule it, `recovery` pays what is owed after an
+//! outage.
 
 mod batch;
 mod classify;
 mod dial;
 mod flow;
+mod force;
 mod health;
 mod output;
 mod recovery;
@@ -58,7 +61,7 @@ pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 
 use crate::{
     Failure, Now,
-    config::{Config, Deployment},
+    config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
     fallback::{Memory, Store},
@@ -110,6 +113,11 @@ pub struct Engine<W> {
     full_told: bool,
     /// Operators know that memory is full, which was when it had these many entries and bytes.
     memory_full_told: Option<(usize, usize)>,
+    /// What an operator wants, whatever health says, and since when.
+    forced: Option<Forced>,
+    forced_since: Option<Instant>,
+    /// Somebody has asked for something, so somebody drives the engine.
+    begun: bool,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -240,7 +248,8 @@ impl<W> Engine<W> {
             probe_interval: config.breaker.probe_interval,
             lineage: recovery::Lineage::default(),
         };
-        Ok(Engine {
+        let forced = config.forced;
+        let mut engine = Engine {
             delays,
             rng,
             now,
@@ -265,10 +274,15 @@ impl<W> Engine<W> {
             answers: Answers::default(),
             full_told: false,
             memory_full_told: None,
+            forced: None,
+            forced_since: None,
+            begun: false,
             closing: Closing::Open,
             scratch: Vec::new(),
             config,
-        })
+        };
+        engine.force(forced, now);
+        Ok(engine)
     }
 
     /// The configuration it was made with.
@@ -435,6 +449,8 @@ impl<W> Engine<W> {
         Status {
             node: self.node.label.clone(),
             health: self.health(),
+            forced: self.forced,
+            forced_since: self.forced_since,
             since: self.node.phase_since,
             cause: self.node.cause.clone(),
             queued_requests: self.queued.requests,
@@ -484,6 +500,7 @@ impl<W> Engine<W> {
         self.node.conn = None;
         self.node.dial = Dial::Idle;
         self.node.failed_dials = 0;
+        self.begun = false;
         if self.closing == Closing::Open {
             if self.store.is_none() {
                 self.start_over();

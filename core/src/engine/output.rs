@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Instant};
 
-use crate::{failure::Ago, failure::Cause, resp::Reply, slab::Id};
+use crate::{config::Forced, failure::Ago, failure::Cause, resp::Reply, slab::Id};
 
 /// One connection, or the attempt to make one. A stale id is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -229,6 +229,13 @@ pub enum Event {
         /// What brought it about, where something did.
         cause: Option<Cause>,
     },
+    /// An operator forced something upon the client, or let it go.
+    Forced {
+        /// Before.
+        from: Option<Forced>,
+        /// Now; `None` where health decides.
+        to: Option<Forced>,
+    },
     /// The server came back with other data than it had, or nobody can tell: what was remembered of
     /// it is dropped.
     DataSetChanged {
@@ -264,6 +271,11 @@ impl fmt::Display for Event {
                 write!(f, "{from} -> {to}: {cause}")
             }
             Event::HealthChanged { from, to, cause: None } => write!(f, "{from} -> {to}"),
+            Event::Forced { to: Some(forced), .. } => write!(f, "forced by an operator: {forced}"),
+            Event::Forced { from: Some(from), to: None } => {
+                write!(f, "no longer forced: {from}; health decides")
+            }
+            Event::Forced { from: None, to: None } => f.write_str("health decides"),
             Event::DataSetChanged { node } => {
                 write!(f, "{node} holds another data set; remembered values are dropped")
             }
@@ -292,7 +304,11 @@ pub struct Status {
     pub node: Arc<str>,
     /// How it stands.
     pub health: Health,
-    /// Since when.
+    /// What an operator has forced upon the client; `None` where health decides.
+    pub forced: Option<Forced>,
+    /// Since when that is forced.
+    pub forced_since: Option<Instant>,
+    /// Since when it stands so.
     pub since: Instant,
     /// Why, where something brought it about.
     pub cause: Option<Cause>,

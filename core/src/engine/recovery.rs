@@ -156,13 +156,14 @@ impl<W> Engine<W> {
         }
         let (failed, passed) = (failed.take(), *passed + 1);
         let now = self.now.instant;
-        let next = if failed.is_some() {
-            Stage::Waiting(self.next_probe())
-        } else if passed < self.config.breaker.probes {
-            Stage::Between { passed, until: now + self.config.breaker.probe_gap }
-        } else {
-            Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
-        };
+        let next =
+            if failed.is_some() || (self.is_held_down() && passed >= self.config.breaker.probes) {
+                Stage::Waiting(self.next_probe())
+            } else if passed < self.config.breaker.probes {
+                Stage::Between { passed, until: now + self.config.breaker.probe_gap }
+            } else {
+                Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
+            };
         self.enter_stage(next, failed);
     }
 
@@ -191,7 +192,11 @@ impl<W> Engine<W> {
             return self.place_held();
         }
         self.memory.settled(key, self.now);
-        if done {
+        if done && self.is_held_down() {
+            let next = self.next_probe();
+            self.enter_stage(Stage::Waiting(next), self.forced.map(Cause::Forced));
+            self.place_held();
+        } else if done {
             let until = self.now.instant + DRAIN_PAUSE;
             self.enter_stage(Stage::Pause(until), None);
             self.place_held();

@@ -6,7 +6,7 @@ use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tic
 use crate::{
     Failure, Now,
     commands::Spec,
-    config::{Config, MaybeRetry},
+    config::{Config, Forced, MaybeRetry},
     connection::Op,
     failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
     fallback::{Answer, Claim, Policy, Standing},
@@ -196,7 +196,7 @@ impl<W> Engine<W> {
             return ticket;
         }
         self.ensure_dial();
-        if self.store.is_some() || self.node.phase.was_judged() {
+        if self.store.is_some() || self.was_judged() {
             self.end_connect_waits();
         }
         ticket
@@ -371,6 +371,10 @@ impl<W> Engine<W> {
             return self.give_up(&parked.op);
         }
         let standing = parked.op.standing;
+        let never_degrades = matches!(standing, Standing::Wait | Standing::Fail);
+        if self.is_isolated() && never_degrades {
+            return self.end_without_answer(&parked.op, FailureKind::Isolated);
+        }
         if standing == Standing::Wait || !self.node.phase.is_down() {
             return self.place_on_server(parked);
         }
@@ -378,15 +382,27 @@ impl<W> Engine<W> {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
-        if self.node.phase.is_draining() {
-            let args = split_arguments(parked.op.spec, &parked.bytes);
-            match self.memory.claim(parked.op.spec, parked.op.effect, &args) {
-                Claim::Server => return self.place_on_server(parked),
-                Claim::Held => return self.held.push_back(parked),
-                Claim::Memory => {}
-            }
+        if self.is_clearing() {
+            return self.backlog.push_back(parked);
         }
-        self.place_in_memory(parked);
+        match self.claim(&parked) {
+            Claim::Server => self.place_on_server(parked),
+            Claim::Held => self.held.push_back(parked),
+            Claim::Memory => self.place_in_memory(parked),
+        }
+    }
+
+    /// Who serves a command that may be answered from memory, while the server is down.
+    fn claim(&mut self, parked: &Parked) -> Claim {
+        let insists = self.forced == Some(Forced::Redis);
+        if !insists && !self.node.phase.is_draining() {
+            return Claim::Memory;
+        }
+        let args = split_arguments(parked.op.spec, &parked.bytes);
+        match self.memory.claim(parked.op.spec, parked.op.effect, &args, insists) {
+            Claim::Server if self.is_held_down() => Claim::Memory,
+            claim => claim,
+        }
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -521,8 +537,11 @@ impl<W> Engine<W> {
             };
             return Err(self.connect_failure(kind));
         }
-        if self.node.phase.is_live() || self.memory.degrades() {
+        if self.node.conn.is_some() || self.node.phase.is_live() || self.may_answer() {
             return Ok(());
+        }
+        if self.is_isolated() {
+            return Err(self.connect_failure(FailureKind::Isolated));
         }
         let kind = match &self.node.cause {
             Some(cause) => FailureKind::Down(cause.clone()),

@@ -324,8 +324,15 @@ impl Memory {
     // ---- recovery ------------------------------------------------------------------------------
 
     /// Who serves a command while recovery settles one key after the other. What has to wait is
-    /// remembered: all that comes later for its keys waits behind it.
-    pub(crate) fn claim(&mut self, spec: &Spec, effect: Effect, args: &[&[u8]]) -> Claim {
+    /// remembered: all that comes later for its keys waits behind it. `insists` is whoever takes no
+    /// answer from memory.
+    pub(crate) fn claim(
+        &mut self,
+        spec: &Spec,
+        effect: Effect,
+        args: &[&[u8]],
+        insists: bool,
+    ) -> Claim {
         if spec.concerns_all_keys() {
             return if self.journal.len() > 0 { Claim::Held } else { Claim::Server };
         }
@@ -335,7 +342,7 @@ impl Memory {
         if !any_held && !keys().any(|key| self.journal.contains(key)) {
             return Claim::Server;
         }
-        if effect == Effect::Read && all_owed && !any_held {
+        if effect == Effect::Read && all_owed && !any_held && !insists {
             return Claim::Memory;
         }
         for key in keys() {

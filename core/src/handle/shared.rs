@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Failure, Now,
-    config::{Config, Deployment},
+    config::{Config, Deployment, Forced},
     engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
@@ -303,6 +303,12 @@ impl Shared {
             waiter
         });
         drop(waiter);
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does.
+    pub fn force(&self, forced: Option<Forced>) {
+        let now = self.now();
+        self.with(|state, _| state.engine.force(forced, now));
     }
 
     /// Refuses new requests; what was sent may finish within `grace`. Everything else ends.

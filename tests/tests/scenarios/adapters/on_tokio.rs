@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     engine::Status,
     handle::{Gather, RunBatch},
     reply::FromReply,
@@ -88,6 +89,10 @@ impl Adapter for OnTokio {
     fn events(client: &Client) -> EventSource {
         let mut events = client.events();
         Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn force(client: &Client, forced: Option<Forced>) {
+        client.force(forced);
     }
 
     fn close(client: &Client) {
