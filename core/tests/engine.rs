@@ -990,5 +990,21 @@ fn a_client_that_is_being_closed_waits_for_nothing_that_was_given_up() {
     assert_eq!(world.engine.health(), Health::Closed);
 }
 
+#[test]
+fn an_idle_connection_is_pinged_in_time_however_late_a_reply_was_due() {
+    let second = Duration::from_secs(1);
+    let mut world = World::live(World::plain().ping_interval(second / 10).response_timeout(second));
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    // The timer is set for the reply now, and not for the PING that is due after it.
+    world.wait(second / 4);
+    let mut reply = BytesMut::from(&b"_\r\n"[..]);
+    world.engine.received(world.conn.expect("connected"), &mut reply, world.now);
+    assert_eq!(world.value::<Option<String>>(ticket), None);
+    assert!(world.engine.has_output(), "or the driver would sleep on");
+    world.drain();
+    assert!(world.timer.is_some_and(|at| at <= world.now.instant + second / 10));
+}
+
 #[path = "engine/force.rs"]
 mod force;

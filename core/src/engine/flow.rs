@@ -44,6 +44,13 @@ impl<W> Engine<W> {
                 bytes.clear();
             }
             connection.release();
+            // One that owes nothing any more is sent a PING, maybe before anything else is due.
+            if connection.owes_nothing()
+                && let Some((due, _)) = connection.due(&self.config)
+                && self.armed.is_none_or(|armed| due < armed)
+            {
+                self.stirred = true;
+            }
             if connection.retiring && connection.owes_nothing() {
                 self.kill(conn, Cause::Local);
             }
