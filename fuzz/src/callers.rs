@@ -254,6 +254,7 @@ impl World {
             FailureKind::DeadlinePassed(_) => "failure: deadline",
             FailureKind::ConnectionLost(_) => "failure: connection lost",
             FailureKind::Down(_) => "failure: down",
+            FailureKind::Isolated => "failure: isolated",
             FailureKind::Memory(_) => "failure: memory refuses",
             FailureKind::ClientClosed => "failure: client closed",
             _ => "failure: other",

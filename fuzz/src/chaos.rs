@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use unfazed_core::{Cause, engine::Input};
+use unfazed_core::{Cause, config::Forced, engine::Input};
 
 use crate::{
     mutants::Mutant,
     network::Stage,
     server::When,
+    setup::FORCED,
     world::{Action, World},
 };
 
@@ -87,6 +88,30 @@ impl World {
                 self.at(span / 2, Action::Undo(Undo::Locked));
             }
             _ => {}
+        }
+    }
+
+    /// An operator changes what is forced upon the client.
+    pub(crate) fn operator(&mut self) {
+        let Some(span) = self.setup.operator_millis.filter(|_| !self.healed) else { return };
+        let forced = self.entropy.pick(&FORCED);
+        self.force(forced);
+        let delay = self.entropy.millis(1, 2 * span);
+        self.at(delay, Action::Operator);
+    }
+
+    pub(crate) fn force(&mut self, forced: Option<Forced>) {
+        self.settle();
+        self.trace(format_args!("forced: {forced:?}"));
+        self.seq += 1;
+        if !self.engine.is_closed() {
+            self.oracle.on_forced(forced, self.seq);
+        }
+        if self.mutant != Some(Mutant::DisobeyOperator) {
+            self.engine.force(forced, self.clock());
+        }
+        if self.entropy.chance(50) {
+            self.settle();
         }
     }
 

@@ -49,6 +49,8 @@ pub enum Mutant {
     OtherPieces,
     /// Something that is formatted holds the password.
     LeakSecret,
+    /// The client is not told what its operator wants.
+    DisobeyOperator,
 }
 
 impl Mutant {
@@ -77,5 +79,6 @@ impl Mutant {
         (Mutant::OverWritten, 0),
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
+        (Mutant::DisobeyOperator, 22),
     ];
 }

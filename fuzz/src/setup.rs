@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unfazed_core::{
     Config,
-    config::{MaybeRetry, PingInterval, ProtocolChoice},
+    config::{Forced, MaybeRetry, PingInterval, ProtocolChoice},
     fallback::{Fallback, Policy},
 };
 
@@ -12,6 +12,10 @@ use crate::entropy::Entropy;
 
 /// What no formatted text may contain.
 pub const SECRET: &str = "s3cr3t-hunter2";
+
+/// What an operator can force; most often nothing, so that there is time to recover.
+pub const FORCED: [Option<Forced>; 6] =
+    [None, None, None, Some(Forced::Redis), Some(Forced::Memory), Some(Forced::Isolated)];
 
 /// Drawn once, at the start.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct Setup {
     pub faults: u64,
     /// The mean span between two faults.
     pub fault_millis: u64,
+    /// The mean span between two changes of what an operator forces, where there is an operator.
+    pub operator_millis: Option<u64>,
     /// Bytes arrive in small pieces.
     pub choppy: bool,
     /// How late the driver may be at its timer.
@@ -118,6 +124,10 @@ impl Setup {
                 config.memory.journal_entries_max = entropy.between(1, 5) as usize;
             }
         }
+        let operator_millis = entropy.chance(30).then(|| entropy.pick(&[20, 150, 500]));
+        if operator_millis.is_some() && entropy.chance(20) {
+            config.forced = entropy.pick(&FORCED);
+        }
         let heal_at = entropy.millis(500, 3_000);
         Setup {
             config,
@@ -127,6 +137,7 @@ impl Setup {
             think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),
             faults: entropy.draw() & if entropy.chance(50) { u64::MAX } else { entropy.draw() },
             fault_millis: entropy.pick(&[10, 40, 150, 400]),
+            operator_millis,
             choppy: entropy.chance(30),
             late_micros: if entropy.chance(25) { entropy.between(100, 40_000) } else { 0 },
             heal_at,

@@ -9,6 +9,7 @@ use std::{
 
 use unfazed_core::{
     Cause, Engine, Now,
+    config::Forced,
     engine::{ConnId, Event, Health, Input, Linger, Lookup, Output, Target, Ticket},
 };
 
@@ -72,6 +73,7 @@ pub(crate) enum Action {
     Cancel(u64),
     Chaos,
     Undo(Undo),
+    Operator,
     Heal,
     Close,
     Check,
@@ -199,6 +201,10 @@ impl World {
             self.at(delay, Action::Caller(caller));
         }
         self.at(Duration::ZERO, Action::Chaos);
+        self.oracle.on_forced(self.setup.config.forced, self.seq);
+        if self.setup.operator_millis.is_some() {
+            self.at(Duration::ZERO, Action::Operator);
+        }
         self.at(self.setup.heal_at, Action::Heal);
         if let Some(close_at) = self.setup.close_at {
             self.at(close_at, Action::Close);
@@ -258,6 +264,7 @@ impl World {
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
             Action::Undo(undo) => self.undo(undo),
+            Action::Operator => self.operator(),
             Action::Heal => {
                 self.heal();
                 return Some("healed");
@@ -367,6 +374,7 @@ impl World {
     fn obey(&mut self, output: Output) {
         match output {
             Output::Resolve { lookup, .. } => {
+                self.oracle.on_socket("a look-up");
                 self.lookups.push(lookup);
                 let slow = !self.healed && self.entropy.chance(10);
                 let delay = if slow {
@@ -412,6 +420,15 @@ impl World {
                     (_, Health::Degraded, _) => self.count("trip: otherwise"),
                     _ => {}
                 }
+            }
+            Event::Forced { to, .. } => {
+                self.oracle.on_forced_told(*to);
+                self.count(match to {
+                    None => "event: no longer forced",
+                    Some(Forced::Redis) => "event: forced to redis",
+                    Some(Forced::Memory) => "event: forced to memory",
+                    Some(_) => "event: forced to isolation",
+                });
             }
             Event::DataSetChanged { .. } => self.count("event: data set changed"),
             Event::StillDown { .. } => self.count("event: still down"),
@@ -531,6 +548,7 @@ impl World {
     fn heal(&mut self) {
         self.healed = true;
         self.undo(Undo::Everything);
+        self.force(None);
         for link in self.links.values_mut() {
             // What was lost on its way is not made good by healing: such a connection is half-open.
             link.silent |= link.up_cut == Some(0);
