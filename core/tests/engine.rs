@@ -1008,3 +1008,5 @@ fn an_idle_connection_is_pinged_in_time_however_late_a_reply_was_due() {
 
 #[path = "engine/force.rs"]
 mod force;
+#[path = "engine/status.rs"]
+mod status;

@@ -121,6 +121,8 @@ pub(crate) struct Op {
     pub(crate) rehandshaken: bool,
     /// What its keys do while the server is down.
     pub(crate) standing: Standing,
+    /// Which pattern it counts for, in the order of declaration; of no meaning where it waits.
+    pub(crate) rule: u16,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.

@@ -114,7 +114,7 @@ impl<W> Engine<W> {
             }
         }
         self.node.window.answer();
-        self.answers.server += 1;
+        self.tally.by_server(&op, &reply);
         self.end(&op, Ok(reply));
     }
 
@@ -197,7 +197,7 @@ impl<W> Engine<W> {
     fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
-        self.answers.server += 1;
+        self.tally.server += 1;
         let failure = self.failure(op, FailureKind::Server(error), executed);
         self.end(op, Err(failure));
     }

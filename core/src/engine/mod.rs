@@ -41,6 +41,7 @@ mod force;
 mod health;
 mod output;
 mod recovery;
+mod status;
 mod submit;
 mod tickets;
 
@@ -54,9 +55,10 @@ use std::{
 
 pub use batch::Batch;
 pub use output::{
-    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
-    Target, Ticket,
+    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Target,
+    Ticket,
 };
+pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 
 use crate::{
@@ -65,12 +67,13 @@ use crate::{
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
     fallback::{Memory, Store},
-    resp::{Reply, Source},
+    resp::Reply,
     rng::Rng,
     slab::Slab,
 };
 use dial::Dial;
 use health::{Phase, Window};
+use status::Tally;
 use tickets::Tickets;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
@@ -108,7 +111,8 @@ pub struct Engine<W> {
     armed: Option<Instant>,
     /// Something happened since the control plane was last drained.
     stirred: bool,
-    answers: Answers,
+    /// Who answered what.
+    tally: Tally,
     /// Operators know that the queue is full.
     full_told: bool,
     /// Operators know that memory is full, which was when it had these many entries and bytes.
@@ -177,14 +181,6 @@ impl Queued {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Answers {
-    server: u64,
-    overlay: u64,
-    shadow: u64,
-    unknown: u64,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
     /// Not at all.
@@ -223,6 +219,7 @@ impl<W> Engine<W> {
             None => Vec::new(),
         };
         let memory = Memory::new(&config, rng.next());
+        let tally = Tally::new(&config, memory.degrades());
         let store = matches!(config.deployment, Deployment::Memory)
             .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
         let label: Arc<str> = match &config.deployment {
@@ -271,7 +268,7 @@ impl<W> Engine<W> {
             pushes: 0,
             armed: None,
             stirred: false,
-            answers: Answers::default(),
+            tally,
             full_told: false,
             memory_full_told: None,
             forced: None,
@@ -438,39 +435,6 @@ impl<W> Engine<W> {
         self.closing == Closing::Closed
     }
 
-    /// How the client is doing.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let sizes = match &self.store {
-            Some(store) => (store.len(), store.bytes()),
-            None => self.memory.overlay_size(),
-        };
-        let shadow = self.memory.shadow_size();
-        Status {
-            node: self.node.label.clone(),
-            health: self.health(),
-            forced: self.forced,
-            forced_since: self.forced_since,
-            since: self.node.phase_since,
-            cause: self.node.cause.clone(),
-            queued_requests: self.queued.requests,
-            queued_bytes: self.queued.bytes,
-            waiting_requests: self.in_line.requests,
-            waiting_bytes: self.in_line.bytes,
-            tickets: self.tickets.len(),
-            connections: self.connections.len(),
-            overlay_entries: sizes.0,
-            overlay_bytes: sizes.1,
-            shadow_entries: shadow.0,
-            shadow_bytes: shadow.1,
-            journal_entries: self.memory.journal_len(),
-            answers_server: self.answers.server,
-            answers_overlay: self.answers.overlay,
-            answers_shadow: self.answers.shadow,
-            answers_unknown: self.answers.unknown,
-        }
-    }
-
     /// Refuses new requests, lets what was sent finish within `grace`, then ends everything.
     pub fn shutdown(&mut self, grace: Duration, now: Now) {
         self.note_time(now);
@@ -548,15 +512,6 @@ impl<W> Engine<W> {
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
-    }
-
-    fn count_answer(&mut self, source: Source) {
-        match source {
-            Source::Server => self.answers.server += 1,
-            Source::Overlay | Source::Store => self.answers.overlay += 1,
-            Source::Shadow => self.answers.shadow += 1,
-            Source::Unknown => self.answers.unknown += 1,
-        }
     }
 
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{ConnId, Engine, Event, Phase};
+use super::{ConnId, DataSet, Engine, Event, Phase};
 use crate::{
     Cause,
     connection::{Own, Question},
@@ -73,6 +73,15 @@ pub(super) struct Lineage {
 struct Ids {
     run: Option<Vec<u8>>,
     replication: Option<Vec<u8>>,
+}
+
+impl Lineage {
+    /// What the server last said of its data.
+    pub(super) fn data_set(&self) -> Option<DataSet> {
+        let text = |id: &Option<Vec<u8>>| Some(String::from_utf8_lossy(id.as_ref()?).into_owned());
+        let Ids { run, replication } = self.known.as_ref()?;
+        Some(DataSet { run_id: text(run), replication_id: text(replication) })
+    }
 }
 
 /// A key that nobody has; deleting it changes nothing.

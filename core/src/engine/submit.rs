@@ -66,6 +66,9 @@ impl<W> Engine<W> {
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
+        if standing != Standing::Wait {
+            op.rule = self.memory.rule_for(spec, request.arguments());
+        }
         self.queued.requests += 1;
         if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -162,6 +165,9 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
+            if standing != Standing::Wait {
+                op.rule = self.memory.rule_for(item.spec, &args);
+            }
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
                 in_line.push(Parked { op, bytes: bytes.to_vec(), cause: None });
@@ -440,6 +446,7 @@ impl<W> Engine<W> {
                         self.tell_full(what);
                     }
                 }
+                self.tally.refused(&op);
                 self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
@@ -472,7 +479,7 @@ impl<W> Engine<W> {
                 self.end(op, Err(failure.at(Some(MEMORY.into()))));
             }
             None => {
-                self.count_answer(reply.source());
+                self.tally.by_memory(op, &reply);
                 self.end(op, Ok(reply));
             }
         }
@@ -585,6 +592,7 @@ impl Op {
             maybe: false,
             rehandshaken: false,
             standing,
+            rule: 0,
             note: None,
             cost: 0,
         }

@@ -74,6 +74,10 @@ impl Journal {
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 #[cfg(test)]

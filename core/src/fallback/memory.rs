@@ -96,6 +96,16 @@ impl Memory {
         (mode.into(), noted)
     }
 
+    /// Which pattern a command counts for, in the order of declaration: that of its first key. The last
+    /// number is that of the default.
+    pub(crate) fn rule_for<A: AsRef<[u8]>>(&self, spec: &Spec, args: &[A]) -> u16 {
+        let rule = match spec.keys().of(args).next() {
+            Some(key) => self.rules.rule_of(key),
+            None => self.rules.rule_of_all(),
+        };
+        u16::try_from(rule.unwrap_or(self.rules.len())).unwrap_or(u16::MAX)
+    }
+
     fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {
         // A command that nobody knows may concern any key.
         if spec.concerns_all_keys() || spec.is_unknown() {
@@ -408,6 +418,11 @@ impl Memory {
 
     pub(crate) fn journal_len(&self) -> usize {
         self.journal.len()
+    }
+
+    /// How many keys are owed something, and how many bytes that takes.
+    pub(crate) fn journal_size(&self) -> (usize, usize) {
+        (self.journal.len(), self.journal.bytes())
     }
 }
 

@@ -58,6 +58,21 @@ impl Mode {
     }
 }
 
+impl Mode {
+    /// What it is called in one word: `wait`, `fail`, `miss`, or the policy of what is written in
+    /// memory, such as `invalidate`. Stable, so that metrics can go by it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Wait => "wait",
+            Mode::Fail => "fail",
+            Mode::Miss => "miss",
+            Mode::Memory { policy: Policy::Discard, .. } => "discard",
+            Mode::Memory { policy: Policy::Invalidate, .. } => "invalidate",
+        }
+    }
+}
+
 /// A mode in one byte, for each command on its way: what is left of it once the age limit has
 /// been applied, which happens when a value is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +197,11 @@ impl Rules {
     #[must_use]
     pub fn rule_of(&self, key: &[u8]) -> Option<usize> {
         self.rules.iter().position(|(pattern, _)| pattern.matches(key))
+    }
+
+    /// Which rule is for `*`, so that every key that gets so far falls under it.
+    pub(crate) fn rule_of_all(&self) -> Option<usize> {
+        self.rules.iter().position(|(pattern, _)| pattern.is_all())
     }
 
     /// The mode of a command that is about all keys at once, such as KEYS, SCAN and DBSIZE: the

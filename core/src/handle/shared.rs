@@ -119,7 +119,10 @@ impl Shared {
 
     /// How the client is doing.
     pub fn status(&self) -> Status {
-        self.lock().engine.status()
+        let status = self.lock().engine.status();
+        // The engine only knows when something last happened.
+        let lasting = self.now().instant.saturating_duration_since(status.since);
+        Status { lasting, ..status }
     }
 
     /// Reads the clocks.
