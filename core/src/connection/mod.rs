@@ -122,7 +122,7 @@ pub(crate) struct Op {
     /// What its keys do while the server is down.
     pub(crate) standing: Standing,
     /// Which pattern it counts for, in the order of declaration; of no meaning where it waits.
-    pub(crate) rule: u16,
+    pub(crate) rule: u8,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.

@@ -105,17 +105,29 @@ impl<W> Engine<W> {
         if let Some(error) = reply.error() {
             return self.on_error_reply(conn, op, error, start, end);
         }
+        if op.standing != Standing::Wait || op.note.is_some() {
+            self.on_degradable_reply(conn, &op, &reply);
+        }
+        self.node.window.answer();
+        self.tally.server += 1;
+        self.end(&op, Ok(reply));
+    }
+
+    /// A reply that is counted for its pattern, or that memory is to learn from. Apart from the usual
+    /// case, where nothing may degrade.
+    #[inline(never)]
+    fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if self.node.conn == Some(conn) {
-                self.memory.observe(op.spec, note, &reply, self.now);
+                self.memory.observe(op.spec, note, reply, self.now);
             } else {
                 // An older connection may tell what the newer one has overtaken.
                 self.memory.forget(op.spec, Some(note), self.now);
             }
         }
-        self.node.window.answer();
-        self.tally.by_server(&op, &reply);
-        self.end(&op, Ok(reply));
+        if op.standing != Standing::Wait {
+            self.tally.by_rule(op, reply);
+        }
     }
 
     fn on_error_reply(

@@ -7,7 +7,7 @@ use crate::{
     config::{Config, Forced},
     connection::Op,
     failure::{Ago, Cause},
-    fallback::{Mode, Standing},
+    fallback::Mode,
     request::Effect,
     resp::{Reply, Source, View},
 };
@@ -86,7 +86,7 @@ pub struct PatternStatus {
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
     /// pattern of its first key, and only where that may be answered otherwise than by waiting for the
-    /// server: of other patterns nothing is counted here.
+    /// server: of other patterns nothing is counted here. Nor is it for those after the 255th.
     pub server: Counts,
     /// What was answered from writes in memory.
     pub overlay: Counts,
@@ -141,6 +141,9 @@ pub struct DataSet {
     pub replication_id: Option<String>,
 }
 
+/// A command on its way has one byte for its pattern, of which the last value is none.
+const PATTERNS_COUNTED: usize = u8::MAX as usize;
+
 /// Counts who answered what, since the client was made.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -165,21 +168,13 @@ struct PatternTally {
 impl Tally {
     pub(super) fn new(config: &Config, degrades: bool) -> Self {
         let patterns = if degrades { config.fallbacks.len() + 1 } else { 0 };
+        let patterns = patterns.min(PATTERNS_COUNTED);
         Tally {
             server: 0,
             overlay: 0,
             shadow: 0,
             unknown: 0,
             patterns: vec![PatternTally::default(); patterns],
-        }
-    }
-
-    /// Counts an answer of the server, which is not an error.
-    #[inline]
-    pub(super) fn by_server(&mut self, op: &Op, reply: &Reply) {
-        self.server += 1;
-        if op.standing != Standing::Wait {
-            self.by_rule(op, reply);
         }
     }
 
@@ -194,8 +189,8 @@ impl Tally {
         self.by_rule(op, reply);
     }
 
-    #[cold]
-    fn by_rule(&mut self, op: &Op, reply: &Reply) {
+    /// Counts an answer, which is not an error, for the pattern that its command is of.
+    pub(super) fn by_rule(&mut self, op: &Op, reply: &Reply) {
         let Some(pattern) = self.patterns.get_mut(usize::from(op.rule)) else { return };
         let counts = match reply.source() {
             Source::Server => &mut pattern.server,

@@ -97,13 +97,13 @@ impl Memory {
     }
 
     /// Which pattern a command counts for, in the order of declaration: that of its first key. The last
-    /// number is that of the default.
-    pub(crate) fn rule_for<A: AsRef<[u8]>>(&self, spec: &Spec, args: &[A]) -> u16 {
+    /// number is that of the default; what does not fit in a byte is counted for none.
+    pub(crate) fn rule_for<A: AsRef<[u8]>>(&self, spec: &Spec, args: &[A]) -> u8 {
         let rule = match spec.keys().of(args).next() {
             Some(key) => self.rules.rule_of(key),
             None => self.rules.rule_of_all(),
         };
-        u16::try_from(rule.unwrap_or(self.rules.len())).unwrap_or(u16::MAX)
+        u8::try_from(rule.unwrap_or(self.rules.len())).unwrap_or(u8::MAX)
     }
 
     fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {

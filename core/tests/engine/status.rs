@@ -215,3 +215,19 @@ fn a_client_without_rules_shows_its_one_mode_and_counts_nothing_by_pattern() {
     assert_eq!(status.patterns[0].server.misses, 0);
     assert_eq!(status.data_set, None, "it was not asked");
 }
+
+#[test]
+fn of_very_many_patterns_the_first_ones_are_counted() {
+    let mut config = World::plain();
+    for at in 0..300 {
+        config = config.fallback(Fallback::miss(format!("{at}:*")));
+    }
+    let mut world = World::live(config);
+    for at in [0, 254, 255, 256, 299] {
+        world.served(&format!("GET {at}:a"), "_\r\n");
+    }
+    let patterns = world.engine.status().patterns;
+    assert_eq!(patterns.len(), 301);
+    let counted: Vec<_> = (0..301).filter(|at| patterns[*at].server.misses > 0).collect();
+    assert_eq!(counted, [0, 254]);
+}
