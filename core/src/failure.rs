@@ -94,6 +94,8 @@ pub enum Stage {
     Retry,
     /// For the server's answer.
     Reply,
+    /// For a native script, its own or one before it, to end.
+    Script,
 }
 
 /// Why the embedded store could not answer in the server's stead.
@@ -108,6 +110,10 @@ pub enum MemoryRefusal {
     Unsafe,
     /// A bound of the overlay or the journal is reached; the text names it.
     Full(&'static str),
+    /// A native script touched a key that its caller had not declared as one of the script's keys.
+    Undeclared,
+    /// A native script panicked. Nothing of it was kept.
+    Panicked,
 }
 
 /// Why a connection could not be made or was lost.
@@ -199,6 +205,7 @@ impl fmt::Display for Stage {
             Stage::Connection => "a connection",
             Stage::Retry => "its turn to be sent again",
             Stage::Reply => "the reply",
+            Stage::Script => "a native script to end",
         })
     }
 }
@@ -216,6 +223,10 @@ impl fmt::Display for MemoryRefusal {
                 f.write_str("not safe in memory: another client could succeed as well")
             }
             MemoryRefusal::Full(what) => write!(f, "{what} is full"),
+            MemoryRefusal::Undeclared => {
+                f.write_str("a native script may touch only the keys that its caller declared")
+            }
+            MemoryRefusal::Panicked => f.write_str("the native script panicked"),
         }
     }
 }

@@ -15,7 +15,7 @@ use unfazed_core::{
     config::MaybeRetry,
     engine::{Batch, ConnId, Flush, Health, Input, Output, Ticket},
     failure::MemoryRefusal,
-    fallback::{Fallback, Policy},
+    fallback::{Fallback, NativeRun, Policy},
     reply::FromReply,
 };
 
@@ -29,6 +29,10 @@ struct World {
     /// What the client wrote and the test has not looked at.
     sent: Vec<u8>,
     events: Vec<String>,
+    /// Native scripts that are to be run.
+    runs: Vec<NativeRun>,
+    /// They are run when the test says so.
+    holds_runs: bool,
     timer: Option<Instant>,
 }
 
@@ -44,6 +48,8 @@ impl World {
             closing: Vec::new(),
             sent: Vec::new(),
             events: Vec::new(),
+            runs: Vec::new(),
+            holds_runs: false,
             timer: None,
         }
     }
@@ -58,6 +64,7 @@ impl World {
                 Output::Open { conn, .. } => self.conn = Some(conn),
                 Output::Close { conn, .. } => self.closing.push(conn),
                 Output::Event(event) => self.events.push(event.to_string()),
+                Output::Run(run) => self.runs.push(run),
                 Output::Wait(at) => {
                     self.timer = at;
                     break;
@@ -67,6 +74,16 @@ impl World {
         }
         for conn in std::mem::take(&mut self.closing) {
             self.engine.handle_input(Input::Closed { conn, cause: Cause::Local }, self.now);
+            self.drain();
+        }
+        if !self.holds_runs {
+            self.run_scripts();
+        }
+    }
+
+    fn run_scripts(&mut self) {
+        while let Some(run) = self.runs.pop() {
+            self.engine.handle_input(Input::Ran(run.run()), self.now);
             self.drain();
         }
     }
@@ -1008,5 +1025,9 @@ fn an_idle_connection_is_pinged_in_time_however_late_a_reply_was_due() {
 
 #[path = "engine/force.rs"]
 mod force;
+#[path = "engine/publish.rs"]
+mod publish;
+#[path = "engine/scripts.rs"]
+mod scripts;
 #[path = "engine/status.rs"]
 mod status;

@@ -354,6 +354,11 @@ impl Server {
                 entry.0.extend_from_slice(words[2].as_bytes());
                 Value::Integer(entry.0.len() as i64)
             }
+            "EVAL" => {
+                let entry = self.data.entry(words[3].clone().into_bytes()).or_default();
+                entry.0.extend_from_slice(words[4].as_bytes());
+                Value::Integer(entry.0.len() as i64)
+            }
             "PEXPIRE" => match self.data.get_mut(words[1].as_bytes()) {
                 Some(entry) => {
                     entry.1 = words[2].parse().ok().map(|span: u64| when.unix + span);
@@ -379,7 +384,7 @@ impl Server {
 /// Whether a command changes data.
 #[must_use]
 pub fn is_write(name: &str) -> bool {
-    matches!(name, "SET" | "MSET" | "DEL" | "INCR" | "INCRBY" | "APPEND" | "PEXPIRE")
+    matches!(name, "SET" | "MSET" | "DEL" | "INCR" | "INCRBY" | "APPEND" | "EVAL" | "PEXPIRE")
 }
 
 fn bulk(text: &str) -> Value {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use unfazed_core::{
     Config,
     config::{Forced, MaybeRetry, PingInterval, ProtocolChoice},
-    fallback::{Fallback, Policy},
+    fallback::{Fallback, Policy, ScriptStore},
+    resp::Value,
 };
 
 use crate::entropy::Entropy;
@@ -16,6 +17,23 @@ pub const SECRET: &str = "s3cr3t-hunter2";
 /// What an operator can force; most often nothing, so that there is time to recover.
 pub const FORCED: [Option<Forced>; 6] =
     [None, None, None, Some(Forced::Redis), Some(Forced::Memory), Some(Forced::Isolated)];
+
+/// The one script of this world, which does what APPEND does.
+pub const SCRIPT: &str = "append";
+
+fn append(store: &mut ScriptStore, keys: &[&[u8]], args: &[&[u8]]) -> Value {
+    let before = match store.execute(&[b"GET", keys[0]]) {
+        Value::Bulk(before) => before,
+        error @ Value::Error(_) => return error,
+        _ => bytes::Bytes::new(),
+    };
+    let after = [&before[..], args[0]].concat();
+    // Its time to live is not the script's to change.
+    match store.execute(&[&b"SET"[..], keys[0], &after, b"KEEPTTL"]) {
+        Value::Simple(_) => Value::Integer(after.len() as i64),
+        error => error,
+    }
+}
 
 /// Drawn once, at the start.
 #[derive(Clone, Debug)]
@@ -85,6 +103,8 @@ impl Setup {
         config.deadline = entropy.millis(300, 5_000);
         config.connect_timeout = entropy.millis(100, 2_000);
         config.response_timeout = entropy.millis(100, 2_000);
+        // Of scripts.
+        config.slow_response_timeout = entropy.millis(100, 4_000);
         if entropy.chance(30) {
             config.ping_interval = match entropy.below(3) {
                 0 => PingInterval::Off,
@@ -116,7 +136,8 @@ impl Setup {
             config = config
                 .fallback(Fallback::memory("cache:*", policy))
                 .fallback(Fallback::miss("miss:*"))
-                .fallback(Fallback::fail("fail:*"));
+                .fallback(Fallback::fail("fail:*"))
+                .native_script(SCRIPT, append);
             if entropy.chance(20) {
                 config.memory.entries_max = entropy.between(1, 5) as usize;
             }

@@ -11,6 +11,7 @@ use unfazed_core::{
     Cause, Engine, Now,
     config::Forced,
     engine::{ConnId, Event, Health, Input, Linger, Lookup, Output, Target, Ticket},
+    fallback::NativeRun,
 };
 
 use crate::{
@@ -74,6 +75,7 @@ pub(crate) enum Action {
     Chaos,
     Undo(Undo),
     Operator,
+    Ran(NativeRun),
     Heal,
     Close,
     Check,
@@ -265,6 +267,7 @@ impl World {
             Action::Chaos => self.chaos(),
             Action::Undo(undo) => self.undo(undo),
             Action::Operator => self.operator(),
+            Action::Ran(run) => drop(self.input(Input::Ran(run.run()))),
             Action::Heal => {
                 self.heal();
                 return Some("healed");
@@ -394,6 +397,12 @@ impl World {
                 self.pushes.1 += u64::from(self.mutant != Some(Mutant::LosePush));
             }
             Output::Event(event) => self.on_event(&event),
+            Output::Run(run) => {
+                self.count("native scripts run");
+                let delay = self.entropy.pick(&[0, 0, 100, 20_000]);
+                let delay = self.entropy.micros(0, delay);
+                self.at(delay, Action::Ran(run));
+            }
             _ => {}
         }
     }

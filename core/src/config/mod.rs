@@ -46,7 +46,8 @@
 //! # Ok::<(), unfazed_core::config::ConfigError>(())
 //! ```
 //!
-//! A retry schedule is a function, so only [`Config::retry_schedule`] sets it. Fallback rules say
+//! A retry schedule and a native script are functions, so only [`Config::retry_schedule`] and
+//! [`Config::native_script`] set them. Fallback rules say
 //! what may be answered without a server, which is for the program that reads the answers to
 //! decide and not for whoever writes its URL: only [`Config::fallback`] sets them.
 //!
@@ -61,6 +62,7 @@ mod forced;
 mod limits;
 mod parameters;
 mod protocol;
+mod publish;
 mod retry;
 mod secret;
 mod units;
@@ -81,10 +83,11 @@ pub use error::{ConfigError, Place};
 pub use forced::Forced;
 pub use limits::{MemoryLimits, QueueLimits, ReplyLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
+pub use publish::Publish;
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
 pub use secret::Secret;
 
-use crate::fallback::Fallback;
+use crate::fallback::{Fallback, NativeScripts};
 
 /// The URL that errors show where any would do.
 const URL_EXAMPLE: &str = "redis://localhost:6379";
@@ -160,6 +163,10 @@ pub struct Config {
     /// What may be answered without a server; the first rule that matches a key wins. Default
     /// none.
     pub fallbacks: Vec<Fallback>,
+    /// Functions that stand in for scripts where no server can run them; default none.
+    pub native_scripts: NativeScripts,
+    /// What becomes of messages while the server is down; default [`Publish::Fail`].
+    pub publish_while_down: Publish,
     /// What operators force upon the client from the start, see [`Forced`]; default none: health
     /// decides.
     pub forced: Option<Forced>,
@@ -214,6 +221,8 @@ impl Config {
             memory: MemoryLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
+            native_scripts: NativeScripts::default(),
+            publish_while_down: Publish::default(),
             forced: None,
             tcp_keepalive: Some(Duration::from_secs(60)),
             tcp_nodelay: true,
@@ -290,15 +299,15 @@ impl Config {
 
     /// The URL that says the same, with `***` for the password.
     ///
-    /// It names what differs from the defaults. The retry schedule and the fallback rules are in no
-    /// URL.
+    /// It names what differs from the defaults. The retry schedule, the native scripts and the fallback
+    /// rules are in no URL.
     #[must_use]
     pub fn to_url(&self) -> String {
         url::show(self, secret::MASK)
     }
 
     /// The URL that says the same, password included: [`Config::from_url`] makes an equal `Config`
-    /// out of it, but for the retry schedule and the fallback rules.
+    /// out of it, but for the retry schedule, the native scripts and the fallback rules.
     ///
     /// ```
     /// use unfazed_core::config::Config;
@@ -369,6 +378,9 @@ impl fmt::Debug for Config {
         }
         if !self.fallbacks.is_empty() {
             out.field("fallbacks", &self.fallbacks);
+        }
+        if !self.native_scripts.is_empty() {
+            out.field("native_scripts", &self.native_scripts);
         }
         out.finish()
     }

@@ -373,6 +373,8 @@ impl<W> Engine<W> {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
         parked.append(&mut self.held);
+        parked.extend(self.scripts.take(|_| true));
+        self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
         for parked in parked {
@@ -499,6 +501,8 @@ impl<W> Engine<W> {
                 }
             }
         }
+        let of_scripts = self.scripts.take(expired);
+        ended.extend(of_scripts.into_iter().map(|parked| (parked, Stage::Script)));
         let in_line = |request: &Vec<Parked>| expired(&request[0]);
         if self.line.iter().any(in_line) {
             let (gone, kept): (Vec<_>, Vec<_>) =
@@ -518,7 +522,7 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let hopeless = self.connections.len() == 0;
+        let hopeless = self.connections.len() == 0 && self.scripts.len() == 0;
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }

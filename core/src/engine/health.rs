@@ -139,6 +139,7 @@ impl<W> Engine<W> {
         self.node.phase = phase;
         let to = self.health();
         if from != to {
+            self.scripts.stale();
             self.node.phase_since = self.now.instant;
             if cause.is_some() || to == Health::Live {
                 self.node.cause.clone_from(&cause);

@@ -41,6 +41,7 @@ mod force;
 mod health;
 mod output;
 mod recovery;
+mod scripts;
 mod status;
 mod submit;
 mod tickets;
@@ -98,6 +99,8 @@ pub struct Engine<W> {
     delayed_count: u64,
     /// Waits behind a key that recovery has not settled.
     held: VecDeque<Parked>,
+    /// What native scripts are to answer, and what waits for them.
+    scripts: scripts::Scripts,
     /// Cancelled since the queues were last cleared of what nobody waits for.
     cancelled: usize,
     /// Requests that wait for room in the queue, in order, each with all its commands.
@@ -260,6 +263,7 @@ impl<W> Engine<W> {
             delayed: BTreeMap::new(),
             delayed_count: 0,
             held: VecDeque::new(),
+            scripts: scripts::Scripts::default(),
             cancelled: 0,
             line: VecDeque::new(),
             in_line: Queued::default(),
@@ -298,6 +302,7 @@ impl<W> Engine<W> {
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Opened { conn } => self.on_opened(conn),
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
+            Input::Ran(done) => self.on_ran(done),
         }
         self.run_timers();
         self.admit();

@@ -2,7 +2,13 @@
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Instant};
 
-use crate::{config::Forced, failure::Ago, failure::Cause, resp::Reply, slab::Id};
+use crate::{
+    config::Forced,
+    failure::{Ago, Cause},
+    fallback::{NativeDone, NativeRun},
+    resp::Reply,
+    slab::Id,
+};
 
 /// One connection, or the attempt to make one. A stale id is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +68,8 @@ pub enum Input<'a> {
         /// Why.
         cause: Cause,
     },
+    /// The answer to [`Output::Run`].
+    Ran(NativeDone),
 }
 
 /// What the engine asks of its adapter.
@@ -101,6 +109,9 @@ pub enum Output {
         /// Which connection.
         conn: ConnId,
     },
+    /// Run a function of the user's, without any lock held, and answer with [`Input::Ran`]. There is
+    /// one at a time.
+    Run(NativeRun),
     /// A push frame that answers nothing.
     Push(Reply),
     /// Something that operators want to know.

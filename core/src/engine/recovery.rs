@@ -115,6 +115,7 @@ impl<W> Engine<W> {
             Stage::Barrier(_) => {
                 self.drop_what_was_remembered();
                 self.memory.hand_back(self.now);
+                self.scripts.stale();
                 self.drain();
             }
             Stage::Pause(_) => self.drain(),
@@ -201,6 +202,7 @@ impl<W> Engine<W> {
             return self.place_held();
         }
         self.memory.settled(key, self.now);
+        self.scripts.stale();
         if done && self.is_held_down() {
             let next = self.next_probe();
             self.enter_stage(Stage::Waiting(next), self.forced.map(Cause::Forced));
@@ -277,6 +279,7 @@ impl<W> Engine<W> {
     fn drop_what_was_remembered(&mut self) {
         if std::mem::take(&mut self.node.lineage.changed) {
             self.memory.drop_shadow();
+            self.scripts.stale();
             self.event(Event::DataSetChanged { node: self.node.label.clone() });
         }
     }

@@ -9,9 +9,9 @@ use crate::{
     config::{Config, Forced, MaybeRetry},
     connection::Op,
     failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
-    fallback::{Answer, Claim, Policy, Standing},
+    fallback::{Answer, Claim, NativeDone, Policy, Standing},
     request::{Effect, Options, Request, split_arguments, split_command},
-    resp::{Reply, Source},
+    resp::{Reply, Source, Value},
 };
 
 /// Where a new request goes.
@@ -318,7 +318,8 @@ impl<W> Engine<W> {
 
     /// Commands that are on no connection.
     fn parked(&self) -> usize {
-        self.backlog.len() + self.delayed.len() + self.held.len() + self.line.len()
+        let waiting = self.backlog.len() + self.delayed.len() + self.held.len();
+        waiting + self.scripts.len() + self.line.len()
     }
 
     fn tell_full(&mut self, what: &'static str) {
@@ -352,7 +353,7 @@ impl<W> Engine<W> {
     /// Any way but straight onto the connection.
     fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
-        if self.store.is_some() {
+        if self.store.is_some() && self.scripts.len() == 0 && !op.spec.is_script() {
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
@@ -373,8 +374,16 @@ impl<W> Engine<W> {
 
     /// Puts a command where it can be served now: onto the connection, into memory, or into a queue.
     pub(super) fn place(&mut self, parked: Parked) {
+        self.place_with(parked, None);
+    }
+
+    /// The same, with what a native script has done for the command, if memory is to answer it.
+    pub(super) fn place_with(&mut self, parked: Parked, ran: Option<NativeDone>) {
         if !self.tickets.wants(parked.op.ticket) {
             return self.give_up(&parked.op);
+        }
+        if self.store.is_some() {
+            return self.place_in_store(parked, ran);
         }
         let standing = parked.op.standing;
         let never_degrades = matches!(standing, Standing::Wait | Standing::Fail);
@@ -394,7 +403,7 @@ impl<W> Engine<W> {
         match self.claim(&parked) {
             Claim::Server => self.place_on_server(parked),
             Claim::Held => self.held.push_back(parked),
-            Claim::Memory => self.place_in_memory(parked),
+            Claim::Memory => self.place_in_memory(parked, ran),
         }
     }
 
@@ -425,13 +434,20 @@ impl<W> Engine<W> {
         connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
     }
 
-    fn place_in_memory(&mut self, parked: Parked) {
-        let Parked { op, bytes, cause } = parked;
+    fn place_in_memory(&mut self, parked: Parked, ran: Option<NativeDone>) {
+        let op = &parked.op;
         let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
         if op.maybe && op.effect != Effect::Read && !invalidates {
-            return self.end_maybe(&op, cause);
+            return self.end_maybe(op, parked.cause);
         }
+        if let Some(ran) = ran {
+            return self.end_script(&parked, ran);
+        }
+        let Some(Parked { op, bytes, .. }) = self.begin_script(parked) else { return };
         let args = split_command(&bytes);
+        if op.spec.is_publish() {
+            return self.publish_locally(&op, &args);
+        }
         match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
             Ok(reply) => {
                 let size = self.memory.overlay_size();
@@ -439,15 +455,51 @@ impl<W> Engine<W> {
                     self.memory_full_told.filter(|told| size.0 >= told.0 && size.1 >= told.1);
                 self.end_from_memory(&op, reply);
             }
-            Err(refusal) => {
-                if let MemoryRefusal::Full(what) = refusal {
-                    let size = self.memory.overlay_size();
-                    if self.memory_full_told.replace(size).is_none() {
-                        self.tell_full(what);
-                    }
+            Err(refusal) => self.refuse_in_memory(&op, refusal),
+        }
+    }
+
+    /// Ends a command that memory can't answer.
+    pub(super) fn refuse_in_memory(&mut self, op: &Op, refusal: MemoryRefusal) {
+        if let MemoryRefusal::Full(what) = refusal {
+            let size = self.memory.overlay_size();
+            if self.memory_full_told.replace(size).is_none() {
+                self.tell_full(what);
+            }
+        }
+        self.tally.refused(op);
+        self.end_without_answer(op, FailureKind::Memory(refusal));
+    }
+
+    /// Answers PUBLISH without a server: the message stays with this client.
+    fn publish_locally(&mut self, op: &Op, words: &[&[u8]]) {
+        let args = &words[op.spec.words()..];
+        let value = match args {
+            [channel, message] => {
+                let receivers = self.deliver_locally(channel, message);
+                Value::Integer(i64::try_from(receivers).unwrap_or(i64::MAX))
+            }
+            _ => {
+                let name = op.spec.name().to_ascii_lowercase();
+                Value::error(format!("ERR wrong number of arguments for '{name}' command"))
+            }
+        };
+        self.end_from_memory(op, Reply::from(value).with_source(Source::Overlay));
+    }
+
+    /// Hands a message that stays local to this client's own subscribers, and gives how many these are:
+    /// none, as long as there are no subscriptions.
+    fn deliver_locally(&mut self, _channel: &[u8], _message: &[u8]) -> usize {
+        0
+    }
+
+    fn place_in_store(&mut self, parked: Parked, ran: Option<NativeDone>) {
+        match ran {
+            Some(ran) => self.end_script(&parked, ran),
+            None => {
+                if let Some(Parked { op, bytes, .. }) = self.begin_script(parked) {
+                    self.answer_from_store(&op, &bytes);
                 }
-                self.tally.refused(&op);
-                self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
     }
@@ -468,7 +520,7 @@ impl<W> Engine<W> {
         }
     }
 
-    fn end_from_memory(&mut self, op: &Op, reply: Reply) {
+    pub(super) fn end_from_memory(&mut self, op: &Op, reply: Reply) {
         match reply.view().error() {
             Some(error) => {
                 let executed = match super::classify::classify(op.spec, &error) {
@@ -512,6 +564,8 @@ impl<W> Engine<W> {
             std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
         self.delayed = kept.into_iter().collect();
+        let tickets = &self.tickets;
+        dropped.extend(self.scripts.take(|parked| !tickets.wants(parked.op.ticket)));
         for parked in dropped {
             self.give_up(&parked.op);
         }

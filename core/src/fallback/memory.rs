@@ -7,17 +7,19 @@
 //! | written | keys written or deleted in memory: they hide the shadow | as the overlay |
 //! | journal | keys that recovery owes a deletion | until it is acknowledged |
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hashbrown::HashSet;
 
 use super::{
-    Answer, Bounds, Mode, Policy, Rules, Standing, Store, journal::Journal, keyed::Keyed,
-    shadow::Shadow,
+    Answer, Bounds, Mode, Policy, Rules, ScriptStore, Standing, Store, journal::Journal,
+    keyed::Keyed, shadow::Shadow,
 };
 use crate::{
     Now,
     commands::{KeySpec, Spec},
-    config::Config,
+    config::{Config, Publish},
     failure::MemoryRefusal,
     request::{Effect, split_arguments},
     resp::{Reply, Source, Value, View},
@@ -29,6 +31,8 @@ pub(crate) struct Memory {
     rules: Rules,
     /// Some key may be answered otherwise than by waiting for the server.
     degrades: bool,
+    /// What becomes of messages.
+    publish: Mode,
     overlay: Store,
     /// Every key that was written in memory, also where the value is deleted or has expired since:
     /// what the shadow knows of it is older.
@@ -58,12 +62,18 @@ impl Memory {
         let mut rng = Rng::new(seed);
         let default = if config.fail_fast { Mode::Fail } else { Mode::Wait };
         let modes = config.fallbacks.iter().map(|rule| rule.mode);
-        let degrades = modes.chain([default]).any(|mode| mode != Mode::Wait);
+        let local = config.publish_while_down == Publish::Local;
+        let degrades = local || modes.chain([default]).any(|mode| mode != Mode::Wait);
         let limits = &config.memory;
         let bounds = Bounds::from(limits);
         Memory {
             rules: Rules::new(config.fallbacks.clone(), default),
             degrades,
+            publish: match config.publish_while_down {
+                Publish::Fail => Mode::Fail,
+                Publish::Wait => Mode::Wait,
+                Publish::Local => Mode::Memory { policy: Policy::Discard, max_age: Duration::ZERO },
+            },
             overlay: Store::new(rng.next(), bounds),
             written: HashSet::with_hasher(Keyed::new(rng.next())),
             // As many deleted keys as there may be values.
@@ -100,6 +110,7 @@ impl Memory {
     /// number is that of the default; what does not fit in a byte is counted for none.
     pub(crate) fn rule_for<A: AsRef<[u8]>>(&self, spec: &Spec, args: &[A]) -> u8 {
         let rule = match spec.keys().of(args).next() {
+            _ if spec.is_publish() => None,
             Some(key) => self.rules.rule_of(key),
             None => self.rules.rule_of_all(),
         };
@@ -107,6 +118,9 @@ impl Memory {
     }
 
     fn mode_of<A: AsRef<[u8]>>(&self, spec: &Spec, effect: Effect, args: &[A]) -> (Mode, bool) {
+        if spec.is_publish() {
+            return (self.publish, false);
+        }
         // A command that nobody knows may concern any key.
         if spec.concerns_all_keys() || spec.is_unknown() {
             return (self.rules.mode_of_all(), effect != Effect::Read);
@@ -241,6 +255,61 @@ impl Memory {
         // A plain write does not depend on what was there before.
         let source = if effect == Effect::Repeatable { Source::Overlay } else { source };
         Ok(Reply::from(result?).with_source(source))
+    }
+
+    // ---- native scripts ------------------------------------------------------------------------
+
+    /// What a native script works on: what memory knows of the keys that its caller declared.
+    pub(crate) fn lend_to_script(
+        &mut self,
+        spec: &Spec,
+        standing: Standing,
+        args: &[&[u8]],
+        seed: u64,
+        now: Now,
+    ) -> Result<ScriptStore, MemoryRefusal> {
+        let bounds = self.overlay.bounds();
+        let reads_only = spec.effect() == Effect::Read;
+        let mut lent = ScriptStore::new(spec.keys().of(args), reads_only, seed, bounds, now);
+        for key in lent.declared() {
+            if standing == Standing::Miss {
+                lent.note_source(Source::Unknown);
+            } else if self.is_written(&key) {
+                lent.store_mut().borrow_from(&self.overlay, &key, now);
+            } else if self.shadow.lend(lent.store_mut(), &key, now) {
+                lent.note_lent(&key);
+            } else {
+                lent.note_source(Source::Unknown);
+            }
+        }
+        Ok(lent)
+    }
+
+    /// Takes over what a native script has written, all of it or nothing.
+    pub(crate) fn take_from_script(
+        &mut self,
+        standing: Standing,
+        from: &ScriptStore,
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
+        let wrote: Vec<&Bytes> = from.wrote().collect();
+        let invalidates = matches!(standing, Standing::Miss | Standing::Memory(Policy::Invalidate));
+        let new = wrote.iter().filter(|key| !self.is_written(key)).count();
+        if new > 0 && self.written.len() + new > self.written_max {
+            return Err(MemoryRefusal::Full("the overlay"));
+        }
+        if invalidates && !self.journal.has_room(wrote.iter().map(|key| &key[..])) {
+            return Err(MemoryRefusal::Full("the journal"));
+        }
+        if standing != Standing::Miss {
+            let taken = self.overlay.take_over(from.store(), &wrote, now);
+            taken.map_err(|_| MemoryRefusal::Full("the overlay"))?;
+            self.written.extend(wrote.iter().map(|key| Bytes::copy_from_slice(key)));
+        }
+        if invalidates {
+            wrote.iter().for_each(|key| self.journal.add(key));
+        }
+        Ok(())
     }
 
     /// Lends the overlay what the shadow knows of the command's keys. Gives what was lent, and how

@@ -9,12 +9,15 @@ mod journal;
 mod keyed;
 mod memory;
 pub mod policy;
+mod script;
 mod shadow;
 pub mod store;
 
 pub(crate) use memory::{Claim, Memory};
 pub(crate) use policy::Standing;
 pub use policy::{Fallback, Mode, Policy, Rules};
+pub(crate) use script::misuse;
+pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};
 pub use store::{Answer, Bounds, Store};
 
 use crate::config::MemoryLimits;

@@ -11,6 +11,7 @@
 //!   meanwhile, and tells the engine that the connection closed if it did so meanwhile.
 
 use std::{
+    cell::Cell,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -73,6 +74,14 @@ const WRITE_ROUNDS_MAX: usize = 16;
 /// engine has to see that the peer takes what it is sent, or it takes it for silent. A chunk is as
 /// long as its longest command.
 pub const WRITE_BYTES_MAX: usize = 1024 * 1024;
+
+thread_local! {
+    /// A native script runs on this thread.
+    static IN_SCRIPT: Cell<bool> = const { Cell::new(false) };
+}
+
+const IMPURE: &str = "a native script is to work by the store that it is handed; a request of its own \
+    would wait for the script, and the script for it";
 
 /// Keeps a client driven: for as long as it lives, somebody carries out what the engine asks for.
 /// When it is dropped, every request ends; the next one starts a new driver.
@@ -193,7 +202,23 @@ impl Shared {
         let mut wakes = Wakes::default();
         state.settle(&mut wakes);
         drop(state);
+        self.carry_out(&mut wakes);
+    }
+
+    /// To be called once the lock is released: wakes, logs, and runs what is foreign.
+    fn carry_out(&self, wakes: &mut Wakes) {
         wakes.wake();
+        while let Some(run) = wakes.runs.pop() {
+            IN_SCRIPT.set(true);
+            let done = run.run();
+            IN_SCRIPT.set(false);
+            let now = self.now();
+            let mut state = self.lock();
+            state.engine.handle_input(Input::Ran(done), now);
+            state.settle(wakes);
+            drop(state);
+            wakes.wake();
+        }
     }
 
     /// Waits for the first connection.
@@ -208,7 +233,7 @@ impl Shared {
         let ticket = state.engine.connect(None, now);
         state.settle(&mut wakes);
         drop(state);
-        wakes.wake();
+        self.carry_out(&mut wakes);
         Ok(ticket)
     }
 
@@ -217,6 +242,9 @@ impl Shared {
         self: &Arc<Self>,
         command: &str,
     ) -> Result<MutexGuard<'_, State>, Rejected> {
+        if !self.config.native_scripts.is_empty() && IN_SCRIPT.get() {
+            return Err(Rejected::Failed(self.failure(FailureKind::Misuse(IMPURE), command)));
+        }
         let state = self.lock();
         match state.mode {
             Mode::Driven(_) | Mode::Inline => Ok(state),
@@ -324,7 +352,8 @@ impl Shared {
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
-        if state.is_done() {
+        // A native script that closes its own client can't wait for its own end.
+        if state.is_done() || IN_SCRIPT.get() {
             return Poll::Ready(());
         }
         // A future that is polled now and then, as in a loop of `select!`, is still one that waits.
@@ -371,7 +400,7 @@ impl Shared {
         let result = act(&mut state, wakes);
         state.settle(wakes);
         drop(state);
-        wakes.wake();
+        self.carry_out(wakes);
         result
     }
 

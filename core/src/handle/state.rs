@@ -18,6 +18,7 @@ use crate::{
     connection::Chunk,
     engine::{ConnId, Engine, Event, Input, Linger, Lookup, Output, SocketOptions, Target},
     failure::Cause,
+    fallback::NativeRun,
 };
 
 /// What stands under the lock.
@@ -126,13 +127,14 @@ pub enum Drained {
     Closed,
 }
 
-/// Whom to wake and what to log once the lock is released.
+/// Whom to wake, what to log and what to run once the lock is released.
 #[derive(Default)]
 pub struct Wakes {
     /// Mostly there is one, and one needs no allocation.
     one: Option<Waker>,
     more: Vec<Waker>,
     events: Vec<Event>,
+    pub(super) runs: Vec<NativeRun>,
 }
 
 impl State {
@@ -230,6 +232,7 @@ impl State {
                 // Subscriptions are not made yet, so nobody asked for one.
                 Output::Push(_) => {}
                 Output::Event(event) => self.tell(event, wakes),
+                Output::Run(run) => wakes.runs.push(run),
                 Output::Wait(at) => {
                     let closed =
                         self.engine.is_closed() && self.drivers.iter().all(Option::is_none);

@@ -1,0 +1,177 @@
+//! Native scripts: functions of the user's that memory runs in a script's stead.
+//!
+//! The engine is called under a lock, and foreign code is not to run there: it might ask for that very
+//! lock. So a run goes out as an [`Output::Run`], and what came of it comes back as an
+//! [`Input::Ran`](super::Input::Ran). Until then all that memory is to answer waits, as it does on a
+//! server while a script runs; and by then the server may be back, so the command is placed anew, and
+//! what was run counts only if memory still is to answer it, and holds what it held.
+
+use std::collections::VecDeque;
+
+use super::{Engine, Output, Parked};
+use crate::{
+    Now,
+    commands::Spec,
+    connection::Op,
+    failure::{FailureKind, MEMORY, MemoryRefusal},
+    fallback::{NativeDone, NativeRun, ScriptStore, Store, misuse},
+    reply::ServerError,
+    request::{Effect, split_command},
+    resp::{Reply, Source},
+};
+
+/// The script that is being run, and what waits behind it.
+#[derive(Debug, Default)]
+pub(super) struct Scripts {
+    runs: u64,
+    out: Option<Out>,
+    behind: VecDeque<Parked>,
+    /// Counts how often memory was changed by something else than the commands that it answered.
+    era: u64,
+}
+
+#[derive(Debug)]
+struct Out {
+    /// The number of the run.
+    run: u64,
+    /// When it began.
+    era: u64,
+    /// The command that it is for, unless that was given up.
+    parked: Option<Parked>,
+}
+
+impl Scripts {
+    pub(super) fn len(&self) -> usize {
+        let out = self.out.as_ref().is_some_and(|out| out.parked.is_some());
+        self.behind.len() + usize::from(out)
+    }
+
+    /// Takes those out for which `gone` holds. A run that is out stays out.
+    pub(super) fn take(&mut self, gone: impl Fn(&Parked) -> bool) -> Vec<Parked> {
+        let mut all = Vec::new();
+        if let Some(out) = &mut self.out {
+            all.extend(out.parked.take_if(|parked| gone(parked)));
+        }
+        if self.behind.iter().any(&gone) {
+            let (taken, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.behind).into_iter().partition(&gone);
+            all.extend(taken);
+            self.behind = kept.into();
+        }
+        all
+    }
+
+    /// What a script that is out works on may not be what memory holds any more.
+    pub(super) fn stale(&mut self) {
+        self.era += 1;
+    }
+
+    /// Forgets the run that is out: what comes of it is inert.
+    pub(super) fn abandon(&mut self) {
+        self.out = None;
+    }
+}
+
+impl<W> Engine<W> {
+    /// Has a native script run, if one stands in for what the command runs, and has the command wait
+    /// if one runs already; gives it back otherwise.
+    pub(super) fn begin_script(&mut self, parked: Parked) -> Option<Parked> {
+        let Parked { op, bytes, .. } = &parked;
+        if self.scripts.out.is_some() {
+            self.scripts.behind.push_back(parked);
+            return None;
+        }
+        if !op.spec.is_script() {
+            return Some(parked);
+        }
+        let words = split_command(bytes);
+        let args = &words[op.spec.words()..];
+        let Some(function) = self.config.native_scripts.find(op.spec, args).cloned() else {
+            return Some(parked);
+        };
+        if let Some(error) = misuse(op.spec, args) {
+            self.fail_script(&parked.op, &Reply::from(error));
+            return None;
+        }
+        let (seed, now) = (self.rng.next(), self.now);
+        let lent = match &self.store {
+            Some(store) => Ok(lend_all(store, op.spec, args, seed, now)),
+            None => self.memory.lend_to_script(op.spec, op.standing, args, seed, now),
+        };
+        match lent {
+            Ok(lent) => {
+                self.scripts.runs += 1;
+                let run = NativeRun::new(self.scripts.runs, function, op.spec, &words, lent);
+                self.outputs.push_back(Output::Run(run));
+                self.stirred = true;
+                let (run, era) = (self.scripts.runs, self.scripts.era);
+                self.scripts.out = Some(Out { run, era, parked: Some(parked) });
+            }
+            Err(refusal) => self.refuse_in_memory(&parked.op, refusal),
+        }
+        None
+    }
+
+    /// A script has run.
+    pub(super) fn on_ran(&mut self, done: NativeDone) {
+        let Some(out) = self.scripts.out.take_if(|out| out.run == done.id) else { return };
+        if let Some(parked) = out.parked {
+            let current = out.era == self.scripts.era;
+            self.place_with(parked, current.then_some(done));
+        }
+        // The first of them may be a script again, for which all that follow wait.
+        for parked in std::mem::take(&mut self.scripts.behind) {
+            self.place(parked);
+        }
+        self.announce();
+    }
+
+    /// Ends a script that failed: nothing of it was kept.
+    fn fail_script(&mut self, op: &Op, reply: &Reply) {
+        let error = reply.error().unwrap_or_else(|| ServerError::new(b"ERR"));
+        let failure = self.failure(op, FailureKind::Server(error), op.executed_so_far());
+        self.end(op, Err(failure.at(Some(MEMORY.into()))));
+    }
+
+    /// Takes over what a script has done, all of it or nothing.
+    pub(super) fn end_script(&mut self, parked: &Parked, done: NativeDone) {
+        let NativeDone { result, store, .. } = done;
+        let op = &parked.op;
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(refusal) => return self.refuse_in_memory(op, refusal),
+        };
+        if reply.is_error() {
+            return self.fail_script(op, &reply);
+        }
+        let taken = match &mut self.store {
+            Some(own) => take_all(own, &store, self.now),
+            None => self.memory.take_from_script(op.standing, &store, self.now),
+        };
+        match taken {
+            Ok(()) => {
+                let source = match &self.store {
+                    Some(_) => Source::Store,
+                    None => store.source(),
+                };
+                self.end_from_memory(op, reply.with_source(source));
+            }
+            Err(refusal) => self.refuse_in_memory(op, refusal),
+        }
+    }
+}
+
+/// What a script works on where all there is stands in one store.
+fn lend_all(store: &Store, spec: &Spec, args: &[&[u8]], seed: u64, now: Now) -> ScriptStore {
+    let reads_only = spec.effect() == Effect::Read;
+    let mut lent = ScriptStore::new(spec.keys().of(args), reads_only, seed, store.bounds(), now);
+    for key in lent.declared() {
+        lent.store_mut().borrow_from(store, &key, now);
+    }
+    lent
+}
+
+fn take_all(store: &mut Store, from: &ScriptStore, now: Now) -> Result<(), MemoryRefusal> {
+    let wrote: Vec<_> = from.wrote().collect();
+    store.take_over(from.store(), &wrote, now).map_err(|_| MemoryRefusal::Full("the store"))
+}
