@@ -10,7 +10,7 @@ use std::{
 use unfazed_core::{
     Cause, Engine, Now,
     config::Forced,
-    engine::{ConnId, Event, Health, Input, Linger, Lookup, Output, Target, Ticket},
+    engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
     fallback::NativeRun,
 };
 
@@ -439,7 +439,10 @@ impl World {
                     Some(_) => "event: forced to isolation",
                 });
             }
-            Event::DataSetChanged { .. } => self.count("event: data set changed"),
+            Event::DataSet { lineage: Lineage::Unknown, .. } => {
+                self.count("event: data set unknown");
+            }
+            Event::DataSet { .. } => self.count("event: the same data set"),
             Event::StillDown { .. } => self.count("event: still down"),
             Event::Full { what: "the queue" } => self.count("event: queue full"),
             Event::Full { .. } => self.count("event: memory full"),

@@ -93,8 +93,11 @@ pub(crate) enum Own {
     Probe(Question),
     /// INFO, for telling one data set from another.
     Lineage,
-    /// The deletion that recovery owes to a key.
-    Invalidate(Bytes),
+    /// What recovery has to know of a key before it can pay what it owes to it.
+    Inquire(Bytes),
+    /// One of the commands that pay what recovery owes to a key; whether it is the last of them,
+    /// without which none is carried out.
+    Settle(Bytes, bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +126,8 @@ pub(crate) struct Op {
     pub(crate) standing: Standing,
     /// Which pattern it counts for, in the order of declaration; of no meaning where it waits.
     pub(crate) rule: u8,
+    /// Later writes to its keys wait until it has ended.
+    pub(crate) engaged: bool,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.

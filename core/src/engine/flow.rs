@@ -118,6 +118,9 @@ impl<W> Engine<W> {
     #[inline(never)]
     fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
+            if op.engaged {
+                self.memory.overtaken(op.spec, note, self.now);
+            }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, reply, self.now);
             } else {
@@ -145,7 +148,7 @@ impl<W> Engine<W> {
             Class::Told(told) => {
                 executed = told;
                 if op.effect != Effect::Read {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    self.taint(&op);
                 }
             }
             Class::Later => {}
@@ -313,8 +316,10 @@ impl<W> Engine<W> {
         }
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
-            if let Owner::Request(op) = owner {
-                back.extend(self.lost(op, bytes, whole, &cause));
+            match owner {
+                Owner::Request(op) => back.extend(self.lost(op, bytes, whole, &cause)),
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake => {}
             }
         }
         // They are older than anything in the backlog, and go before it.
@@ -342,8 +347,11 @@ impl<W> Engine<W> {
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
             Standing::Memory(Policy::Invalidate) => true,
-            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
-            Standing::Wait | Standing::Fail => false,
+            Standing::Memory(_) | Standing::MemoryOfSeveral | Standing::Miss => {
+                op.effect == Effect::Read
+            }
+            Standing::StaleReads => op.effect == Effect::Read,
+            Standing::Wait | Standing::Mixed | Standing::Fail => false,
         };
         // Memory went on without it, and may hold what was written since.
         let overtaken = self.forced == Some(Forced::Memory)
@@ -361,9 +369,13 @@ impl<W> Engine<W> {
     pub(super) fn settle_lost(&mut self, conn: ConnId, kind: &FailureKind) {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
-            if let Owner::Request(mut op) = owner {
-                op.maybe |= whole;
-                self.end_without_answer(&op, kind.clone());
+            match owner {
+                Owner::Request(mut op) => {
+                    op.maybe |= whole;
+                    self.end_without_answer(&op, kind.clone());
+                }
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake => {}
             }
         }
     }
@@ -372,6 +384,9 @@ impl<W> Engine<W> {
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
+        for parked in &self.held {
+            self.memory.disengage(parked.op.spec, &parked.arguments());
+        }
         parked.append(&mut self.held);
         parked.extend(self.scripts.take(|_| true));
         self.scripts.abandon();
@@ -387,6 +402,14 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
+    pub(super) fn taint(&mut self, op: &Op) {
+        if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
+            self.memory.overtaken(op.spec, note, self.now);
+        }
+        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+    }
+
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
     /// knows what its keys hold now.
     pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
@@ -396,7 +419,7 @@ impl<W> Engine<W> {
     /// The same, with what kept the server from answering, where the kind does not say so itself.
     fn end_because(&mut self, op: &Op, kind: FailureKind, cause: Option<Cause>) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            self.taint(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
         self.end(op, Err(failure));
@@ -484,13 +507,21 @@ impl<W> Engine<W> {
         let tickets = &self.tickets;
         let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
         let mut ended: Vec<(Parked, Stage)> = Vec::new();
-        for queue in [&mut self.backlog, &mut self.held] {
-            if queue.iter().any(expired) {
-                let (gone, kept): (Vec<_>, Vec<_>) =
-                    std::mem::take(queue).into_iter().partition(expired);
-                ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
-                *queue = kept.into();
+        if self.backlog.iter().any(expired) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.backlog).into_iter().partition(expired);
+            self.backlog = kept.into();
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
+        }
+        if self.held.iter().any(expired) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.held).into_iter().partition(expired);
+            self.held = kept.into();
+            for parked in &gone {
+                self.memory.disengage(parked.op.spec, &parked.arguments());
+                self.unheld = true;
             }
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
         }
         if self.delayed.values().any(expired) {
             for (at, parked) in std::mem::take(&mut self.delayed) {

@@ -35,10 +35,24 @@ impl<W> Engine<W> {
             _ if self.begun => self.ensure_dial(),
             _ => {}
         }
-        self.place_waiting();
-        self.place_held();
+        self.scripts.stale();
+        self.place_all_anew();
         self.run_phase(self.now.instant);
         self.admit();
+    }
+
+    /// Places everything anew that is on no connection, in the order in which it came.
+    fn place_all_anew(&mut self) {
+        // What is held waits for what is owed to its keys; all else that concerns them came before.
+        let held = std::mem::take(&mut self.held);
+        for parked in &held {
+            self.memory.disengage(parked.op.spec, &parked.arguments());
+        }
+        self.place_waiting();
+        for parked in held {
+            self.place(parked);
+        }
+        self.announce();
     }
 
     /// What is forced upon the client, if anything is.
@@ -59,7 +73,7 @@ impl<W> Engine<W> {
     pub(super) fn is_degraded(&self, standing: Standing) -> bool {
         self.node.phase.is_down()
             && match standing {
-                Standing::Wait => false,
+                standing if standing.waits() => false,
                 Standing::Fail => true,
                 _ => self.forced != Some(Forced::Redis),
             }
@@ -82,8 +96,10 @@ impl<W> Engine<W> {
     fn hold_down(&mut self, held: Forced) {
         let cause = Cause::Forced(held);
         match &self.node.phase {
-            // Deletions that are on their way are still answered.
-            Phase::Down { stage: Stage::Barrier(_) | Stage::Pause(_), .. } => {
+            // What is on its way to keys is still answered, and they wait for it.
+            Phase::Down {
+                stage: Stage::Barrier(_) | Stage::Draining | Stage::Pause(_), ..
+            } => {
                 let next = self.next_probe();
                 self.enter_stage(Stage::Waiting(next), Some(cause));
             }
@@ -110,7 +126,6 @@ impl<W> Engine<W> {
         if self.forced == Some(Forced::Redis) {
             // The server answers for them from now on; what it is owed stays.
             self.memory.hand_back(self.now);
-            self.scripts.stale();
         }
     }
 

@@ -45,7 +45,7 @@ impl Phase {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        matches!(self, Phase::Down { stage: Stage::Draining { .. } | Stage::Pause(_), .. })
+        matches!(self, Phase::Down { stage: Stage::Draining | Stage::Pause(_), .. })
     }
 
     pub(super) fn due(&self, ready: bool) -> Option<Instant> {
@@ -128,7 +128,7 @@ impl<W> Engine<W> {
                 Stage::Waiting(_) | Stage::Asking { .. } | Stage::Between { .. } => {
                     Health::Degraded
                 }
-                Stage::Barrier(_) | Stage::Draining { .. } | Stage::Pause(_) => Health::Recovering,
+                Stage::Barrier(_) | Stage::Draining | Stage::Pause(_) => Health::Recovering,
             },
         }
     }

@@ -39,6 +39,8 @@ mod dial;
 mod flow;
 mod force;
 mod health;
+mod heritage;
+mod in_memory;
 mod output;
 mod recovery;
 mod scripts;
@@ -55,6 +57,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub use heritage::Lineage;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Target,
     Ticket,
@@ -68,6 +71,7 @@ use crate::{
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
     fallback::{Memory, Store},
+    request::split_arguments,
     resp::Reply,
     rng::Rng,
     slab::Slab,
@@ -118,8 +122,9 @@ pub struct Engine<W> {
     tally: Tally,
     /// Operators know that the queue is full.
     full_told: bool,
-    /// Operators know that memory is full, which was when it had these many entries and bytes.
-    memory_full_told: Option<(usize, usize)>,
+    told: Told,
+    /// Something for which others waited has ended.
+    unheld: bool,
     /// What an operator wants, whatever health says, and since when.
     forced: Option<Forced>,
     forced_since: Option<Instant>,
@@ -154,7 +159,19 @@ struct Node {
     /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
     recovered_at: Option<Instant>,
     probe_interval: Duration,
-    lineage: recovery::Lineage,
+    heritage: heritage::Heritage,
+    account: recovery::Account,
+}
+
+/// What operators know of memory since the server went down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The overlay is full, which was when it had these many entries and bytes.
+    overlay_full: Option<(usize, usize)>,
+    /// The journal is full, which was when it had these many entries and bytes.
+    journal_full: Option<(usize, usize)>,
+    /// What is remembered is too old to be served.
+    too_old: bool,
 }
 
 /// A command that is not on any connection.
@@ -164,6 +181,13 @@ struct Parked {
     bytes: Vec<u8>,
     /// Why it is not where it was, for the error that its end may need.
     cause: Option<Cause>,
+}
+
+impl Parked {
+    /// The arguments, without the words of the command's name.
+    fn arguments(&self) -> Vec<&[u8]> {
+        split_arguments(self.op.spec, &self.bytes)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -246,7 +270,8 @@ impl<W> Engine<W> {
             window: Window::new(now.instant),
             recovered_at: None,
             probe_interval: config.breaker.probe_interval,
-            lineage: recovery::Lineage::default(),
+            heritage: heritage::Heritage::default(),
+            account: recovery::Account::default(),
         };
         let forced = config.forced;
         let mut engine = Engine {
@@ -274,7 +299,8 @@ impl<W> Engine<W> {
             stirred: false,
             tally,
             full_told: false,
-            memory_full_told: None,
+            told: Told::default(),
+            unheld: false,
             forced: None,
             forced_since: None,
             begun: false,
@@ -514,6 +540,9 @@ impl<W> Engine<W> {
     /// Ends one command of a request: the only place where that happens.
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        if op.engaged {
+            self.release(op);
+        }
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
@@ -545,11 +574,13 @@ impl<W> Engine<W> {
             Closing::Open | Closing::Closed => None,
         };
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        let unheld = self.unheld.then_some(self.now.instant);
         connections
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
             .chain(self.node.phase.due(self.node.conn.is_some()))
             .chain(delayed)
+            .chain(unheld)
             .chain(closing)
             .min()
     }

@@ -2,10 +2,12 @@
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Instant};
 
+use super::Lineage;
 use crate::{
     config::Forced,
     failure::{Ago, Cause},
     fallback::{NativeDone, NativeRun},
+    reply::ServerError,
     resp::Reply,
     slab::Id,
 };
@@ -247,9 +249,48 @@ pub enum Event {
         /// Now; `None` where health decides.
         to: Option<Forced>,
     },
-    /// The server came back with other data than it had, or nobody can tell: what was remembered of
-    /// it is dropped.
-    DataSetChanged {
+    /// How the data of a server that is back relate to those it had. Where nobody can tell, what was
+    /// remembered of it is dropped.
+    ///
+    /// Comes once an outage, when the server is trusted again and before anything is written to it;
+    /// and without one where another server answers at the same address.
+    DataSet {
+        /// The node.
+        node: Arc<str>,
+        /// How they relate.
+        lineage: Lineage,
+    },
+    /// Writes that were taken in memory could not be carried out on the server, for a reason that
+    /// would be the same the next time. They are given up: the keys are as the server has them. Comes
+    /// once for each kind of refusal and attempt to recover.
+    ReplayRefused {
+        /// The node.
+        node: Arc<str>,
+        /// The command that was refused, or failed.
+        command: &'static str,
+        /// The first such error.
+        error: ServerError,
+        /// How many keys it concerns.
+        entries: u64,
+    },
+    /// Under [`MergeDelta`](crate::fallback::Policy::MergeDelta): the server may have other data than
+    /// before, and these keys are not among them, so nothing was added to them.
+    MergesSkipped {
+        /// The node.
+        node: Arc<str>,
+        /// How many keys.
+        entries: u64,
+    },
+    /// Under [`MergeDelta`](crate::fallback::Policy::MergeDelta): what was to be added to these keys
+    /// was sent, and no answer came. It may have been added, and is not sent again.
+    MergesUnanswered {
+        /// The node.
+        node: Arc<str>,
+        /// How many keys.
+        entries: u64,
+    },
+    /// Something was asked for that is remembered and too old to be served. Comes once an outage.
+    TooOld {
         /// The node.
         node: Arc<str>,
     },
@@ -287,8 +328,30 @@ impl fmt::Display for Event {
                 write!(f, "no longer forced: {from}; health decides")
             }
             Event::Forced { from: None, to: None } => f.write_str("health decides"),
-            Event::DataSetChanged { node } => {
-                write!(f, "{node} holds another data set; remembered values are dropped")
+            Event::DataSet { node, lineage: Lineage::Same } => {
+                write!(f, "{node} is back with the same data")
+            }
+            Event::DataSet { node, lineage: Lineage::Continued } => {
+                write!(f, "{node} is another server that goes on with the same data")
+            }
+            Event::DataSet { node, lineage: Lineage::Unknown } => {
+                write!(f, "{node} may hold another data set; remembered values are dropped")
+            }
+            Event::ReplayRefused { node, command, error, entries } => {
+                write!(f, "{node} refused {command} for {entries} keys written in memory: {error}")
+            }
+            Event::MergesSkipped { node, entries } => {
+                write!(f, "{entries} keys are gone from {node}; nothing was added to them")
+            }
+            Event::MergesUnanswered { node, entries } => {
+                write!(
+                    f,
+                    "{node} did not answer; what was written in memory to {entries} keys may have \
+                     been added, and is not sent again"
+                )
+            }
+            Event::TooOld { node } => {
+                write!(f, "{node} has been down for longer than remembered values may be served")
             }
             Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
             Event::Full { what } => write!(f, "{what} is full"),

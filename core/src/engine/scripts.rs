@@ -14,7 +14,7 @@ use crate::{
     commands::Spec,
     connection::Op,
     failure::{FailureKind, MEMORY, MemoryRefusal},
-    fallback::{NativeDone, NativeRun, ScriptStore, Store, misuse},
+    fallback::{Declared, NativeDone, NativeRun, ScriptStore, Store, misuse},
     reply::ServerError,
     request::{Effect, split_command},
     resp::{Reply, Source},
@@ -26,7 +26,7 @@ pub(super) struct Scripts {
     runs: u64,
     out: Option<Out>,
     behind: VecDeque<Parked>,
-    /// Counts how often memory was changed by something else than the commands that it answered.
+    /// Counts how often it was changed who answers.
     era: u64,
 }
 
@@ -35,7 +35,7 @@ struct Out {
     /// The number of the run.
     run: u64,
     /// When it began.
-    era: u64,
+    era: (u64, u64),
     /// The command that it is for, unless that was given up.
     parked: Option<Parked>,
 }
@@ -61,7 +61,16 @@ impl Scripts {
         all
     }
 
-    /// What a script that is out works on may not be what memory holds any more.
+    pub(super) fn is_out(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Lets a command wait for the script that is out.
+    pub(super) fn wait(&mut self, parked: Parked) {
+        self.behind.push_back(parked);
+    }
+
+    /// It was changed who answers; by the time that memory does so again it may hold something else.
     pub(super) fn stale(&mut self) {
         self.era += 1;
     }
@@ -77,8 +86,8 @@ impl<W> Engine<W> {
     /// if one runs already; gives it back otherwise.
     pub(super) fn begin_script(&mut self, parked: Parked) -> Option<Parked> {
         let Parked { op, bytes, .. } = &parked;
-        if self.scripts.out.is_some() {
-            self.scripts.behind.push_back(parked);
+        if self.scripts.is_out() {
+            self.scripts.wait(parked);
             return None;
         }
         if !op.spec.is_script() {
@@ -104,7 +113,7 @@ impl<W> Engine<W> {
                 let run = NativeRun::new(self.scripts.runs, function, op.spec, &words, lent);
                 self.outputs.push_back(Output::Run(run));
                 self.stirred = true;
-                let (run, era) = (self.scripts.runs, self.scripts.era);
+                let (run, era) = (self.scripts.runs, self.era_of_memory());
                 self.scripts.out = Some(Out { run, era, parked: Some(parked) });
             }
             Err(refusal) => self.refuse_in_memory(&parked.op, refusal),
@@ -116,7 +125,7 @@ impl<W> Engine<W> {
     pub(super) fn on_ran(&mut self, done: NativeDone) {
         let Some(out) = self.scripts.out.take_if(|out| out.run == done.id) else { return };
         if let Some(parked) = out.parked {
-            let current = out.era == self.scripts.era;
+            let current = out.era == self.era_of_memory();
             self.place_with(parked, current.then_some(done));
         }
         // The first of them may be a script again, for which all that follow wait.
@@ -124,6 +133,11 @@ impl<W> Engine<W> {
             self.place(parked);
         }
         self.announce();
+    }
+
+    /// Changes when memory was changed by something else than the commands that it answered.
+    fn era_of_memory(&self) -> (u64, u64) {
+        (self.scripts.era, self.memory.era())
     }
 
     /// Ends a script that failed: nothing of it was kept.
@@ -158,20 +172,21 @@ impl<W> Engine<W> {
             }
             Err(refusal) => self.refuse_in_memory(op, refusal),
         }
+        self.tell_of_memory();
     }
 }
 
 /// What a script works on where all there is stands in one store.
 fn lend_all(store: &Store, spec: &Spec, args: &[&[u8]], seed: u64, now: Now) -> ScriptStore {
-    let reads_only = spec.effect() == Effect::Read;
-    let mut lent = ScriptStore::new(spec.keys().of(args), reads_only, seed, store.bounds(), now);
-    for key in lent.declared() {
-        lent.store_mut().borrow_from(store, &key, now);
+    let mut lent = ScriptStore::new(seed, store.bounds(), now);
+    for key in spec.keys().of(args) {
+        lent.store_mut().borrow_from(store, key, now);
+        lent.declare(key, Declared::OWN);
     }
-    lent
+    lent.read_only(spec.effect() == Effect::Read)
 }
 
 fn take_all(store: &mut Store, from: &ScriptStore, now: Now) -> Result<(), MemoryRefusal> {
-    let wrote: Vec<_> = from.wrote().collect();
+    let wrote: Vec<_> = from.wrote().map(|(key, _)| key).collect();
     store.take_over(from.store(), &wrote, now).map_err(|_| MemoryRefusal::Full("the store"))
 }

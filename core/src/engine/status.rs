@@ -254,7 +254,7 @@ impl<W> Engine<W> {
             shadow_bytes,
             journal_entries,
             journal_bytes,
-            data_set: self.node.lineage.data_set(),
+            data_set: self.node.heritage.data_set(),
             answers_server: self.tally.server,
             answers_overlay: self.tally.overlay,
             answers_shadow: self.tally.shadow,

@@ -8,10 +8,9 @@ use crate::{
     commands::Spec,
     config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
-    fallback::{Answer, Claim, NativeDone, Policy, Standing},
-    request::{Effect, Options, Request, split_arguments, split_command},
-    resp::{Reply, Source, Value},
+    failure::{Cause, Executed, FailureKind, Stage},
+    fallback::{Claim, NativeDone, Standing},
+    request::{Effect, Options, Request, split_arguments},
 };
 
 /// Where a new request goes.
@@ -220,8 +219,8 @@ impl<W> Engine<W> {
         self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
         // Clearing costs one look at each parked request, so it is done when at least half of them
-        // can be stale.
-        if 2 * self.cancelled > self.parked() {
+        // can be stale, or others may wait for this one.
+        if 2 * self.cancelled > self.parked() || !self.memory.is_quiet() {
             self.cancelled = 0;
             self.drop_unwanted();
         }
@@ -304,6 +303,9 @@ impl<W> Engine<W> {
     /// Lets in those who stand in line, as far as there is room. The last step of whatever may have
     /// made room: in the middle of one, the order of what is being placed would suffer.
     pub(super) fn admit(&mut self) {
+        if self.unheld {
+            self.place_held();
+        }
         while !self.line.is_empty() && self.has_room() {
             let request = self.line.pop_front().expect("the line is not empty");
             for parked in &request {
@@ -322,7 +324,7 @@ impl<W> Engine<W> {
         waiting + self.scripts.len() + self.line.len()
     }
 
-    fn tell_full(&mut self, what: &'static str) {
+    pub(super) fn tell_full(&mut self, what: &'static str) {
         self.stirred = true;
         self.event(super::Event::Full { what });
     }
@@ -353,7 +355,7 @@ impl<W> Engine<W> {
     /// Any way but straight onto the connection.
     fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
-        if self.store.is_some() && self.scripts.len() == 0 && !op.spec.is_script() {
+        if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
@@ -386,11 +388,12 @@ impl<W> Engine<W> {
             return self.place_in_store(parked, ran);
         }
         let standing = parked.op.standing;
-        let never_degrades = matches!(standing, Standing::Wait | Standing::Fail);
-        if self.is_isolated() && never_degrades {
+        let only_the_server = standing.waits() || standing == Standing::Fail;
+        if self.is_isolated() && only_the_server {
             return self.end_without_answer(&parked.op, FailureKind::Isolated);
         }
-        if standing == Standing::Wait || !self.node.phase.is_down() {
+        // What others wait for went to the server before, and goes there again.
+        if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
         if standing == Standing::Fail {
@@ -400,24 +403,44 @@ impl<W> Engine<W> {
         if self.is_clearing() {
             return self.backlog.push_back(parked);
         }
-        match self.claim(&parked) {
-            Claim::Server => self.place_on_server(parked),
-            Claim::Held => self.held.push_back(parked),
+        if standing == Standing::Mixed && self.scripts.is_out() {
+            return self.scripts.wait(parked);
+        }
+        let insists = self.forced == Some(Forced::Redis);
+        let draining = self.node.phase.is_draining() && !self.is_held_down();
+        let by_server = insists || draining;
+        if !by_server && standing != Standing::Mixed && self.memory.is_quiet() {
+            return self.place_in_memory(parked, ran);
+        }
+        let args = parked.arguments();
+        match self.memory.claim(parked.op.spec, standing, &args, by_server) {
+            Claim::Memory if insists => self.hold(parked),
             Claim::Memory => self.place_in_memory(parked, ran),
+            Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
+            Claim::Server => self.place_on_server(parked),
+            // It is older than what memory owes to its keys, and would come after it.
+            Claim::Held if standing == Standing::Mixed && parked.op.attempts > 0 => {
+                let cause = parked.cause.unwrap_or_else(|| self.down_cause());
+                self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
+            }
+            Claim::Held => self.hold(parked),
         }
     }
 
-    /// Who serves a command that may be answered from memory, while the server is down.
-    fn claim(&mut self, parked: &Parked) -> Claim {
-        let insists = self.forced == Some(Forced::Redis);
-        if !insists && !self.node.phase.is_draining() {
-            return Claim::Memory;
+    /// Puts a command where only the server can serve it, while others of its keys are served from
+    /// memory: they are not written there before it has ended.
+    fn place_mixed(&mut self, mut parked: Parked) {
+        if parked.op.effect != Effect::Read {
+            parked.op.engaged = true;
+            self.memory.engage(parked.op.spec, &parked.arguments());
         }
-        let args = split_arguments(parked.op.spec, &parked.bytes);
-        match self.memory.claim(parked.op.spec, parked.op.effect, &args, insists) {
-            Claim::Server if self.is_held_down() => Claim::Memory,
-            claim => claim,
-        }
+        self.place_on_server(parked);
+    }
+
+    /// Lets a command wait behind older ones, and what comes later to its keys behind it.
+    fn hold(&mut self, parked: Parked) {
+        self.memory.engage(parked.op.spec, &parked.arguments());
+        self.held.push_back(parked);
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -434,109 +457,6 @@ impl<W> Engine<W> {
         connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
     }
 
-    fn place_in_memory(&mut self, parked: Parked, ran: Option<NativeDone>) {
-        let op = &parked.op;
-        let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        if op.maybe && op.effect != Effect::Read && !invalidates {
-            return self.end_maybe(op, parked.cause);
-        }
-        if let Some(ran) = ran {
-            return self.end_script(&parked, ran);
-        }
-        let Some(Parked { op, bytes, .. }) = self.begin_script(parked) else { return };
-        let args = split_command(&bytes);
-        if op.spec.is_publish() {
-            return self.publish_locally(&op, &args);
-        }
-        match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
-            Ok(reply) => {
-                let size = self.memory.overlay_size();
-                self.memory_full_told =
-                    self.memory_full_told.filter(|told| size.0 >= told.0 && size.1 >= told.1);
-                self.end_from_memory(&op, reply);
-            }
-            Err(refusal) => self.refuse_in_memory(&op, refusal),
-        }
-    }
-
-    /// Ends a command that memory can't answer.
-    pub(super) fn refuse_in_memory(&mut self, op: &Op, refusal: MemoryRefusal) {
-        if let MemoryRefusal::Full(what) = refusal {
-            let size = self.memory.overlay_size();
-            if self.memory_full_told.replace(size).is_none() {
-                self.tell_full(what);
-            }
-        }
-        self.tally.refused(op);
-        self.end_without_answer(op, FailureKind::Memory(refusal));
-    }
-
-    /// Answers PUBLISH without a server: the message stays with this client.
-    fn publish_locally(&mut self, op: &Op, words: &[&[u8]]) {
-        let args = &words[op.spec.words()..];
-        let value = match args {
-            [channel, message] => {
-                let receivers = self.deliver_locally(channel, message);
-                Value::Integer(i64::try_from(receivers).unwrap_or(i64::MAX))
-            }
-            _ => {
-                let name = op.spec.name().to_ascii_lowercase();
-                Value::error(format!("ERR wrong number of arguments for '{name}' command"))
-            }
-        };
-        self.end_from_memory(op, Reply::from(value).with_source(Source::Overlay));
-    }
-
-    /// Hands a message that stays local to this client's own subscribers, and gives how many these are:
-    /// none, as long as there are no subscriptions.
-    fn deliver_locally(&mut self, _channel: &[u8], _message: &[u8]) -> usize {
-        0
-    }
-
-    fn place_in_store(&mut self, parked: Parked, ran: Option<NativeDone>) {
-        match ran {
-            Some(ran) => self.end_script(&parked, ran),
-            None => {
-                if let Some(Parked { op, bytes, .. }) = self.begin_script(parked) {
-                    self.answer_from_store(&op, &bytes);
-                }
-            }
-        }
-    }
-
-    fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
-        let args = split_command(bytes);
-        let store = self.store.as_mut().expect("only asked where there is one");
-        match store.execute(&args, self.now) {
-            Answer::Reply(value) => {
-                self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
-            }
-            Answer::Full(value) => self.end_from_memory(op, Reply::from(value)),
-            Answer::Unsupported => {
-                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
-                let failure = self.failure(op, kind, Executed::No);
-                self.end(op, Err(failure));
-            }
-        }
-    }
-
-    pub(super) fn end_from_memory(&mut self, op: &Op, reply: Reply) {
-        match reply.view().error() {
-            Some(error) => {
-                let executed = match super::classify::classify(op.spec, &error) {
-                    super::classify::Class::Told(executed) => executed,
-                    _ => Executed::No,
-                };
-                let failure = self.failure(op, FailureKind::Server(error), executed);
-                self.end(op, Err(failure.at(Some(MEMORY.into()))));
-            }
-            None => {
-                self.tally.by_memory(op, &reply);
-                self.end(op, Ok(reply));
-            }
-        }
-    }
-
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
         self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
@@ -545,21 +465,37 @@ impl<W> Engine<W> {
     /// Drops a command that nobody waits for any more.
     pub(super) fn give_up(&mut self, op: &Op) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            self.taint(op);
+        }
+        if op.engaged {
+            self.release(op);
         }
         self.queued.subtract(op);
+    }
+
+    /// Nobody has to wait for a command any more.
+    #[cold]
+    pub(super) fn release(&mut self, op: &Op) {
+        if let Some(note) = &op.note {
+            self.memory.disengage(op.spec, &split_arguments(op.spec, note));
+        }
+        self.unheld = true;
     }
 
     fn drop_unwanted(&mut self) {
         let tickets = &self.tickets;
         let unwanted = |parked: &Parked| !tickets.wants(parked.op.ticket);
-        let mut dropped: Vec<Parked> = Vec::new();
-        for queue in [&mut self.backlog, &mut self.held] {
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(queue).into_iter().partition(unwanted);
-            dropped.extend(gone);
-            *queue = kept.into();
+        let (mut dropped, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.backlog).into_iter().partition(unwanted);
+        self.backlog = kept.into();
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(unwanted);
+        self.held = kept.into();
+        for parked in &gone {
+            self.memory.disengage(parked.op.spec, &parked.arguments());
+            self.unheld = true;
         }
+        dropped.extend(gone);
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
@@ -647,6 +583,7 @@ impl Op {
             rehandshaken: false,
             standing,
             rule: 0,
+            engaged: false,
             note: None,
             cost: 0,
         }

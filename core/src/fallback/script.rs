@@ -5,7 +5,7 @@
 //! its caller declared; when it is done, the keys that it wrote are taken over, all of them or none.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -13,7 +13,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Answer, Bounds, Store};
+use super::{
+    Answer, Bounds, Policy, Store,
+    deeds::{Deed, IfAbsent, Makes, Needs, On},
+};
 use crate::{
     Now,
     commands::Spec,
@@ -37,16 +40,30 @@ type Function = dyn Fn(&mut ScriptStore, &[&[u8]], &[&[u8]]) -> Value + Send + S
 /// script's caller declared, and nothing else.
 pub struct ScriptStore {
     store: Store,
-    declared: BTreeSet<Bytes>,
-    /// What is remembered of the server, whose expiry nobody here knows.
-    lent: BTreeSet<Bytes>,
-    wrote: BTreeSet<Bytes>,
+    declared: BTreeMap<Bytes, Declared>,
     source: Source,
     /// It is called by a command that may only read.
     reads_only: bool,
+    /// Its keys may only be read while the server is down.
+    stale: bool,
     /// Time stands still while a script runs.
     now: Now,
     refusal: Option<MemoryRefusal>,
+}
+
+/// What is known of a key, and what may be done to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Declared {
+    /// What stands there, be it nothing.
+    pub(super) value: bool,
+    /// When it expires.
+    pub(super) expiry: bool,
+    pub(super) policy: Option<Policy>,
+    /// Something may be done to it on condition that it is absent.
+    pub(super) if_absent: bool,
+    /// The whole value is the client's own doing.
+    pub(super) is_ours: bool,
+    pub(super) wrote: bool,
 }
 
 /// One run of a native script, on its way to whoever may run foreign code.
@@ -155,22 +172,33 @@ fn from_hex(text: &[u8]) -> Option<Sha1> {
     bytes?.try_into().ok()
 }
 
+impl Declared {
+    /// Where there is no server to know more.
+    pub(crate) const OWN: Declared = Declared {
+        value: true,
+        expiry: true,
+        policy: None,
+        if_absent: true,
+        is_ours: true,
+        wrote: false,
+    };
+
+    /// Whether what is written is forgotten or deleted in the end, so that it may be made up.
+    fn is_passing(&self) -> bool {
+        matches!(self.policy, None | Some(Policy::Discard | Policy::Invalidate))
+    }
+}
+
 impl ScriptStore {
-    /// An empty one, in which a script that was called with these keys may run.
-    pub(crate) fn new<'k>(
-        keys: impl Iterator<Item = &'k [u8]>,
-        reads_only: bool,
-        seed: u64,
-        bounds: Bounds,
-        now: Now,
-    ) -> Self {
+    /// An empty one, which may hold so much. Keys are to be declared, and what stands there to be put
+    /// into the [`store`](ScriptStore::store_mut).
+    pub(crate) fn new(seed: u64, bounds: Bounds, now: Now) -> Self {
         ScriptStore {
             store: Store::new(seed, bounds),
-            declared: keys.map(Bytes::copy_from_slice).collect(),
-            lent: BTreeSet::new(),
-            wrote: BTreeSet::new(),
+            declared: BTreeMap::new(),
             source: Source::Overlay,
-            reads_only,
+            reads_only: false,
+            stale: false,
             now,
             refusal: None,
         }
@@ -180,8 +208,9 @@ impl ScriptStore {
     ///
     /// Time stands still while a script runs: nothing expires between two commands. What the script may
     /// not do has an error for an answer too, and nothing of the script counts then, whatever it gives
-    /// back: to touch a key that its caller did not declare as one, or to run what the embedded store
-    /// does not support.
+    /// back: to touch a key that its caller did not declare as one; to do what memory would refuse to
+    /// do for any command, such as to change a value that only the server knows; or to run what the
+    /// embedded store does not support.
     ///
     /// Takes what the command takes on a server.
     pub fn execute<A: AsRef<[u8]>>(&mut self, words: &[A]) -> Value {
@@ -208,37 +237,99 @@ impl ScriptStore {
             return Err(MemoryRefusal::Undeclared);
         }
         let keys: Vec<&[u8]> = spec.keys().of(args).collect();
-        if keys.iter().any(|key| !self.declared.contains(*key)) {
+        if keys.iter().any(|key| !self.declared.contains_key(*key)) {
             return Err(MemoryRefusal::Undeclared);
         }
-        let writes = spec.effect() != Effect::Read;
-        if writes && self.reads_only {
-            const READ_ONLY: &str = "ERR Write commands are not allowed from read-only scripts.";
-            return Ok(Value::error(READ_ONLY));
+        let deed = Deed::of(spec, args);
+        if spec.effect() != Effect::Read && deed.is_none_or(|deed| !deed.only_reads()) {
+            if self.reads_only {
+                const READ_ONLY: &str =
+                    "ERR Write commands are not allowed from read-only scripts.";
+                return Ok(Value::error(READ_ONLY));
+            }
+            if self.stale {
+                return Err(MemoryRefusal::ReadOnly);
+            }
         }
-        // When a remembered value expires is the client's guess, not the server's word.
-        if asks_for_expiry(spec) && keys.iter().any(|key| self.is_guessed(key)) {
-            return Err(MemoryRefusal::Unseen);
+        // A write that the table does not know has no keys that are known to be written.
+        if let Some(deed) = &deed {
+            self.check(deed, &keys)?;
+        } else if !keys.is_empty() {
+            return Err(MemoryRefusal::Unsupported);
         }
         let value = match self.store.execute(words, self.now) {
             Answer::Reply(value) => value,
-            Answer::Full(_) => return Err(MemoryRefusal::Full("the overlay")),
+            Answer::Full(_) => return Err(MemoryRefusal::Full(super::OVERLAY)),
             Answer::Unsupported => return Err(MemoryRefusal::Unsupported),
         };
-        if writes && !matches!(value, Value::Error(_)) {
-            self.wrote.extend(keys.into_iter().map(Bytes::copy_from_slice));
+        if let Some(deed) = deed.filter(|deed| deed.was_done(&value)) {
+            self.note(&deed, &keys);
         }
         Ok(value)
     }
 
-    fn is_guessed(&self, key: &[u8]) -> bool {
-        self.lent.contains(key) && !self.wrote.contains(key)
+    /// Whether what a command does is no guess, or one that recovery makes good.
+    fn check(&self, deed: &Deed, keys: &[&[u8]]) -> Result<(), MemoryRefusal> {
+        let of = |key: &&[u8]| self.declared[*key];
+        let written = || deed.written(keys).iter().map(of);
+        let worked_on = || deed.worked_on(keys).iter().map(of);
+        let first = keys.first().map(of);
+        // What a script writes may depend on what it has read, so nothing of it can be added later.
+        if written().any(|key| key.policy == Some(Policy::MergeDelta) && !key.is_ours) {
+            return Err(MemoryRefusal::Unmergeable);
+        }
+        for key in deed.made_if_absent(keys).iter().map(of) {
+            if (deed.if_absent == IfAbsent::Lock || !key.value) && !key.if_absent {
+                return Err(MemoryRefusal::Unsafe);
+            }
+        }
+        let is_known = match deed.needs {
+            Needs::Nothing => true,
+            _ if deed.only_reads() && deed.needs == Needs::Expiry => {
+                keys.iter().map(of).all(|key| key.expiry || !key.value)
+            }
+            Needs::Value if written().all(|key| key.is_passing()) => true,
+            Needs::Value => worked_on().all(|key| key.value),
+            Needs::Presence => first.is_some_and(|key| key.value),
+            Needs::Expiry => first.is_some_and(|key| key.expiry),
+        };
+        if is_known { Ok(()) } else { Err(MemoryRefusal::Unseen) }
+    }
+
+    /// Notes what a write leaves behind at its keys.
+    fn note(&mut self, deed: &Deed, keys: &[&[u8]]) {
+        let source = keys.first().map(|key| self.declared[*key].expiry);
+        let takes_along = matches!(deed.makes, Makes::Derived) && deed.needs == Needs::Presence;
+        for (at, key) in deed.written(keys).iter().enumerate() {
+            let Some(key) = self.declared.get_mut(*key) else { continue };
+            let last = deed.on == On::Last || at + 1 == keys.len();
+            key.expiry = if takes_along && last {
+                source.unwrap_or(true)
+            } else {
+                let made_up = !key.value && key.is_passing();
+                !deed.keeps_expiry || matches!(deed.makes, Makes::Expiry) || made_up || key.expiry
+            };
+            // Where a value may be made up, it was; elsewhere it was known, or was replaced.
+            (key.value, key.wrote) = (true, true);
+        }
     }
 
     // ---- for who lends and takes over ----------------------------------------------------------
 
-    pub(crate) fn declared(&self) -> Vec<Bytes> {
-        self.declared.iter().cloned().collect()
+    /// It is called by a command that may only read.
+    pub(crate) fn read_only(mut self, reads_only: bool) -> Self {
+        self.reads_only = reads_only;
+        self
+    }
+
+    /// Its keys may only be read while the server is down.
+    pub(super) fn stale(mut self, stale: bool) -> Self {
+        self.stale = stale;
+        self
+    }
+
+    pub(crate) fn declare(&mut self, key: &[u8], declared: Declared) {
+        self.declared.insert(Bytes::copy_from_slice(key), declared);
     }
 
     /// Where entries are put before the script runs.
@@ -250,27 +341,19 @@ impl ScriptStore {
         &self.store
     }
 
-    /// This key is as it was remembered of the server.
-    pub(crate) fn note_lent(&mut self, key: &Bytes) {
-        self.lent.insert(key.clone());
-        if self.source == Source::Overlay {
-            self.source = Source::Shadow;
-        }
-    }
-
-    /// Nothing is known of some key, or all of it is from there.
-    pub(crate) fn note_source(&mut self, source: Source) {
-        self.source = source;
-    }
-
     /// How good an answer can be that is built on what stands here.
     pub(crate) fn source(&self) -> Source {
         self.source
     }
 
-    /// The keys that were written.
-    pub(crate) fn wrote(&self) -> impl Iterator<Item = &Bytes> {
-        self.wrote.iter()
+    pub(super) fn set_source(&mut self, source: Source) {
+        self.source = source;
+    }
+
+    /// The keys that were written, and whether it is known when each expires.
+    pub(crate) fn wrote(&self) -> impl Iterator<Item = (&Bytes, bool)> {
+        let wrote = self.declared.iter().filter(|(_, declared)| declared.wrote);
+        wrote.map(|(key, declared)| (key, declared.expiry))
     }
 }
 
@@ -279,10 +362,6 @@ fn sorts_by_others(spec: &Spec, args: &[&[u8]]) -> bool {
     let named =
         |name: &str| args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()));
     spec.name().starts_with("SORT") && (named("BY") || named("GET"))
-}
-
-fn asks_for_expiry(spec: &Spec) -> bool {
-    matches!(spec.name(), "TTL" | "PTTL" | "EXPIRETIME" | "PEXPIRETIME")
 }
 
 /// Counts only: keys and values can be secrets.

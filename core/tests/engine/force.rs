@@ -44,7 +44,7 @@ impl World {
 
     /// The server for `rounds` of 50 ms: answers each command in its turn. Gives what it was sent, a
     /// command a line.
-    fn serve(&mut self, rounds: usize) -> String {
+    pub(super) fn serve(&mut self, rounds: usize) -> String {
         let mut log = String::new();
         for _ in 0..rounds {
             let sent = self.write();
@@ -76,7 +76,7 @@ impl World {
         log
     }
 
-    fn told(&self, what: &str) -> usize {
+    fn count_of(&self, what: &str) -> usize {
         self.events.iter().filter(|event| event.contains(what)).count()
     }
 
@@ -118,7 +118,10 @@ fn forced_memory_answers_beside_a_server_that_is_well_until_it_is_let_go() {
     let sent = world.serve(60);
     assert!(sent.contains("DEL cache:a"), "what is owed is paid: {sent}");
     assert_eq!(world.engine.health(), Health::Live);
-    assert_eq!((world.told("forced by an operator: memory"), world.told("no longer")), (2, 1));
+    assert_eq!(
+        (world.count_of("forced by an operator: memory"), world.count_of("no longer")),
+        (2, 1)
+    );
 }
 
 #[test]
@@ -269,7 +272,7 @@ fn a_client_that_is_isolated_before_its_first_request_dials_nothing() {
             world.force(Forced::Isolated);
         }
         world.drain();
-        assert_eq!(world.told("forced by an operator: isolated"), 2, "{:?}", world.events);
+        assert_eq!(world.count_of("forced by an operator: isolated"), 2, "{:?}", world.events);
         assert_eq!(world.engine.health(), Health::Degraded);
         // Nobody has asked for anything, so nobody is there to dial.
         world.force(None);
@@ -464,7 +467,7 @@ fn each_change_is_told_once_and_a_repetition_not_at_all() {
         let changes = world.events.iter().filter(|event| event.starts_with("forced")).count();
         assert_eq!(changes, 1, "{:?}", world.events);
         world.force(None);
-        assert_eq!(world.told("no longer forced"), 1);
+        assert_eq!(world.count_of("no longer forced"), 1);
         assert_eq!(world.engine.status().forced_since, None);
     }
 }

@@ -12,7 +12,7 @@ use unfazed_core::{
     Cause, Config, Executed, Failure, FailureKind, Request,
     config::Forced,
     engine::{Health, Input},
-    failure::{MemoryRefusal, Stage},
+    failure::{MemoryRefusal, Never, Stage},
     fallback::{Fallback, Policy, ScriptStore},
     reply::Source,
     resp::{Reply, Value},
@@ -111,7 +111,8 @@ fn a_script_that_nothing_stands_in_for_is_refused_as_before() {
     let mut world = down(cached(Policy::Invalidate));
     let ticket = world.run(&Request::new("EVAL").arg("return 1").arg("1").arg("cache:a"));
     let failure = world.engine.take(ticket).expect("ended").expect_err("nobody can run it");
-    assert!(matches!(failure.kind(), FailureKind::Memory(MemoryRefusal::Unsupported)), "{failure}");
+    let refused = FailureKind::Memory(MemoryRefusal::Never(Never::Script)).to_string();
+    assert_eq!(failure.kind().to_string(), refused);
     let ticket = world.run(&eval("EVAL", &["wallet"], &["GET wallet"]));
     assert!(world.engine.is_pending(ticket), "what may not degrade waits for the server's own");
 }
@@ -119,10 +120,10 @@ fn a_script_that_nothing_stands_in_for_is_refused_as_before() {
 #[test]
 fn a_native_script_sees_what_is_remembered_and_what_was_written() {
     let mut world = World::live(cached(Policy::Discard));
-    let set = world.run(&Request::new("MSET cache:a 1 cache:b 2"));
+    let read = world.run(&Request::new("MGET cache:a cache:b"));
     world.write();
-    world.say("+OK\r\n");
-    world.value::<()>(set);
+    world.say("*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+    world.value::<Vec<i64>>(read);
     world.wait(Duration::from_millis(600));
     world.answer_pings();
     world.lose(Cause::Reset);
@@ -433,4 +434,107 @@ fn what_was_run_in_one_outage_is_not_kept_in_the_next() {
     assert!(world.engine.is_pending(script));
     world.run_scripts();
     assert_eq!(world.value::<i64>(script), 1, "run again, on what is there now");
+}
+
+#[test]
+fn what_is_replayed_must_be_whole() {
+    let mut world = World::live(cached(Policy::ReplayLastWins));
+    let set = world.run(&Request::new("SET cache:known 5"));
+    world.write();
+    world.say("+OK\r\n");
+    world.value::<()>(set);
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let keys = ["cache:known", "cache:new"];
+    let done = world.eval(&keys, &["INCR cache:known", "SET cache:new 1", "INCR cache:new"]);
+    assert_eq!(done.expect("both are whole").view().integer(), Some(2));
+    assert_eq!(world.refusal(&["cache:x"], &["INCR cache:x"]), MemoryRefusal::Unseen);
+    assert_eq!(world.refusal(&["cache:x"], &["EXPIRE cache:x 5"]), MemoryRefusal::Unseen);
+    assert_eq!(world.engine.status().journal_entries, 2);
+    let mut heard = String::new();
+    for _ in 0..80 {
+        world.wait(Duration::from_millis(50));
+        if world.engine.status().connections == 1 && world.engine.health() != Health::Live {
+            if let Some(conn) = world.conn {
+                world.engine.handle_input(Input::Opened { conn }, world.now);
+            }
+            heard.push_str(&world.serve(1));
+        }
+    }
+    assert_eq!(world.engine.health(), Health::Live);
+    assert!(
+        heard.contains("SET cache:known 6\n") && heard.contains("SET cache:new 2\n"),
+        "{heard}"
+    );
+}
+
+#[test]
+fn what_is_to_be_merged_no_script_writes() {
+    let mut world = down(cached(Policy::MergeDelta));
+    for write in ["INCR cache:a", "SET cache:a 1", "DEL cache:a"] {
+        assert_eq!(world.refusal(&["cache:a"], &[write]), MemoryRefusal::Unmergeable);
+    }
+    let reply = world.eval(&["cache:a"], &["GET cache:a"]).expect("it only reads");
+    assert_eq!((reply.view().is_null(), reply.source()), (true, Source::Unknown));
+    // What was replaced in memory is the client's own, and is replayed as a whole.
+    world.run_now::<()>(&Request::new("SET cache:a 1"));
+    let reply = world.eval(&["cache:a"], &["INCR cache:a"]).expect("native");
+    assert_eq!(reply.view().integer(), Some(2));
+}
+
+#[test]
+fn what_may_only_be_read_no_script_writes() {
+    let rule = Fallback::stale_reads("cache:*", Duration::from_secs(60));
+    let mut world = World::live(scripted(World::plain().fallback(rule)));
+    let get = world.run(&Request::new("GET cache:a"));
+    world.write();
+    world.say("$1\r\n1\r\n");
+    world.value::<i64>(get);
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let reply = world.eval(&["cache:a"], &["GET cache:a"]).expect("remembered");
+    assert_eq!((reply.view().payload(), reply.source()), (&b"1"[..], Source::Shadow));
+    assert_eq!(world.refusal(&["cache:a"], &["SET cache:a 2"]), MemoryRefusal::ReadOnly);
+    assert_eq!(world.refusal(&["cache:b"], &["GET cache:b"]), MemoryRefusal::NotRemembered);
+}
+
+#[test]
+fn a_lock_is_taken_by_a_script_no_more_than_by_a_command() {
+    let rules = [
+        Fallback::memory("cache:mine:*", Policy::Invalidate).allow_if_absent(),
+        Fallback::memory("cache:*", Policy::Invalidate),
+    ];
+    let mut world = down(scripted(rules.into_iter().fold(World::plain(), Config::fallback)));
+    assert_eq!(world.refusal(&["cache:lock"], &["SET cache:lock me NX"]), MemoryRefusal::Unsafe);
+    assert!(world.eval(&["cache:mine:lock"], &["SET cache:mine:lock me NX"]).is_ok());
+}
+
+#[test]
+fn what_can_not_be_recovered_as_one_is_not_written_as_one() {
+    let rules =
+        [Fallback::memory("a:*", Policy::Invalidate), Fallback::memory("b:*", Policy::Discard)];
+    let mut world = down(scripted(rules.into_iter().fold(World::plain(), Config::fallback)));
+    let keys = ["a:1", "b:1"];
+    assert_eq!(world.refusal(&keys, &["SET a:1 x", "SET b:1 x"]), MemoryRefusal::Mixed);
+    assert!(world.eval(&keys, &["GET a:1", "SET b:1 x"]).is_ok(), "it writes to one of them");
+    assert_eq!(world.engine.status().journal_entries, 0);
+}
+
+#[test]
+fn a_command_that_only_the_server_can_serve_does_not_overtake_a_script_on_its_keys() {
+    let mut world = World::live(cached(Policy::Invalidate));
+    world.holds_runs = true;
+    world.engine.force(Some(Forced::Memory), world.now);
+    world.drain();
+    let script = world.run(&eval("EVAL", &["cache:a"], &["SET cache:a script"]));
+    let mixed = world.run(&Request::new("MSET cache:a mixed wallet 1"));
+    assert!(!world.write().contains("MSET"));
+    world.run_scripts();
+    world.value::<()>(script);
+    assert!(world.engine.is_pending(mixed), "it waits for what is owed to its key");
+    assert_eq!(world.ask("GET cache:a").as_deref(), Some("script"));
 }

@@ -8,6 +8,7 @@ mod adapters;
 mod commands;
 mod hostile;
 mod lifecycle;
+mod matrix;
 mod outages;
 mod outcomes;
 mod secrets;

@@ -1,6 +1,12 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
+mod degraded;
+mod force;
+mod publish;
+mod scripts;
+mod status;
+
 use std::{
     sync::{
         Arc,
@@ -403,9 +409,9 @@ fn what_only_one_client_may_win_is_never_won_in_memory() {
 }
 
 #[test]
-fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
+fn what_is_remembered_makes_room_for_writes_and_what_was_written_does_not() {
     let config =
-        World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(1);
+        World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(2);
     let mut world = World::live(config);
     let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
     world.write();
@@ -417,11 +423,12 @@ fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
     world.run_now::<()>(&Request::new("SET").arg("cache:b").arg("2"));
     let both = Request::new("MGET").arg("cache:a").arg("cache:b");
     assert_eq!(world.run_now::<Vec<i64>>(&both), [1, 2]);
-    let incr = world.run(&Request::new("INCR").arg("cache:a"));
-    let failure = world.engine.take(incr).expect("ended").expect_err("there is room for one value");
+    assert_eq!(world.run_now::<i64>(&Request::new("INCR").arg("cache:a")), 2);
+    let set = world.run(&Request::new("SET").arg("cache:c").arg("3"));
+    let failure = world.engine.take(set).expect("ended").expect_err("two values were written");
     assert!(matches!(failure.kind(), FailureKind::Memory(MemoryRefusal::Full(_))));
-    assert_eq!(world.engine.status().overlay_entries, 1);
-    assert_eq!(world.run_now::<i64>(&Request::new("GET").arg("cache:a")), 1);
+    assert_eq!(world.engine.status().overlay_entries, 2);
+    assert_eq!(world.run_now::<Vec<i64>>(&both), [2, 2]);
 }
 
 #[test]
@@ -1022,12 +1029,3 @@ fn an_idle_connection_is_pinged_in_time_however_late_a_reply_was_due() {
     world.drain();
     assert!(world.timer.is_some_and(|at| at <= world.now.instant + second / 10));
 }
-
-#[path = "engine/force.rs"]
-mod force;
-#[path = "engine/publish.rs"]
-mod publish;
-#[path = "engine/scripts.rs"]
-mod scripts;
-#[path = "engine/status.rs"]
-mod status;
