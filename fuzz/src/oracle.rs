@@ -457,8 +457,10 @@ impl Oracle {
                 (_, true) if newer.stretch == self.stretch => {
                     !newer.dropped && born < newer.submitted
                 }
-                // A write that was dropped as a miss shows only once its key has been deleted.
-                (_, true) if newer.dropped => newer.era < era && born < newer.submitted,
+                // A write that was dropped as a miss shows only once its key has been deleted, if it is.
+                (_, true) if newer.dropped => {
+                    invalidates && newer.era < era && born < newer.submitted
+                }
                 (_, true) => invalidates && born < newer.submitted,
             }
         });
