@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, Forced},
     reply::{DecodeError, ServerError},
     resp::{ProtocolError, Reply, Source},
 };
@@ -60,6 +60,9 @@ pub enum FailureKind {
     ConnectionLost(Cause),
     /// The server is judged down, and the request asked not to wait for it.
     Down(Cause),
+    /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
+    /// only the server can answer.
+    Isolated,
     /// The queue is full, and the request asked not to wait for room.
     QueueFull,
     /// The embedded store was to answer and can't.
@@ -144,6 +147,8 @@ pub enum Stage {
     Retry,
     /// For the server's answer.
     Reply,
+    /// For a native script, its own or one before it, to end.
+    Script,
 }
 
 /// Why memory could not answer in the server's stead. Each says what can be done about it.
@@ -172,6 +177,10 @@ pub enum MemoryRefusal {
     Mixed,
     /// A bound of the overlay or the journal is reached; the text names it.
     Full(&'static str),
+    /// A native script touched a key that its caller had not declared as one of the script's keys.
+    Undeclared,
+    /// A native script panicked. Nothing of it was kept.
+    Panicked,
 }
 
 /// Why a command is never answered from memory.
@@ -234,6 +243,8 @@ pub enum Cause {
     SubscriptionRefused(ServerError),
     /// Closed by this client.
     Local,
+    /// An operator decided so.
+    Forced(Forced),
     /// Some other fault of the operating system, in its own words.
     Io(Arc<str>),
 }
@@ -277,6 +288,7 @@ impl fmt::Display for Cause {
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
+            Cause::Forced(forced) => write!(f, "forced by an operator: {forced}"),
             Cause::Io(why) => f.write_str(why),
         }
     }
@@ -289,6 +301,7 @@ impl fmt::Display for Stage {
             Stage::Connection => "a connection",
             Stage::Retry => "its turn to be sent again",
             Stage::Reply => "the reply",
+            Stage::Script => "a native script to end",
         })
     }
 }
@@ -329,6 +342,10 @@ impl fmt::Display for MemoryRefusal {
             MemoryRefusal::Full(what) => {
                 return write!(f, "{what} is full; try again when the server is back");
             }
+            MemoryRefusal::Undeclared => {
+                "a native script may touch only the keys that its caller declared; declare all of them"
+            }
+            MemoryRefusal::Panicked => "the native script panicked; nothing of it was kept",
         })
     }
 }
@@ -357,6 +374,7 @@ impl fmt::Display for FailureKind {
             }
             FailureKind::ConnectionLost(cause) => write!(f, "connection lost: {cause}"),
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
+            FailureKind::Isolated => f.write_str("the client was isolated by an operator"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
             FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),

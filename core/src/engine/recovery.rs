@@ -176,13 +176,14 @@ impl<W> Engine<W> {
         }
         let (failed, passed) = (failed.take(), *passed + 1);
         let now = self.now.instant;
-        let next = if failed.is_some() {
-            Stage::Waiting(self.next_probe())
-        } else if passed < self.config.breaker.probes {
-            Stage::Between { passed, until: now + self.config.breaker.probe_gap }
-        } else {
-            Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
-        };
+        let next =
+            if failed.is_some() || (self.is_held_down() && passed >= self.config.breaker.probes) {
+                Stage::Waiting(self.next_probe())
+            } else if passed < self.config.breaker.probes {
+                Stage::Between { passed, until: now + self.config.breaker.probe_gap }
+            } else {
+                Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
+            };
         self.enter_stage(next, failed);
     }
 

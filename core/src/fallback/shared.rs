@@ -254,6 +254,16 @@ impl Store {
         Ok(values.into_iter().map(reply).collect())
     }
 
+    /// Does something with the store itself, at the time that it is in there.
+    pub(crate) fn with_database<T>(
+        &self,
+        now: Now,
+        act: impl FnOnce(&mut Database, Now) -> T,
+    ) -> T {
+        let Inner { database, clock } = &mut *self.lock();
+        act(database, clock.shifted(now))
+    }
+
     /// Entries and bytes, with those that have expired and were not met yet.
     pub(crate) fn size(&self) -> (usize, usize) {
         let inner = self.lock();

@@ -219,6 +219,39 @@ impl Store {
         entry.is_some()
     }
 
+    /// Makes the entries at these keys those of `other`, and takes away those that it has not: all of
+    /// them or none.
+    pub(crate) fn take_over(
+        &mut self,
+        other: &Store,
+        keys: &[&Bytes],
+        now: Now,
+    ) -> Result<(), Full> {
+        let at = now.unix_millis();
+        let (entries, bytes) = (self.len(), self.bytes());
+        let before: Vec<_> = keys.iter().map(|key| self.keyspace.peek(key, at).cloned()).collect();
+        for key in keys {
+            self.replace(key, other.keyspace.peek(key, at).cloned(), at);
+        }
+        // What takes no more than before always fits.
+        let Bounds { entries_max, bytes_max } = self.bounds();
+        let grown = self.len() > entries || self.bytes() > bytes;
+        if grown && (self.len() > entries_max || self.bytes() > bytes_max) && self.overruns(now) {
+            for (key, entry) in keys.iter().zip(before) {
+                self.replace(key, entry, at);
+            }
+            return Err(Full);
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, key: &[u8], entry: Option<Entry>, at: u64) {
+        match entry {
+            Some(entry) => self.keyspace.put_reserved(key, entry),
+            None => drop(self.keyspace.remove(key, at)),
+        }
+    }
+
     /// Whether the store holds more than it may, because of what it borrowed.
     pub(crate) fn overruns(&mut self, now: Now) -> bool {
         let over = |store: &Store| {
