@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use unfazed_core::fallback::store::{Answer, Store};
+use unfazed_core::fallback::store::Answer;
 use unfazed_core::resp::Value;
 
 use crate::compare::{self, Element, Page, cursor_place, element, found};
@@ -81,8 +81,7 @@ impl Pair {
         // kept in another way: as what was added to an empty one.
         let Some(theirs @ Value::Bulk(_)) = encoding else { return Ok(()) };
         let ask = args(&["OBJECT", "ENCODING"]);
-        if !self.server.is_7_0() || !Store::supports(b"OBJECT") || self.say(&ask, &[key]) == theirs
-        {
+        if !self.server.is_7_0() || self.say(&ask, &[key]) == theirs {
             return Ok(());
         }
         let rest = self.members(key);

@@ -17,9 +17,9 @@
 //! by as long as the batch took at most, which is measured, and that much is tolerated when TTL,
 //! PTTL, EXPIRETIME or PEXPIRETIME give it. Moments that a command names must come back exactly:
 //! they all lie in the years 2100 to 2134, where no span leads to. Spans are picked so widely that
-//! GT and LT meet no two that are close. In one of twenty sequences entries expire: their ends are set some
-//! milliseconds ahead, all of it is over before both go on (if the machine was too slow, the
-//! sequence is run again), and what follows meets them expired on both sides.
+//! GT and LT meet no two that are close. In one of twenty sequences entries expire: their ends are
+//! set some milliseconds ahead, all of it is over before both go on (if the machine was too slow,
+//! the sequence is run again), and what follows meets them expired on both sides.
 //!
 //! **Longer runs.** `UNFAZED_STORE_COMMANDS=10000000` runs at least so many commands, best in
 //! release, and `UNFAZED_STORE_SEED=7` other ones. A report names the seed and the number of the

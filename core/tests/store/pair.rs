@@ -180,7 +180,8 @@ impl Pair {
             requests.extend(companion(&item.command));
         }
         let mut replies = self.server.exchange(&requests).into_iter();
-        self.slack = self.slack.max(now().unix_millis() - began + 1);
+        // One more, for either reading is cut to milliseconds.
+        self.slack = self.slack.max(now().unix_millis().saturating_sub(began) + 1);
         let mut given = Vec::with_capacity(items.len());
         for item in items.drain(..) {
             let _ignored = prelude(&item.command).and_then(|_| replies.next());
@@ -335,9 +336,7 @@ impl Pair {
         for key in &keys {
             items.push(item(&["TYPE"], bulk(key), &[]));
             items.push(item(&["PEXPIRETIME"], bulk(key), &[]));
-            if Store::supports(b"OBJECT") {
-                items.push(item(&["OBJECT", "ENCODING"], bulk(key), &[]));
-            }
+            items.push(item(&["OBJECT", "ENCODING"], bulk(key), &[]));
         }
         let replies = self.exchange(&mut items)?;
         let kinds = replies.iter().filter_map(|reply| match reply {
@@ -354,15 +353,14 @@ impl Pair {
                 b"set" => item(&["SMEMBERS"], key, &[]),
                 _ => item(&["ZRANGE"], key, &["0", "-1", "WITHSCORES"]),
             });
-            if kind[..] == b"hash"[..] && Store::supports(b"HPEXPIRETIME") && !self.server.is_7_0()
+            if kind[..] == b"hash"[..]
+                && !self.server.is_7_0()
+                && let Value::Array(fields) = self.say(&args(&["HKEYS"]), &[key])
             {
-                let fields = self.say(&args(&["HKEYS"]), &[key]);
-                if let Value::Array(fields) = fields {
-                    let mut told =
-                        item(&["HPEXPIRETIME"], key, &["FIELDS", &fields.len().to_string()]);
-                    told.command.extend(fields.iter().map(|field| bulk(field).to_vec()));
-                    items.push(told);
-                }
+                let count = fields.len().to_string();
+                let mut told = item(&["HPEXPIRETIME"], key, &["FIELDS", &count]);
+                told.command.extend(fields.iter().map(|field| bulk(field).to_vec()));
+                items.push(told);
             }
         }
         self.batch(&mut items)
