@@ -153,13 +153,17 @@ impl Pair {
                 ever.extend(content);
             }
         }
-        let lasting = |side: &Side| -> Vec<_> {
-            let lasting = |item: &&Value| always.contains(&found(&command, item));
-            side.found.iter().filter(lasting).cloned().collect()
+        // Newer servers write scores in another way, so only what they are is the same.
+        let as_it_is = self.server.is_7_0();
+        let lasting = |side: &Side| -> BTreeSet<_> {
+            let lasting = side.found.iter().filter(|item| always.contains(&found(&command, item)));
+            lasting
+                .map(|item| if as_it_is { element(item) } else { found(&command, item) })
+                .collect()
         };
         let known =
             |side: &Side| side.found.iter().all(|item| ever.contains(&found(&command, item)));
-        if known(&ours) && known(&theirs) && compare::same_set(&lasting(&ours), &lasting(&theirs)) {
+        if known(&ours) && known(&theirs) && lasting(&ours) == lasting(&theirs) {
             return Ok(());
         }
         let show = |items: Vec<Value>| show(&compare::sorted(&Value::Array(items)));

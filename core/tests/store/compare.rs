@@ -67,6 +67,19 @@ pub(crate) fn tolerates(
             (ours, theirs),
             (Value::Bulk(_), Value::Bulk(_)) | (Value::Array(_), Value::Array(_))
         ),
+        Rule::Scores => match (Page::read(command, ours), Page::read(command, theirs)) {
+            (Some(ours), Some(theirs)) => {
+                let found = |page: &Page| {
+                    page.items.iter().map(|item| found(command, item)).collect::<BTreeSet<_>>()
+                };
+                found(&ours) == found(&theirs)
+            }
+            // To whom 0 and -0 are equal.
+            _ => ours == theirs,
+        },
+        Rule::NegativeLimit => {
+            command.windows(2).any(|pair| has(&pair[..1], "LIMIT") && pair[1].starts_with(b"-"))
+        }
         Rule::Refusal => is_error(ours) || is_error(theirs),
         Rule::NoValues => is_error(theirs) && Page::read(command, ours).is_some(),
         Rule::LongIndex => {
@@ -85,7 +98,8 @@ pub(crate) fn tolerates(
 
 /// Whether the two may hold different things after what the rule let pass.
 pub(crate) fn sets_apart(rule: Rule, ours: &Value, theirs: &Value) -> bool {
-    rule == Rule::LongIndex || rule == Rule::Refusal && is_error(ours) != is_error(theirs)
+    matches!(rule, Rule::LongIndex | Rule::NegativeLimit)
+        || rule == Rule::Refusal && is_error(ours) != is_error(theirs)
 }
 
 fn is_error(value: &Value) -> bool {
@@ -128,8 +142,13 @@ fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
 /// An element of a collection as it can be looked up: written out, a score as a number.
 pub(crate) type Element = String;
 
+/// The sign of a zero is left out.
 pub(crate) fn element(value: &Value) -> Element {
-    format!("{value:?}")
+    match value {
+        Value::Double(score) => format!("{:?}", Value::Double(score + 0.0)),
+        Value::Array(pair) => pair.iter().map(|part| element(part) + " ").collect(),
+        other => format!("{other:?}"),
+    }
 }
 
 fn sample(command: &Args, ours: &Value, theirs: &Value, content: &BTreeSet<Element>) -> bool {
@@ -175,7 +194,7 @@ impl Page {
 }
 
 /// Whether one of the arguments is this option. What stands behind a NUL does not count.
-fn has(command: &Args, option: &str) -> bool {
+fn has(command: &[Vec<u8>], option: &str) -> bool {
     command.iter().any(|arg| {
         let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
         arg.eq_ignore_ascii_case(option.as_bytes())
