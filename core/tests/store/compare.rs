@@ -127,6 +127,8 @@ pub(crate) fn sorted(value: &Value) -> Value {
 
 fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
     let (Value::Array(a), Value::Array(b)) = (ours, theirs) else { return false };
+    let by = command.windows(2).find(|pair| has(&pair[..1], "BY"));
+    let unsorted = by.is_some_and(|by| !by[1].contains(&b'*'));
     // Members themselves are the same to SORT if they are so up to their first NUL.
     let alike = |(a, b): (&Value, &Value)| match (a, b) {
         (Value::Bulk(a), Value::Bulk(b)) => {
@@ -134,9 +136,11 @@ fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
         }
         _ => false,
     };
-    let alike = a.iter().zip(b).all(alike);
-    let others = has(command, "BY") || has(command, "ALPHA") && (alike || has(command, "GET"));
-    a.len() == b.len() && others && (has(command, "LIMIT") || same(&sorted(ours), &sorted(theirs)))
+    let open = has(command, "ALPHA")
+        && (by.is_some() || has(command, "GET") || a.iter().zip(b).all(alike));
+    let same_length = a.len() == b.len();
+    let same_rows = || has(command, "LIMIT") || same(&sorted(ours), &sorted(theirs));
+    same_length && (unsorted || open) && same_rows()
 }
 
 /// An element of a collection as it can be looked up: written out, a score as a number.

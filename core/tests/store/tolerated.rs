@@ -12,8 +12,8 @@
 pub(crate) enum Rule {
     /// The elements may differ in order.
     Order,
-    /// As many elements, and the same ones where there is no LIMIT: in any order if there was BY, and
-    /// with ALPHA those that are the same up to a NUL.
+    /// As many elements, and the same ones where there is no LIMIT: in any order if they were not to
+    /// be sorted, or sorted ALPHA and BY, and with ALPHA alone those that are the same up to a NUL.
     Ties,
     /// As many elements, all of them there before, and each once unless the count is negative.
     Sample,
