@@ -18,7 +18,8 @@ pub const SECRET: &str = "s3cr3t-hunter2";
 pub struct Setup {
     /// The client's configuration.
     pub config: Config,
-    /// The policy of `cache:*`; `None` where no pattern may degrade.
+    /// The policy of `cache:*`; `None` where no pattern may degrade. Where one may, there are patterns
+    /// for the other modes and policies as well.
     pub policy: Option<Policy>,
     /// Whether the server's name has to be looked up.
     pub named: bool,
@@ -116,6 +117,9 @@ impl Setup {
             config = config
                 .fallback(Fallback::memory("cache:*", policy))
                 .fallback(Fallback::miss("miss:*"))
+                .fallback(Fallback::memory("last:*", Policy::ReplayLastWins))
+                .fallback(Fallback::memory("sum:*", Policy::MergeDelta))
+                .fallback(Fallback::stale_reads("old:*", entropy.millis(20, 3_000)))
                 .fallback(Fallback::fail("fail:*"));
             if entropy.chance(20) {
                 config.memory.entries_max = entropy.between(1, 5) as usize;

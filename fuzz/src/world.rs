@@ -111,6 +111,8 @@ pub(crate) struct World {
     published_last: bool,
     /// The runtime is gone.
     pub(crate) abandoned: bool,
+    /// Some stream has stopped reading: what its connection has to say may be seen late.
+    pub(crate) stops_reading: bool,
     pub(crate) ids: u64,
     pub(crate) wakers: u64,
     pub(crate) armed: Option<Duration>,
@@ -149,7 +151,11 @@ impl World {
         server.tampering.execute_twice = mutant == Some(Mutant::ExecuteTwice);
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
+        server.tampering.half_exec = mutant == Some(Mutant::HalfExec);
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
+        server.tampering.lose_replays = mutant == Some(Mutant::LoseReplays);
+        server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
+        server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
         let mut oracle = Oracle::default();
         oracle.policy = setup.policy;
         oracle.secret = Some(SECRET.to_owned());
@@ -177,6 +183,7 @@ impl World {
             changes: BTreeMap::new(),
             published_last: false,
             abandoned: false,
+            stops_reading: false,
             ids: 0,
             wakers: 0,
             armed: None,
@@ -246,6 +253,9 @@ impl World {
         }
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
+        let (states, sums) = self.oracle.settled;
+        counters.insert("keys held against their last state", states);
+        counters.insert("keys held against what was added", sums);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
         counters.insert("server: subscribed", self.server.subscribed.0);
         counters.insert("server: refused to subscribe or unsubscribe", self.server.subscribed.1);
@@ -430,7 +440,7 @@ impl World {
         self.trace(format_args!("   {event}"));
         match event {
             Event::HealthChanged { from, to, cause } => {
-                self.oracle.on_health(*from, *to);
+                self.oracle.on_health(*from, *to, self.seq);
                 match (from, to, cause) {
                     (_, Health::Degraded, Some(Cause::Refused)) if *from != Health::Recovering => {
                         self.count("trip: refused");
@@ -452,6 +462,19 @@ impl World {
                 self.count("event: data set unknown");
             }
             Event::DataSet { .. } => self.count("event: the same data set"),
+            Event::ReplayRefused { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: what was owed was refused");
+            }
+            Event::MergesSkipped { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges skipped");
+            }
+            Event::MergesUnanswered { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges unanswered");
+            }
+            Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
             Event::Full { what: "the queue" } => self.count("event: queue full"),
             Event::Full { .. } => self.count("event: memory full"),
@@ -538,8 +561,8 @@ impl World {
         demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;
         demand(14, status.journal_entries <= memory.journal_entries_max, "journal");
-        demand(14, status.overlay_entries <= memory.entries_max, "overlay");
-        demand(14, status.shadow_entries <= memory.entries_max, "shadow");
+        let entries = status.overlay_entries + status.shadow_entries;
+        demand(14, entries <= memory.entries_max, "overlay and shadow");
         let first = self.asked.values().map(|asked| asked.deadline).min();
         demand(
             13,
@@ -624,6 +647,7 @@ impl World {
         if status.queued_bytes + status.journal_entries + status.overlay_entries > 0 {
             self.oracle.fail(14, format!("something is left: {status:?}"));
         }
+        self.oracle.check_settled(&self.server, self.when().unix);
         match self.setup.ending {
             Ending::Nothing => self.done = true,
             Ending::Shutdown => {

@@ -1,5 +1,7 @@
 //! The bounds: everything that could grow has one.
 
+use crate::fallback::SharedStore as Store;
+
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
@@ -86,6 +88,14 @@ impl Default for SubscriptionLimits {
     fn default() -> Self {
         SubscriptionLimits { subscriptions_max: 100_000, messages_max: 65_536, bytes_max: 16 * MIB }
     }
+}
+
+/// What a store may hold, entries and bytes, as far as it can be said in a configuration: no more than
+/// a size can be.
+pub(super) fn of_store<A>(store: &Store<A>) -> (usize, usize) {
+    let bounds = store.bounds();
+    let size = |bound: usize| bound.min(isize::MAX as usize);
+    (size(bounds.entries_max), size(bounds.bytes_max))
 }
 
 /// What may wait inside one client.

@@ -9,11 +9,13 @@ use bytes::BytesMut;
 
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
+    block::Block,
     classify::{Class, classify},
+    transaction::forget,
 };
 use crate::{
-    config::Backoff,
-    connection::{Connection, Due, Op, Owner, Role, State, refused_unasked},
+    config::{Backoff, MaybeRetry},
+    connection::{Connection, Due, Op, Owed, Owner, Role, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
@@ -92,17 +94,30 @@ impl<W> Engine<W> {
         }
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let Some((owed, start)) = connection.answered() else {
-            return self.on_unasked(conn, &reply);
+            return self.on_early(conn, &reply);
         };
         match owed.owner {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
             Owner::Change(change) => self.on_change_reply(conn, &change, &reply),
         }
     }
 
+    /// A reply to what was not written to its end: to nothing that was asked, but in a transaction, of
+    /// which each command is answered by itself.
     #[cold]
+    fn on_early(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        match connection.answered_early(|op| self.blocks.of(op).map_or(0, Block::due)) {
+            Some((Owed { owner: Owner::Transaction(op), end }, start)) => {
+                self.on_transaction_reply(conn, op, reply.clone(), start, end);
+            }
+            _ => self.on_unasked(conn, reply),
+        }
+    }
+
     fn on_unasked(&mut self, conn: ConnId, reply: &Reply) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         match reply.error() {
@@ -130,7 +145,7 @@ impl<W> Engine<W> {
         }
         if let Some(note) = &op.note {
             if op.engaged {
-                self.memory.overtaken(op.spec, note, self.now);
+                self.memory.overtaken(&self.blocks.commands(&op, note), self.now);
             }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, &reply, self.now);
@@ -144,16 +159,22 @@ impl<W> Engine<W> {
         self.end(&op, Ok(reply));
     }
 
-    fn on_error_reply(
+    fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
+        self.node.window.answer();
+        let class = classify(op.spec, &error);
+        self.on_refusal(conn, op, error, class, start, end);
+    }
+
+    /// The server has answered with an error of this class.
+    pub(super) fn on_refusal(
         &mut self,
         conn: ConnId,
         mut op: Op,
         error: ServerError,
+        class: Class,
         start: u64,
         end: u64,
     ) {
-        self.node.window.answer();
-        let class = classify(op.spec, &error);
         let mut executed = Executed::No;
         match class {
             Class::Told(told) => {
@@ -221,8 +242,8 @@ impl<W> Engine<W> {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.answers.server += 1;
-        let failure = self.failure(op, FailureKind::Server(error), executed);
-        self.end(op, Err(failure));
+        let failure = self.failure(op, self.refusal_kind(op, error), executed);
+        self.fail(op, failure);
     }
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
@@ -342,9 +363,12 @@ impl<W> Engine<W> {
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
             match owner {
-                Owner::Request(op) => back.extend(self.lost(op, bytes, whole, &cause)),
                 Owner::Own(own) => self.lost_own(&own, whole),
                 Owner::Handshake | Owner::Change(_) => {}
+                owner => {
+                    let op = owner.into_op().expect("all others have one");
+                    back.extend(self.lost(op, bytes, whole, &cause));
+                }
             }
         }
         // They are older than anything in the backlog, and go before it.
@@ -366,6 +390,10 @@ impl<W> Engine<W> {
         if !self.tickets.wants(op.ticket) {
             self.give_up(&op);
             return None;
+        }
+        if let Some(block) = self.blocks.of(&op).filter(|_| op.maybe) {
+            let repeats = block.may_repeat(&bytes);
+            op.maybe_retry = if repeats { MaybeRetry::Always } else { MaybeRetry::Never };
         }
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
@@ -389,12 +417,13 @@ impl<W> Engine<W> {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
             match owner {
-                Owner::Request(mut op) => {
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake | Owner::Change(_) => {}
+                owner => {
+                    let mut op = owner.into_op().expect("all others have one");
                     op.maybe |= whole;
                     self.end_without_answer(&op, kind.clone());
                 }
-                Owner::Own(own) => self.lost_own(&own, whole),
-                Owner::Handshake | Owner::Change(_) => {}
             }
         }
     }
@@ -403,10 +432,9 @@ impl<W> Engine<W> {
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
-        for parked in &self.held {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
-        }
-        parked.append(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
+        held.iter().for_each(|parked| self.unhold(parked));
+        parked.append(&mut held);
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
         for parked in parked {
@@ -422,9 +450,9 @@ impl<W> Engine<W> {
     /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
     pub(super) fn taint(&mut self, op: &Op) {
         if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
-            self.memory.overtaken(op.spec, note, self.now);
+            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        forget(&mut self.memory, &self.blocks, op, self.now);
     }
 
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
@@ -439,7 +467,7 @@ impl<W> Engine<W> {
             self.taint(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
-        self.end(op, Err(failure));
+        self.fail(op, failure);
     }
 
     // ---- time passes ---------------------------------------------------------------------------
@@ -495,16 +523,14 @@ impl<W> Engine<W> {
         let mut expired = Vec::new();
         for (_, connection) in self.connections.iter() {
             for owed in connection.owed() {
-                let Owner::Request(op) = &owed.owner else { continue };
-                if !self.tickets.is_expired(op.ticket) {
-                    continue;
-                }
+                let op = owed.owner.op().filter(|op| self.tickets.is_expired(op.ticket));
+                let Some(op) = op else { continue };
                 let maybe = op.maybe || !connection.is_unsent(owed.end);
                 let executed = if maybe { Executed::Maybe } else { Executed::No };
                 let kind = FailureKind::DeadlinePassed(Stage::Reply);
                 expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
                 if maybe {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    forget(&mut self.memory, &self.blocks, op, self.now);
                 }
             }
             for (op, ..) in &connection.refused {
@@ -536,7 +562,7 @@ impl<W> Engine<W> {
                 std::mem::take(&mut self.held).into_iter().partition(expired);
             self.held = kept.into();
             for parked in &gone {
-                self.memory.disengage(parked.op.spec, &parked.arguments());
+                self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
                 self.unheld = true;
             }
             ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
@@ -589,6 +615,7 @@ impl<W> Engine<W> {
         self.node.dial = super::dial::Dial::Idle;
         self.end_parked(&FailureKind::ClientClosed);
         self.end_streams(FailureKind::ClientClosed);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);

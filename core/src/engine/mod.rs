@@ -28,8 +28,9 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
-//! `health` judges, `recovery` pays what is owed after an outage.
+//! `submit` takes requests in and places them, `flow` carries them on, `transaction` does both for
+//! those that are to run as one (`block` is what one is made of); `dial` makes connections, `health`
+//! judges, `recovery` pays what is owed after an outage.
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'
@@ -38,6 +39,7 @@
 //! [`close_stream`](Engine::close_stream).
 
 mod batch;
+mod block;
 mod classify;
 mod dial;
 mod flow;
@@ -45,12 +47,14 @@ mod health;
 mod heritage;
 mod local;
 mod notices;
+mod outcomes;
 mod output;
 mod recovery;
 mod side;
 mod submit;
 mod subscriptions;
 mod tickets;
+mod transaction;
 
 use std::{
     borrow::Cow,
@@ -63,6 +67,7 @@ use std::{
 pub use batch::Batch;
 pub use heritage::Lineage;
 pub use notices::OWN_CONNECTIONS_MAX;
+pub use outcomes::Outcomes;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
     StreamId, Target, Ticket,
@@ -75,12 +80,12 @@ use crate::{
     config::{Config, Deployment},
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
-    fallback::{Memory, Store},
-    request::split_arguments,
+    fallback::{Memory, SharedStore},
     resp::{Reply, Source},
     rng::Rng,
     slab::Slab,
 };
+use block::Blocks;
 use dial::Dial;
 use health::{Phase, Window};
 use subscriptions::Subscriptions;
@@ -94,13 +99,15 @@ pub struct Engine<W> {
     rng: Rng,
     now: Now,
     tickets: Tickets<W>,
+    /// What the transactions are made of that have not ended.
+    blocks: Blocks,
     ready: Vec<W>,
     connections: Slab<Connection>,
     node: Node,
     /// Answers in the server's stead, where some key pattern may degrade.
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
-    store: Option<Store>,
+    store: Option<SharedStore>,
     /// Waits for a connection, in order.
     backlog: VecDeque<Parked>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
@@ -181,13 +188,6 @@ struct Parked {
     cause: Option<Cause>,
 }
 
-impl Parked {
-    /// The arguments, without the words of the command's name.
-    fn arguments(&self) -> Vec<&[u8]> {
-        split_arguments(self.op.spec, &self.bytes)
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Queued {
     requests: usize,
@@ -252,8 +252,11 @@ impl<W> Engine<W> {
             None => Vec::new(),
         };
         let memory = Memory::new(&config, rng.next());
-        let store = matches!(config.deployment, Deployment::Memory)
-            .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
+        let store = match &config.deployment {
+            Deployment::Memory => Some(SharedStore::private(rng.next(), (&config.memory).into())),
+            Deployment::Store(store) => Some(store.clone()),
+            _ => None,
+        };
         let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
@@ -282,6 +285,7 @@ impl<W> Engine<W> {
             delays,
             now,
             tickets: Tickets::new(),
+            blocks: Blocks::default(),
             ready: Vec::new(),
             connections: Slab::new(),
             node,
@@ -453,8 +457,8 @@ impl<W> Engine<W> {
         self.tickets.take_one(ticket)
     }
 
-    /// What came of each command of a pipeline, once all have ended; frees the ticket.
-    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Vec<Result<Reply, Failure>>> {
+    /// What came of a pipeline or a transaction, once it has ended; frees the ticket.
+    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Outcomes> {
         self.tickets.take_many(ticket)
     }
 
@@ -477,7 +481,7 @@ impl<W> Engine<W> {
     #[must_use]
     pub fn status(&self) -> Status {
         let sizes = match &self.store {
-            Some(store) => (store.len(), store.bytes()),
+            Some(store) => store.size(),
             None => self.memory.overlay_size(),
         };
         let shadow = self.memory.shadow_size();
@@ -535,6 +539,7 @@ impl<W> Engine<W> {
         }
         self.end_parked(&FailureKind::RuntimeDropped);
         self.end_streams(FailureKind::RuntimeDropped);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
@@ -582,15 +587,25 @@ impl<W> Engine<W> {
         self.ready.extend(waiter);
     }
 
-    /// Ends one command of a request: the only place where that happens.
+    /// Ends one command of a request: the only place where that happens. What may be a transaction goes
+    /// through [`fail`](Engine::fail).
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        debug_assert!(self.blocks.of(op).is_none(), "transactions have their own ways to end");
         if op.engaged {
             self.release(op);
         }
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
+    }
+
+    /// Ends one command of a request, or a transaction, with a failure.
+    fn fail(&mut self, op: &Op, failure: Failure) {
+        if op.spec.is_transaction() {
+            return self.end_whole(op, Outcomes::failed(failure));
+        }
+        self.end(op, Err(failure));
     }
 
     fn count_answer(&mut self, source: Source) {
@@ -603,7 +618,8 @@ impl<W> Engine<W> {
     }
 
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
-        let name: Cow<'static, str> = match self.tickets.name_of(op.ticket, op.item) {
+        let unknown = self.tickets.name_of(op.ticket, op.item);
+        let name: Cow<'static, str> = match unknown.filter(|_| !op.spec.is_transaction()) {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };

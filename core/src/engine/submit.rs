@@ -16,7 +16,7 @@ use crate::{
 
 /// Where a new request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     Now,
     InLine,
 }
@@ -33,8 +33,12 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, `subscribe` gives a \
-    stream of messages, and this version has no transactions";
+    share; database, name and credentials belong in the client's configuration, and `subscribe` gives \
+    a stream of messages";
+const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
+    would get into the transaction: use `transaction`, which sends all of it in one piece";
+const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
+    connections of their own for optimistic transactions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -105,8 +109,9 @@ impl<W> Engine<W> {
         Ok((ticket, flush))
     }
 
-    /// Accepts a pipeline: its commands go out in order, each ends on its own, the ticket ends with
-    /// the last of them.
+    /// Accepts a pipeline or a transaction. The commands of a pipeline go out in order, each ends on its
+    /// own, the ticket ends with the last of them. Those of a transaction go out in one piece between
+    /// MULTI and EXEC, and end as one; it counts as one request.
     ///
     /// # Errors
     ///
@@ -118,6 +123,9 @@ impl<W> Engine<W> {
         now: Now,
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
+        if batch.is_transaction {
+            return self.submit_transaction(batch, waiter);
+        }
         for (at, item) in batch.items.iter().enumerate() {
             self.check_use(item.spec, batch.name_of(at))?;
         }
@@ -241,7 +249,7 @@ impl<W> Engine<W> {
 
     // ---- inside --------------------------------------------------------------------------------
 
-    fn check_open(&self, command: &str) -> Result<(), Rejected> {
+    pub(super) fn check_open(&self, command: &str) -> Result<(), Rejected> {
         match self.closing {
             Closing::Open => Ok(()),
             Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
@@ -264,18 +272,18 @@ impl<W> Engine<W> {
     fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
+            () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
+            () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
             () if spec.is_session() => SHARED_CONNECTION,
-            () if spec.is_blocking() => BLOCKS,
+            // Memory answers at once, or says that it does not know the command.
+            () if spec.is_blocking() && self.store.is_none() => BLOCKS,
             () => return Ok(()),
         };
-        if self.store.is_some() {
-            return Ok(());
-        }
         let kind = FailureKind::Misuse(advice);
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
     }
 
-    fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
+    pub(super) fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
         // Nobody overtakes those who stand in line.
         if self.line.is_empty() && self.has_room() {
             self.full_told = false;
@@ -297,7 +305,7 @@ impl<W> Engine<W> {
             && self.queued.bytes - self.in_line.bytes < self.config.queue.bytes_max
     }
 
-    fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
+    pub(super) fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
         self.stirred = true;
         self.ensure_dial();
         for parked in &request {
@@ -348,13 +356,13 @@ impl<W> Engine<W> {
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, standing: Standing) -> Option<ConnId> {
+    pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
         let served = self.node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
-    fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
+    pub(super) fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
         let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
@@ -371,7 +379,7 @@ impl<W> Engine<W> {
     }
 
     /// Any way but straight onto the connection.
-    fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
+    pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
         if self.store.is_some() {
             self.answer_from_store(&op, bytes);
@@ -402,16 +410,16 @@ impl<W> Engine<W> {
         if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
-        if standing == Standing::Fail {
+        let draining = self.node.phase.is_draining();
+        if standing == Standing::Fail && !draining {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
-        let draining = self.node.phase.is_draining();
         if !draining && standing != Standing::Mixed && self.memory.is_quiet() {
             return self.place_in_memory(parked);
         }
-        let args = parked.arguments();
-        match self.memory.claim(parked.op.spec, standing, &args, draining) {
+        let commands = self.blocks.commands(&parked.op, &parked.bytes);
+        match self.memory.claim(&commands, standing, draining) {
             Claim::Memory => self.place_in_memory(parked),
             Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
             Claim::Server => self.place_on_server(parked),
@@ -429,15 +437,21 @@ impl<W> Engine<W> {
     fn place_mixed(&mut self, mut parked: Parked) {
         if parked.op.effect != Effect::Read {
             parked.op.engaged = true;
-            self.memory.engage(parked.op.spec, &parked.arguments());
+            self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         }
         self.place_on_server(parked);
     }
 
     /// Lets a command wait behind older ones, and what comes later to its keys behind it.
     fn hold(&mut self, parked: Parked) {
-        self.memory.engage(parked.op.spec, &parked.arguments());
+        self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         self.held.push_back(parked);
+    }
+
+    /// Nobody has to wait for what was held any more: it is about to go another way.
+    pub(super) fn unhold(&mut self, parked: &Parked) {
+        self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
+        self.unheld = true;
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -451,7 +465,13 @@ impl<W> Engine<W> {
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-        connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
+        match self.blocks.of_mut(&op) {
+            None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
+            Some(block) => {
+                block.begin();
+                connection.send_transaction(op, now, |out| out.extend_from_slice(&bytes));
+            }
+        }
     }
 
     fn place_in_memory(&mut self, parked: Parked) {
@@ -460,24 +480,41 @@ impl<W> Engine<W> {
         if op.maybe && op.effect != Effect::Read && !invalidates {
             return self.end_maybe(&op, cause);
         }
+        if op.spec.is_transaction() {
+            return self.run_in_memory(&op, &bytes);
+        }
         let args = split_command(&bytes);
         match self.memory.answer(op.spec, op.standing, &args, self.now) {
             Ok(reply) => {
-                let (overlay, journal) = (self.memory.overlay_size(), self.memory.journal_size());
-                let still = |told: Option<(usize, usize)>, size: (usize, usize)| {
-                    told.filter(|told| size.0 >= told.0 && size.1 >= told.1)
-                };
-                self.told.overlay_full = still(self.told.overlay_full, overlay);
-                self.told.journal_full = still(self.told.journal_full, journal);
+                self.memory_has_answered();
                 self.end_from_memory(&op, reply);
             }
             Err(refusal) => {
-                if let MemoryRefusal::Full(what) = refusal {
-                    self.tell_memory_full(what);
-                }
+                self.memory_has_refused(&refusal);
                 self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
         }
+        self.tell_too_old();
+    }
+
+    /// Something was done in memory: operators are told the next time that it is full, if it holds less
+    /// than when they were told last.
+    pub(super) fn memory_has_answered(&mut self) {
+        let (overlay, journal) = (self.memory.overlay_size(), self.memory.journal_size());
+        let still = |told: Option<(usize, usize)>, size: (usize, usize)| {
+            told.filter(|told| size.0 >= told.0 && size.1 >= told.1)
+        };
+        self.told.overlay_full = still(self.told.overlay_full, overlay);
+        self.told.journal_full = still(self.told.journal_full, journal);
+    }
+
+    pub(super) fn memory_has_refused(&mut self, refusal: &MemoryRefusal) {
+        if let MemoryRefusal::Full(what) = refusal {
+            self.tell_memory_full(what);
+        }
+    }
+
+    pub(super) fn tell_too_old(&mut self) {
         if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
             self.stirred = true;
             self.event(super::Event::TooOld { node: self.node.label.clone() });
@@ -485,12 +522,15 @@ impl<W> Engine<W> {
     }
 
     fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
+        if op.spec.is_transaction() {
+            return self.run_in_store(op, bytes);
+        }
         let args = split_command(bytes);
         if let Some(value) = self.answer_about_channels(op.spec, &args) {
             return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
         }
-        let store = self.store.as_mut().expect("only asked where there is one");
-        match store.execute(&args, self.now) {
+        let store = self.store.as_ref().expect("only asked where there is one");
+        match store.execute_at(&args, self.now) {
             Answer::Reply(value) => {
                 self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
             }
@@ -533,6 +573,7 @@ impl<W> Engine<W> {
         if op.engaged {
             self.release(op);
         }
+        self.blocks.drop_of(op);
         self.queued.subtract(op);
     }
 
@@ -540,7 +581,7 @@ impl<W> Engine<W> {
     #[cold]
     pub(super) fn release(&mut self, op: &Op) {
         if let Some(note) = &op.note {
-            self.memory.disengage(op.spec, &split_arguments(op.spec, note));
+            self.memory.disengage(&self.blocks.commands(op, note));
         }
         self.unheld = true;
     }
@@ -555,7 +596,7 @@ impl<W> Engine<W> {
             std::mem::take(&mut self.held).into_iter().partition(unwanted);
         self.held = kept.into();
         for parked in &gone {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
+            self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
             self.unheld = true;
         }
         dropped.extend(gone);
@@ -615,13 +656,13 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
-fn cost_of(bytes: &[u8]) -> u32 {
+pub(super) fn cost_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Op {
     /// One that was not sent yet.
-    fn new(
+    pub(super) fn new(
         config: &Config,
         ticket: Ticket,
         item: u32,
@@ -653,11 +694,16 @@ impl Op {
 
     /// Whether it may be sent again although it may have been executed.
     pub(super) fn may_repeat(&self) -> bool {
-        match self.maybe_retry {
-            MaybeRetry::Never => false,
-            MaybeRetry::Repeatable => self.effect <= Effect::Repeatable,
-            MaybeRetry::Idempotent => self.effect <= Effect::IdempotentWrite,
-            MaybeRetry::Always => true,
-        }
+        permits(self.maybe_retry, self.effect)
+    }
+}
+
+/// Whether a command of this effect may be sent again although it may have been executed.
+pub(super) fn permits(choice: MaybeRetry, effect: Effect) -> bool {
+    match choice {
+        MaybeRetry::Never => false,
+        MaybeRetry::Repeatable => effect <= Effect::Repeatable,
+        MaybeRetry::Idempotent => effect <= Effect::IdempotentWrite,
+        MaybeRetry::Always => true,
     }
 }

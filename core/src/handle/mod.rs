@@ -16,7 +16,7 @@
 //!   blocking client can stand on them as well;
 //! - `pending` is a request from its caller's side, `subscription` a stream of messages from its
 //!   reader's;
-//! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
+//! - `views`, `pipeline` and `transaction` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
 //! - `events` hands out what operators want to know.
@@ -36,6 +36,7 @@ mod state;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
@@ -48,6 +49,7 @@ pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, Reading, State, Step, Wakes, Write};
 pub use subscription::{Changing, Subscribe, Subscriber, Subscribing, Subscription, Wish};
+pub use transaction::Transactions;
 pub use views::{Asking, Sourcing, Views};
 
 use crate::{
@@ -116,7 +118,7 @@ impl Handle {
         Connected::new(&self.owner.shared)
     }
 
-    /// Submits a pipeline. Gives the outcome of each command, in order.
+    /// Submits a pipeline or a transaction. Gives the outcome of each command, in order.
     pub fn submit_batch(&self, batch: &Batch) -> PendingReplies {
         PendingReplies::new(&self.owner.shared, batch)
     }

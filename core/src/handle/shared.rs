@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Failure, Now,
-    config::{Config, Deployment},
+    config::Config,
     engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
@@ -93,7 +93,7 @@ impl Shared {
         let clock = (clocks.now)();
         let engine = Engine::new(config.clone(), seed, clock)?;
         let node = engine.status().node;
-        let embedded = matches!(config.deployment, Deployment::Memory);
+        let embedded = config.deployment.is_embedded();
         let mode = if embedded { Mode::Inline } else { Mode::Idle };
         let state = Mutex::new(State {
             engine,
@@ -136,7 +136,7 @@ impl Shared {
 
     /// Submits a pipeline.
     pub fn submit_batch(self: &Arc<Self>, batch: &Batch) -> Result<Ticket, Rejected> {
-        self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
+        self.submit_with(batch.what(), |engine, now| engine.submit_batch(batch, None, now))
     }
 
     /// Submits something; writes it where the engine says that it is the caller's turn to.

@@ -72,6 +72,7 @@ mod sets;
 mod sort;
 mod sorted_set;
 mod strings;
+mod transaction;
 mod types;
 mod zalgebra;
 mod zranges;
@@ -92,6 +93,7 @@ pub use keyspace::ENTRY_BYTES;
 pub use list::LIST_ITEM_BYTES;
 pub use set::SET_MEMBER_BYTES;
 pub use sorted_set::SORTED_SET_MEMBER_BYTES;
+pub(crate) use transaction::Savepoint;
 pub use types::COLLECTION_BYTES;
 
 /// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
