@@ -1,5 +1,7 @@
 //! One command is done in memory, or refused.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Memory, WRITTEN_FACTOR, Written};
@@ -263,28 +265,56 @@ impl Memory {
                 Makes::Value => return Err(MemoryRefusal::Unmergeable.into()),
             }
         }
-        self.check_room(written, more)?;
+        self.check_room(written, more, now)?;
         Ok(plan)
     }
 
     /// Whether there is room for what these writes leave behind, beside their values; `more` is how much
     /// the journal takes for each.
-    pub(super) fn check_room(&self, written: &[&[u8]], more: usize) -> Result<(), MemoryRefusal> {
-        let new = written.iter().filter(|key| !self.is_written(key));
-        let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
-        let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
-        let bytes_max = self.bounds.bytes_max;
-        if count > 0
-            && (self.written.len() + count > written_max
-                || self.written_bytes + self.overlay.bytes() + bytes > bytes_max)
-        {
-            return Err(MemoryRefusal::Full(OVERLAY));
+    pub(super) fn check_room(
+        &mut self,
+        written: &[&[u8]],
+        more: usize,
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
+        if !self.has_room_for_keys(written) {
+            self.drop_forgotten(now);
+            if !self.has_room_for_keys(written) {
+                return Err(MemoryRefusal::Full(OVERLAY));
+            }
         }
         let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
         if !self.journal.has_room(written.iter().filter(owed).map(|key| (*key, more))) {
             return Err(MemoryRefusal::Full(JOURNAL));
         }
         Ok(())
+    }
+
+    fn has_room_for_keys(&self, written: &[&[u8]]) -> bool {
+        let new = written.iter().filter(|key| !self.is_written(key));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
+        let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
+        let all_bytes = self.written_bytes + self.overlay.bytes() + bytes;
+        count == 0
+            || (self.written.len() + count <= written_max && all_bytes <= self.bounds.bytes_max)
+    }
+
+    /// Forgets the keys that were written, hold nothing any more, and are owed nothing: all that is
+    /// lost is that they are known to be absent. Goes through all of them, so not each time that there
+    /// is no room.
+    fn drop_forgotten(&mut self, now: Now) {
+        if self.swept_at.is_some_and(|at| now.instant < at + SWEEP_INTERVAL) {
+            return;
+        }
+        self.swept_at = Some(now.instant);
+        let (overlay, journal) = (&self.overlay, &self.journal);
+        let mut bytes = 0;
+        self.written.retain(|key, _| {
+            let kept = journal.contains(key) || overlay.contains(key, now);
+            bytes += if kept { key.len() } else { 0 };
+            kept
+        });
+        self.written_bytes = bytes;
     }
 
     /// Whether what is written at once can be recovered at once.
@@ -483,6 +513,9 @@ impl Memory {
         }
     }
 }
+
+/// How often at most all written keys are gone through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The bounds, as events and failures name them.
 pub(crate) const OVERLAY: &str = "the overlay";
