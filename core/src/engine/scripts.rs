@@ -188,5 +188,5 @@ fn lend_all(store: &Store, spec: &Spec, args: &[&[u8]], seed: u64, now: Now) -> 
 
 fn take_all(store: &mut Store, from: &ScriptStore, now: Now) -> Result<(), MemoryRefusal> {
     let wrote: Vec<_> = from.wrote().map(|(key, _)| key).collect();
-    store.take_over(from.store(), &wrote, now).map_err(|_| MemoryRefusal::Full("the store"))
+    store.take_over(from.store(), &wrote, now).map_err(MemoryRefusal::Full)
 }

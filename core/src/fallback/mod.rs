@@ -21,7 +21,7 @@ mod standing;
 pub mod store;
 
 pub(crate) use delta::Command;
-pub(crate) use memory::{Answered, Claim, JOURNAL, Memory, OVERLAY, Refused, Step};
+pub(crate) use memory::{Answered, Claim, Memory, Refused, Step};
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub(crate) use script::{Declared, misuse};
 pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};

@@ -6,7 +6,7 @@ use super::{Memory, WRITTEN_FACTOR, Written};
 use crate::{
     Now,
     commands::Spec,
-    failure::MemoryRefusal,
+    failure::{Bound, MemoryRefusal},
     fallback::{
         Answer, Bounds, Policy, Standing, Store,
         deeds::{self, Deed, IfAbsent, Makes, Needs, On},
@@ -181,10 +181,9 @@ impl Memory {
             written.iter().map(|key| self.will_know_expiry(deed, keys, key, now)).collect();
         let (lent, source) = self.lend(keys, now);
         self.bound_overlay(written);
-        let result = if self.overlay.overruns(now) {
-            Err(MemoryRefusal::Full(OVERLAY))
-        } else {
-            executed(&mut self.overlay, words, now)
+        let result = match self.overlay.overruns(now) {
+            Some(bound) => Err(MemoryRefusal::Full(bound)),
+            None => executed(&mut self.overlay, words, now),
         };
         let done = result.as_ref().is_ok_and(|value| deed.was_done(value));
         for key in &lent {
@@ -262,17 +261,15 @@ impl Memory {
         let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
         let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
         let bytes_max = self.bounds.bytes_max;
-        if count > 0
-            && (self.written.len() + count > written_max
-                || self.written_bytes + self.overlay.bytes() + bytes > bytes_max)
-        {
-            return Err(MemoryRefusal::Full(OVERLAY));
+        if count > 0 && self.written.len() + count > written_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryEntries));
+        }
+        if count > 0 && self.written_bytes + self.overlay.bytes() + bytes > bytes_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryBytes));
         }
         let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
-        if !self.journal.has_room(written.iter().filter(owed).map(|key| (*key, more))) {
-            return Err(MemoryRefusal::Full(JOURNAL));
-        }
-        Ok(())
+        let owed = written.iter().filter(owed).map(|key| (*key, more));
+        self.journal.lacks(owed).map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
     }
 
     /// Whether what is written at once can be recovered at once.
@@ -457,10 +454,8 @@ impl Memory {
             return Err(MemoryRefusal::Mixed);
         }
         let owed = written.iter().filter(|key| policy(key) != Some(Policy::Discard));
-        if !self.journal.has_room(owed.map(|key| (*key, 0))) {
-            return Err(MemoryRefusal::Full(JOURNAL));
-        }
-        Ok(())
+        let lacks = self.journal.lacks(owed.map(|key| (*key, 0)));
+        lacks.map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
     }
 
     fn owe_dropped(&mut self, written: &[&[u8]]) {
@@ -471,10 +466,6 @@ impl Memory {
         }
     }
 }
-
-/// The bounds, as events and failures name them.
-pub(crate) const OVERLAY: &str = "the overlay";
-pub(crate) const JOURNAL: &str = "the journal";
 
 /// What a server says of a sum that is no 64-bit number, or none at all.
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
@@ -499,7 +490,7 @@ fn whole_scan<'w>(words: &[&'w [u8]]) -> Option<Vec<&'w [u8]>> {
 fn executed(store: &mut Store, words: &[&[u8]], now: Now) -> Result<Value, MemoryRefusal> {
     match store.execute(words, now) {
         Answer::Reply(value) => Ok(value),
-        Answer::Full(_) => Err(MemoryRefusal::Full(OVERLAY)),
+        Answer::Full(_) => Err(MemoryRefusal::Full(store.lack())),
         Answer::Unsupported => Err(MemoryRefusal::Unsupported),
     }
 }
