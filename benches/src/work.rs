@@ -16,8 +16,8 @@ use unfazed_core::{
 
 use crate::{
     Pipeline,
-    flood::{CHANNEL, Flood},
     data::{VALUE_BYTES, command, key, value},
+    flood::{CHANNEL, Flood},
 };
 
 /// A workload.

@@ -164,7 +164,7 @@ impl<W> Engine<W> {
     fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
-                self.memory.overtaken(&self.blocks.commands(&op, note), self.now);
+                self.memory.overtaken(&self.blocks.commands(op, note), self.now);
             }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, reply, self.now);
