@@ -253,7 +253,7 @@ impl Oracle {
         let from_server = source == Source::Server;
         let obeys = match self.forced {
             Some(Forced::Redis) => from_server || !(since || asked.shape == Shape::One),
-            Some(Forced::Memory) => !(from_server && since && command.degrades().0),
+            Some(Forced::Memory) => !(from_server && since && asked.degrades(command).0),
             Some(Forced::Isolated) => !(from_server && since),
             _ => true,
         };
