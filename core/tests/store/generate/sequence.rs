@@ -148,6 +148,8 @@ impl Maker<'_> {
         }
         self.random.soon = false;
         self.steps.push(Step::Expire);
+        let first = self.random.pick(&["SCAN", "SCAN", "KEYS", "RANDOMKEY", "DBSIZE", "TOUCH"]);
+        self.run(first);
     }
 
     /// Half of the commands are about one type, so that they meet each other's data; the others
