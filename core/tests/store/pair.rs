@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::tolerated::{Rule, Servers, TOLERATED};
 
 /// How many commands go to the server at once.
-const BATCH_MAX: usize = 150;
+const BATCH_MAX: usize = 500;
 /// How far off is at first what is to be over soon, in milliseconds: long enough for a batch on a
 /// machine that does much else, short enough to be waited for some hundred times.
 const SOON_MS: u64 = 60;

@@ -2,7 +2,7 @@
 
 use super::Row;
 use super::zsets::score;
-use crate::random::{Args, KINDS, Kind, Random, args};
+use crate::random::{Args, KINDS, Kind, Random, SHORTLY, args};
 
 /// The rows to choose from, by type; what a store or server does not know is left out.
 pub(crate) struct Tables(pub(crate) Vec<Vec<&'static Row>>);
@@ -49,8 +49,9 @@ pub(crate) fn sequence(tables: &Tables, seed: u64, number: u64) -> Vec<Step> {
     }
     if maker.random.one_in(EXPIRING_ONE_IN) {
         maker.expiring();
+    } else {
+        maker.fill();
     }
-    maker.fill();
     maker.anything();
     maker.steps.push(Step::Compare);
     maker.flush();
@@ -132,6 +133,13 @@ impl Maker<'_> {
             "PERSIST", "RENAME", "COPY", "APPEND", "INCR", "HPEXPIRE", "HPEXPIREAT", "HPERSIST", "HSETEX",
             "HGETEX",
         ];
+        // The store takes some that have expired away with each command, the first ones first. With
+        // so many more, those that follow are still there for the commands to meet.
+        const MORE: usize = 400;
+        for number in 0..MORE {
+            let key = format!("!{number}");
+            self.write(vec![b"PSETEX".to_vec(), key.into(), SHORTLY.to_vec(), b"v".to_vec()]);
+        }
         self.fill();
         self.random.soon = true;
         for _ in 0..40 {
@@ -140,6 +148,8 @@ impl Maker<'_> {
         }
         self.random.soon = false;
         self.steps.push(Step::Expire);
+        let first = self.random.pick(&["SCAN", "SCAN", "KEYS", "RANDOMKEY", "DBSIZE", "TOUCH"]);
+        self.run(first);
     }
 
     /// Half of the commands are about one type, so that they meet each other's data; the others
