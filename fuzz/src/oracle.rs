@@ -286,11 +286,12 @@ impl Oracle {
             if retry == MaybeRetry::Always {
                 self.add_again(command);
             }
-            if whole && command.id.is_some() {
+            // What was answered in memory is replayed key by key.
+            let replayed = |key: &String| key.starts_with("last") || key.starts_with("sum");
+            if whole && command.id.is_some() && !command.keys.iter().any(replayed) {
                 self.in_wholes.insert(line.clone());
             }
-            // What is replayed may go out twice, and a sum may look like one of its parts.
-            let replayed = |key: &String| key.starts_with("last") || key.starts_with("sum");
+            // It may go out twice, and a sum may look like one of its parts.
             let counted = command.id.is_some() && !command.keys.iter().any(replayed);
             if counted && (once(command) || whole_once) {
                 self.lines.entry(line.clone()).or_default().most = Some(1);
