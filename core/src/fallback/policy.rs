@@ -8,6 +8,7 @@
 //! | INCR, APPEND, LPUSH, SADD, HSET and their like, on a key that memory knows | done | done | done | done |
 //! | the same on a key that memory has never seen | done, as if it were absent | as `Discard` | refused | done: it is added to whatever the server holds |
 //! | LPOP, SETRANGE, LTRIM, RENAME and what else depends on the whole value | done | done | done on a key that memory knows | done only where the value was written in memory |
+//! | GETDEL, GETSET, SET GET, which give a value away, on a key never seen | done, as if it were absent | as `Discard` | refused | refused |
 //! | EXPIRE, SET XX, LPUSHX on a key never seen | refused | refused | refused | refused |
 //! | SET NX, SETNX, MSETNX, RENAMENX | refused, unless [allowed](Fallback::allow_if_absent) | as `Discard` | as `Discard` | as `Discard` |
 //! | when the server is back | forgotten | the key is deleted | the key's last state in memory is written, or the key deleted if that is none | the net effect is added |
@@ -19,10 +20,15 @@
 //! written in memory. A value that was replaced or deleted in memory is the client's own from then
 //! on, and whatever comes later to the same key is part of it: under `MergeDelta` the key is then
 //! treated as under `ReplayLastWins`. A time to live that memory doesn't know is left as it is on the
-//! server.
+//! server; that of a single field of a hash is written where memory knows it, and lost otherwise when
+//! the hash is replaced.
 //!
-//! Always refused, with a failure that says why: scripts, streams and consumer groups, FLUSHALL and
-//! FLUSHDB, commands about the server, and whatever the embedded store does not know.
+//! A command that writes several keys one by one (MSET, DEL, UNLINK) may mix policies, and each key is
+//! recovered by its own. Any other is refused where its written keys are under several.
+//!
+//! Always refused, with a failure that says why: scripts that no function stands in for, streams and
+//! consumer groups, FLUSHALL and FLUSHDB, commands about the server, and whatever the embedded store
+//! does not know.
 
 use std::time::Duration;
 

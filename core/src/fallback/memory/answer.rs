@@ -47,7 +47,10 @@ impl Memory {
         words: &[&[u8]],
         now: Now,
     ) -> Result<Reply, MemoryRefusal> {
-        let result = self.answer_untrimmed(spec, standing, words, now);
+        let mut result = self.answer_untrimmed(spec, standing, words, now);
+        if matches!(result, Err(MemoryRefusal::Full(_))) && self.drop_forgotten(now) {
+            result = self.answer_untrimmed(spec, standing, words, now);
+        }
         self.trim(now);
         result
     }
@@ -264,22 +267,14 @@ impl Memory {
                 Makes::Value => return Err(MemoryRefusal::Unmergeable.into()),
             }
         }
-        self.check_room(written, more, now)?;
+        self.check_room(written, more)?;
         Ok(plan)
     }
 
     /// Whether there is room for what these writes leave behind, beside their values; `more` is how much
     /// the journal takes for each.
-    pub(super) fn check_room(
-        &mut self,
-        written: &[&[u8]],
-        more: usize,
-        now: Now,
-    ) -> Result<(), MemoryRefusal> {
-        if self.check_room_for_keys(written).is_err() {
-            self.drop_forgotten(now);
-            self.check_room_for_keys(written)?;
-        }
+    pub(super) fn check_room(&self, written: &[&[u8]], more: usize) -> Result<(), MemoryRefusal> {
+        self.check_room_for_keys(written)?;
         let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
         let owed = written.iter().filter(owed).map(|key| (*key, more));
         self.journal.lacks(owed).map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
@@ -300,14 +295,14 @@ impl Memory {
     }
 
     /// Forgets the keys that were written, hold nothing any more, and are owed nothing: all that is
-    /// lost is that they are known to be absent. Goes through all of them, so not each time that there
-    /// is no room.
-    fn drop_forgotten(&mut self, now: Now) {
+    /// lost is that they are known to be absent. Gives whether there were any. Goes through all of them,
+    /// so not each time that there is no room.
+    pub(super) fn drop_forgotten(&mut self, now: Now) -> bool {
         if self.swept_at.is_some_and(|at| now.instant < at + SWEEP_INTERVAL) {
-            return;
+            return false;
         }
         self.swept_at = Some(now.instant);
-        let (overlay, journal) = (&self.overlay, &self.journal);
+        let (overlay, journal, count) = (&self.overlay, &self.journal, self.written.len());
         let mut bytes = 0;
         self.written.retain(|key, _| {
             let kept = journal.contains(key) || overlay.contains(key, now);
@@ -315,6 +310,9 @@ impl Memory {
             kept
         });
         self.written_bytes = bytes;
+        let any = self.written.len() < count;
+        self.era += u64::from(any);
+        any
     }
 
     /// Whether what is written at once can be recovered at once.

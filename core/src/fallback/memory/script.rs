@@ -78,7 +78,10 @@ impl Memory {
         if first.is_some_and(|first| policies.any(|policy| policy != first)) {
             return Err(MemoryRefusal::Mixed);
         }
-        self.check_room(&keys, 0, now)?;
+        if self.check_room(&keys, 0).is_err() {
+            self.drop_forgotten(now);
+        }
+        self.check_room(&keys, 0)?;
         self.bound_overlay(&keys);
         let entries: Vec<&Bytes> = wrote.iter().map(|(key, _)| *key).collect();
         let taken = self.overlay.take_over(from.store(), &entries, now);
