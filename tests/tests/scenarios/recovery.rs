@@ -379,7 +379,9 @@ fn no_deletion_waits_behind_what_a_full_server_refuses<A: Adapter>() {
     witness.ok(&["CONFIG", "SET", "maxmemory", "1"]);
     proxy.set(Fault::None);
     eventually("the deletion", LIMIT, || witness.get("cache:k").is_none().then_some(()));
-    assert_eq!(A::status(&client).journal_entries, MANY);
+    eventually("it to be answered", LIMIT, || {
+        (A::status(&client).journal_entries == MANY).then_some(())
+    });
     check_get::<A>(&client, "session:0", Some("ours"), Source::Overlay);
     witness.ok(&["CONFIG", "SET", "maxmemory", "0"]);
     until_health::<A>(&client, Health::Live);
