@@ -18,7 +18,7 @@ pub(super) struct Journal {
 }
 
 /// What is owed to one key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Entry {
     /// A deletion.
     Delete,

@@ -18,6 +18,7 @@ mod pubsub;
 mod recovery;
 mod secrets;
 mod support;
+mod transactions;
 mod two_clients;
 mod under_fire;
 mod values;

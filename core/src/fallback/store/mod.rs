@@ -72,6 +72,7 @@ mod sets;
 mod sort;
 mod sorted_set;
 mod strings;
+mod transaction;
 mod types;
 mod zalgebra;
 mod zranges;
@@ -92,6 +93,7 @@ pub use keyspace::ENTRY_BYTES;
 pub use list::LIST_ITEM_BYTES;
 pub use set::SET_MEMBER_BYTES;
 pub use sorted_set::SORTED_SET_MEMBER_BYTES;
+pub(crate) use transaction::Savepoint;
 pub use types::COLLECTION_BYTES;
 
 /// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
@@ -215,6 +217,39 @@ impl Store {
             self.keyspace.put_reserved(key, entry.clone());
         }
         entry.is_some()
+    }
+
+    /// Makes the entries at these keys those of `other`, and takes away those that it has not: all of
+    /// them or none.
+    pub(crate) fn take_over(
+        &mut self,
+        other: &Store,
+        keys: &[&Bytes],
+        now: Now,
+    ) -> Result<(), Full> {
+        let at = now.unix_millis();
+        let (entries, bytes) = (self.len(), self.bytes());
+        let before: Vec<_> = keys.iter().map(|key| self.keyspace.peek(key, at).cloned()).collect();
+        for key in keys {
+            self.replace(key, other.keyspace.peek(key, at).cloned(), at);
+        }
+        // What takes no more than before always fits.
+        let Bounds { entries_max, bytes_max } = self.bounds();
+        let grown = self.len() > entries || self.bytes() > bytes;
+        if grown && (self.len() > entries_max || self.bytes() > bytes_max) && self.overruns(now) {
+            for (key, entry) in keys.iter().zip(before) {
+                self.replace(key, entry, at);
+            }
+            return Err(Full);
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, key: &[u8], entry: Option<Entry>, at: u64) {
+        match entry {
+            Some(entry) => self.keyspace.put_reserved(key, entry),
+            None => drop(self.keyspace.remove(key, at)),
+        }
     }
 
     /// Whether the store holds more than it may, because of what it borrowed.
