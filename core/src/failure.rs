@@ -175,12 +175,56 @@ pub enum MemoryRefusal {
     Unmergeable,
     /// The command's keys are under policies that can't both be kept.
     Mixed,
-    /// A bound of the overlay or the journal is reached; the text names it.
-    Full(&'static str),
+    /// A bound is reached: of what may be written in memory, or of what recovery may owe.
+    Full(Bound),
     /// A native script touched a key that its caller had not declared as one of the script's keys.
     Undeclared,
     /// A native script panicked. Nothing of it was kept.
     Panicked,
+}
+
+/// A bound of the client's that was reached. `Display` and [`name`](Bound::name) give the setting that
+/// sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Bound {
+    /// How many requests may be under way or waiting.
+    QueueRequests,
+    /// How many bytes of requests may be kept.
+    QueueBytes,
+    /// How many entries memory may hold.
+    MemoryEntries,
+    /// How many bytes memory may hold.
+    MemoryBytes,
+    /// How many keys recovery may owe something to.
+    JournalEntries,
+    /// How many bytes that may take.
+    JournalBytes,
+    /// How many messages may wait for the reader of one stream, or how many bytes of them.
+    StreamMessages,
+}
+
+impl Bound {
+    /// The name of the setting: the builder method of [`Config`](crate::Config), and the parameter in a
+    /// URL. Stable, so that metrics can go by it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Bound::QueueRequests => "queue_requests_max",
+            Bound::QueueBytes => "queue_bytes_max",
+            Bound::MemoryEntries => "memory_entries_max",
+            Bound::MemoryBytes => "memory_bytes_max",
+            Bound::JournalEntries => "journal_entries_max",
+            Bound::JournalBytes => "journal_bytes_max",
+            Bound::StreamMessages => "subscription_messages_max",
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Why a command is never answered from memory.
@@ -340,7 +384,10 @@ impl fmt::Display for MemoryRefusal {
                 "the fallback policies of the keys can't both be kept; send a command for each key"
             }
             MemoryRefusal::Full(what) => {
-                return write!(f, "{what} is full; try again when the server is back");
+                return write!(
+                    f,
+                    "{what} is reached; try again when the server is back, or raise it"
+                );
             }
             MemoryRefusal::Undeclared => {
                 "a native script may touch only the keys that its caller declared; declare all of them"

@@ -11,6 +11,7 @@ use unfazed_core::{
     Cause, Engine, Now,
     config::Forced,
     engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
+    failure::Bound,
     fallback::NativeRun,
 };
 
@@ -502,7 +503,12 @@ impl World {
             }
             Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
-            Event::Full { what: "the queue" } => self.count("event: queue full"),
+            Event::Full { bound: Bound::QueueRequests | Bound::QueueBytes } => {
+                self.count("event: queue full");
+            }
+            Event::Full { bound: Bound::JournalEntries | Bound::JournalBytes } => {
+                self.count("event: journal full");
+            }
             Event::Full { .. } => self.count("event: memory full"),
             _ => {}
         }

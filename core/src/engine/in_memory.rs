@@ -3,8 +3,8 @@
 use super::{Engine, Event, Parked, classify::Class, classify::classify};
 use crate::{
     connection::Op,
-    failure::{Executed, FailureKind, MEMORY, MemoryRefusal},
-    fallback::{Answer, JOURNAL, NativeDone, Policy, Standing},
+    failure::{Bound, Executed, FailureKind, MEMORY, MemoryRefusal},
+    fallback::{Answer, NativeDone, Policy, Standing},
     request::{Effect, split_command},
     resp::{Reply, Source, Value},
 };
@@ -56,8 +56,13 @@ impl<W> Engine<W> {
         match store.execute_at(&args, self.now) {
             Answer::Reply(value) => {
                 self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+                self.tell_of_memory();
             }
-            Answer::Full(value) => self.end_from_memory(op, Reply::from(value)),
+            Answer::Full(value) => {
+                let bound = store.lack();
+                self.end_from_memory(op, Reply::from(value));
+                self.tell_memory_full(bound);
+            }
             Answer::Unsupported => {
                 let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
                 let failure = self.failure(op, kind, Executed::No);
@@ -85,8 +90,8 @@ impl<W> Engine<W> {
 
     /// Ends a command that memory can't answer.
     pub(super) fn refuse_in_memory(&mut self, op: &Op, refusal: MemoryRefusal) {
-        if let MemoryRefusal::Full(what) = refusal {
-            self.tell_memory_full(what);
+        if let MemoryRefusal::Full(bound) = refusal {
+            self.tell_memory_full(bound);
         }
         self.tally.refused(op);
         self.end_without_answer(op, FailureKind::Memory(refusal));
@@ -112,24 +117,39 @@ impl<W> Engine<W> {
     // ---- what operators are told ---------------------------------------------------------------
 
     /// Tells that memory is full, once until there is room again.
-    pub(super) fn tell_memory_full(&mut self, what: &'static str) {
-        let (told, size) = if what == JOURNAL {
-            (&mut self.told.journal_full, self.memory.journal_size())
-        } else {
-            (&mut self.told.overlay_full, self.memory.overlay_size())
+    pub(super) fn tell_memory_full(&mut self, bound: Bound) {
+        let holds = self.holds(bound);
+        match self.told.full.iter_mut().find(|(of, _)| *of == bound) {
+            Some((_, told)) => *told = holds,
+            None => {
+                self.told.full.push((bound, holds));
+                self.tell_full(bound);
+            }
+        }
+    }
+
+    /// How much there is of what a bound of memory bounds.
+    fn holds(&self, bound: Bound) -> usize {
+        let (entries, bytes) = match &self.store {
+            Some(store) => store.size(),
+            None => self.memory.overlay_size(),
         };
-        if told.replace(size).is_none() {
-            self.tell_full(what);
+        match bound {
+            Bound::MemoryEntries => entries,
+            Bound::MemoryBytes => bytes,
+            Bound::JournalEntries => self.memory.journal_size().0,
+            Bound::JournalBytes => self.memory.journal_size().1,
+            Bound::QueueRequests | Bound::QueueBytes | Bound::StreamMessages => 0,
         }
     }
 
     /// Takes note of how much memory holds after a command, and tells what there is to tell.
     pub(super) fn tell_of_memory(&mut self) {
-        let still = |told: Option<(usize, usize)>, size: (usize, usize)| {
-            told.filter(|told| size.0 >= told.0 && size.1 >= told.1)
-        };
-        self.told.overlay_full = still(self.told.overlay_full, self.memory.overlay_size());
-        self.told.journal_full = still(self.told.journal_full, self.memory.journal_size());
+        if !self.told.full.is_empty() {
+            let mut told = std::mem::take(&mut self.told.full);
+            told.retain(|(bound, held)| self.holds(*bound) >= *held);
+            self.told.full = told;
+        }
         if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
             self.stirred = true;
             self.event(Event::TooOld { node: self.node.label.clone() });

@@ -86,7 +86,7 @@ use crate::{
     Failure, Now,
     config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
-    failure::{Cause, Executed, FailureKind},
+    failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Memory, SharedStore},
     resp::Reply,
     rng::Rng,
@@ -185,12 +185,10 @@ struct Node {
 }
 
 /// What operators know of memory since the server went down.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
-    /// The overlay is full, which was when it had these many entries and bytes.
-    overlay_full: Option<(usize, usize)>,
-    /// The journal is full, which was when it had these many entries and bytes.
-    journal_full: Option<(usize, usize)>,
+    /// These bounds are reached; how much there was when they were last told so.
+    full: Vec<(Bound, usize)>,
     /// What is remembered is too old to be served.
     too_old: bool,
 }

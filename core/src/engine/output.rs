@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Ins
 use super::Lineage;
 use crate::{
     config::Forced,
-    failure::{Ago, Cause},
+    failure::{Ago, Bound, Cause},
     fallback::{NativeDone, NativeRun},
     reply::ServerError,
     resp::Reply,
@@ -319,11 +319,35 @@ pub enum Event {
     /// A bound was reached and something was refused or forgotten; told once until there is room
     /// again.
     Full {
-        /// Which: the overlay, the journal, the queue.
-        what: &'static str,
+        /// Which.
+        bound: Bound,
     },
     /// The client was closed; nothing follows.
     End,
+}
+
+impl Event {
+    /// What it is called in one word, as operators of other clients know it where they do. Stable, so
+    /// that metrics can go by it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Connect { .. } => "connect",
+            Event::Ready { .. } => "ready",
+            Event::Error { .. } => "error",
+            Event::Reconnecting { .. } => "reconnecting",
+            Event::HealthChanged { .. } => "health",
+            Event::Forced { .. } => "forced",
+            Event::DataSet { .. } => "data_set",
+            Event::ReplayRefused { .. } => "replay_refused",
+            Event::MergesSkipped { .. } => "merges_skipped",
+            Event::MergesUnanswered { .. } => "merges_unanswered",
+            Event::TooOld { .. } => "too_old",
+            Event::StillDown { .. } => "still_down",
+            Event::Full { .. } => "full",
+            Event::End => "end",
+        }
+    }
 }
 
 impl fmt::Display for Event {
@@ -370,7 +394,7 @@ impl fmt::Display for Event {
                 write!(f, "{node} has been down for longer than remembered values may be served")
             }
             Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
-            Event::Full { what } => write!(f, "{what} is full"),
+            Event::Full { bound } => write!(f, "{bound} is reached"),
             Event::End => f.write_str("closed"),
         }
     }

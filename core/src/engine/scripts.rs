@@ -191,5 +191,5 @@ fn lend_all(store: &SharedStore, spec: &Spec, args: &[&[u8]], seed: u64, now: No
 fn take_all(store: &SharedStore, from: &ScriptStore, now: Now) -> Result<(), MemoryRefusal> {
     let wrote: Vec<_> = from.wrote().map(|(key, _)| key).collect();
     let taken = store.with_database(now, |own, now| own.take_over(from.store(), &wrote, now));
-    taken.map_err(|_| MemoryRefusal::Full("the store"))
+    taken.map_err(MemoryRefusal::Full)
 }

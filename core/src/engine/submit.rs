@@ -8,7 +8,7 @@ use crate::{
     commands::Spec,
     config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Cause, Executed, FailureKind, Stage},
+    failure::{Bound, Cause, Executed, FailureKind, Stage},
     fallback::{Claim, NativeDone, Standing},
     request::{Effect, Options, Request, split_arguments},
 };
@@ -295,7 +295,9 @@ impl<W> Engine<W> {
             return Ok(Room::Now);
         }
         if !std::mem::replace(&mut self.full_told, true) {
-            self.tell_full("the queue");
+            let requests = self.queued.requests - self.in_line.requests;
+            let by_count = requests >= self.config.queue.requests_max;
+            self.tell_full(if by_count { Bound::QueueRequests } else { Bound::QueueBytes });
         }
         let bytes_max = self.config.queue.bytes_max.saturating_mul(LINE_BYTES_FACTOR);
         let line_is_full = self.in_line.requests >= LINE_MAX || self.in_line.bytes >= bytes_max;
@@ -344,9 +346,9 @@ impl<W> Engine<W> {
         waiting + self.scripts.len() + self.line.len()
     }
 
-    pub(super) fn tell_full(&mut self, what: &'static str) {
+    pub(super) fn tell_full(&mut self, bound: Bound) {
         self.stirred = true;
-        self.event(super::Event::Full { what });
+        self.event(super::Event::Full { bound });
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.

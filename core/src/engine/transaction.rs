@@ -230,7 +230,7 @@ impl<W> Engine<W> {
         if let Err(Stopped { why: Why::Refused(refusal), .. }) = &result {
             self.tally.refused(op);
             if let MemoryRefusal::Full(what) = refusal {
-                self.tell_memory_full(what);
+                self.tell_memory_full(*what);
             }
         }
         self.end_in_memory(op, result);

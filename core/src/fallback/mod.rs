@@ -22,7 +22,7 @@ mod standing;
 pub mod store;
 
 pub(crate) use delta::Command;
-pub(crate) use memory::{Answered, Claim, JOURNAL, Memory, OVERLAY, Refused, Step};
+pub(crate) use memory::{Answered, Claim, Memory, Refused, Step};
 pub(crate) use part::{Part, Stopped, Why};
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub(crate) use script::{Declared, misuse};

@@ -259,7 +259,7 @@ impl ScriptStore {
         }
         let value = match self.store.execute(words, self.now) {
             Answer::Reply(value) => value,
-            Answer::Full(_) => return Err(MemoryRefusal::Full(super::OVERLAY)),
+            Answer::Full(_) => return Err(MemoryRefusal::Full(self.store.lack())),
             Answer::Unsupported => return Err(MemoryRefusal::Unsupported),
         };
         if let Some(deed) = deed.filter(|deed| deed.was_done(&value)) {

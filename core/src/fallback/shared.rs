@@ -15,6 +15,7 @@ use crate::{
     Now,
     config::Config,
     config::MemoryLimits,
+    failure::Bound,
     resp::{Reply, Source, Value},
 };
 
@@ -262,6 +263,11 @@ impl Store {
     ) -> T {
         let Inner { database, clock } = &mut *self.lock();
         act(database, clock.shifted(now))
+    }
+
+    /// Which bound the last write was in the way of that was refused for lack of room.
+    pub(crate) fn lack(&self) -> Bound {
+        self.lock().database.lack()
     }
 
     /// Entries and bytes, with those that have expired and were not met yet.

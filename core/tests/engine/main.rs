@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod degraded;
+mod events;
 mod force;
 mod publish;
 mod scripts;
@@ -584,7 +585,7 @@ fn a_full_memory_is_told_once_until_there_is_room_again() {
     let full = |world: &mut World, key: &str| {
         let ticket = world.run(&Request::new("SET").key(key).arg("v"));
         let refused = world.engine.take(ticket).expect("ended").is_err();
-        (refused, world.events.iter().filter(|event| event.ends_with("is full")).count())
+        (refused, world.events.iter().filter(|event| event.ends_with("is reached")).count())
     };
     assert_eq!(full(&mut world, "a"), (false, 0));
     assert_eq!(full(&mut world, "b"), (false, 0));

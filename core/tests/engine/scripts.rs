@@ -12,7 +12,7 @@ use unfazed_core::{
     Cause, Config, Executed, Failure, FailureKind, Request,
     config::Forced,
     engine::{Health, Input},
-    failure::{MemoryRefusal, Never, Stage},
+    failure::{Bound, MemoryRefusal, Never, Stage},
     fallback::{Fallback, Policy, ScriptStore},
     reply::Source,
     resp::{Reply, Value},
@@ -211,7 +211,7 @@ fn a_script_that_has_no_room_leaves_nothing_behind() {
     assert_eq!(world.engine.status().overlay_entries, 2);
     let journal = cached(Policy::Invalidate).journal_entries_max(1);
     let refusal = down(journal).refusal(&keys, &["SET cache:a 1", "SET cache:b 1"]);
-    assert!(matches!(refusal, MemoryRefusal::Full("the journal")), "{refusal}");
+    assert!(matches!(refusal, MemoryRefusal::Full(Bound::JournalEntries)), "{refusal}");
 }
 
 #[test]

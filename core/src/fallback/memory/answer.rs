@@ -8,7 +8,7 @@ use super::{Memory, WRITTEN_FACTOR, Written};
 use crate::{
     Now,
     commands::Spec,
-    failure::MemoryRefusal,
+    failure::{Bound, MemoryRefusal},
     fallback::{
         Answer, Bounds, Policy, Standing, Store,
         deeds::{self, Deed, IfAbsent, Makes, Needs, On},
@@ -196,10 +196,9 @@ impl Memory {
             written.iter().map(|key| self.will_know_expiry(deed, keys, key, now)).collect();
         let (lent, source) = self.lend(keys, now);
         self.bound_overlay(written);
-        let result = if self.overlay.overruns(now) {
-            Err(MemoryRefusal::Full(OVERLAY))
-        } else {
-            executed(&mut self.overlay, words, now)
+        let result = match self.overlay.overruns(now) {
+            Some(bound) => Err(MemoryRefusal::Full(bound)),
+            None => executed(&mut self.overlay, words, now),
         };
         let done = result.as_ref().is_ok_and(|value| deed.was_done(value));
         for key in &lent {
@@ -277,26 +276,27 @@ impl Memory {
         more: usize,
         now: Now,
     ) -> Result<(), MemoryRefusal> {
-        if !self.has_room_for_keys(written) {
+        if self.check_room_for_keys(written).is_err() {
             self.drop_forgotten(now);
-            if !self.has_room_for_keys(written) {
-                return Err(MemoryRefusal::Full(OVERLAY));
-            }
+            self.check_room_for_keys(written)?;
         }
         let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
-        if !self.journal.has_room(written.iter().filter(owed).map(|key| (*key, more))) {
-            return Err(MemoryRefusal::Full(JOURNAL));
-        }
-        Ok(())
+        let owed = written.iter().filter(owed).map(|key| (*key, more));
+        self.journal.lacks(owed).map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
     }
 
-    fn has_room_for_keys(&self, written: &[&[u8]]) -> bool {
+    fn check_room_for_keys(&self, written: &[&[u8]]) -> Result<(), MemoryRefusal> {
         let new = written.iter().filter(|key| !self.is_written(key));
         let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
         let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
         let all_bytes = self.written_bytes + self.overlay.bytes() + bytes;
-        count == 0
-            || (self.written.len() + count <= written_max && all_bytes <= self.bounds.bytes_max)
+        if count > 0 && self.written.len() + count > written_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryEntries));
+        }
+        if count > 0 && all_bytes > self.bounds.bytes_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryBytes));
+        }
+        Ok(())
     }
 
     /// Forgets the keys that were written, hold nothing any more, and are owed nothing: all that is
@@ -499,10 +499,8 @@ impl Memory {
             return Err(MemoryRefusal::Mixed);
         }
         let owed = written.iter().filter(|key| policy(key) != Some(Policy::Discard));
-        if !self.journal.has_room(owed.map(|key| (*key, 0))) {
-            return Err(MemoryRefusal::Full(JOURNAL));
-        }
-        Ok(())
+        let lacks = self.journal.lacks(owed.map(|key| (*key, 0)));
+        lacks.map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
     }
 
     fn owe_dropped(&mut self, written: &[&[u8]]) {
@@ -516,10 +514,6 @@ impl Memory {
 
 /// How often at most all written keys are gone through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The bounds, as events and failures name them.
-pub(crate) const OVERLAY: &str = "the overlay";
-pub(crate) const JOURNAL: &str = "the journal";
 
 /// What a server says of a sum that is no 64-bit number, or none at all.
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
@@ -544,7 +538,7 @@ fn whole_scan<'w>(words: &[&'w [u8]]) -> Option<Vec<&'w [u8]>> {
 fn executed(store: &mut Store, words: &[&[u8]], now: Now) -> Result<Value, MemoryRefusal> {
     match store.execute(words, now) {
         Answer::Reply(value) => Ok(value),
-        Answer::Full(_) => Err(MemoryRefusal::Full(OVERLAY)),
+        Answer::Full(_) => Err(MemoryRefusal::Full(store.lack())),
         Answer::Unsupported => Err(MemoryRefusal::Unsupported),
     }
 }

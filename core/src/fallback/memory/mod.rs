@@ -38,7 +38,6 @@ use crate::{
     rng::Rng,
 };
 
-pub(crate) use answer::{JOURNAL, OVERLAY};
 pub(crate) use settle::{Answered, Refused, Step};
 
 #[derive(Debug)]

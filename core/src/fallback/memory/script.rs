@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Memory, answer::OVERLAY};
+use super::Memory;
 use crate::{
     Now,
     commands::Spec,
@@ -82,7 +82,7 @@ impl Memory {
         self.bound_overlay(&keys);
         let entries: Vec<&Bytes> = wrote.iter().map(|(key, _)| *key).collect();
         let taken = self.overlay.take_over(from.store(), &entries, now);
-        taken.map_err(|_| MemoryRefusal::Full(OVERLAY))?;
+        taken.map_err(MemoryRefusal::Full)?;
         for (key, expiry) in wrote {
             self.note_written(key, expiry, now);
             match self.rules.policy_of(key) {

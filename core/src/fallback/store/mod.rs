@@ -82,7 +82,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Now, resp};
+use crate::{Now, failure::Bound, resp};
 use entry::{Data, Entry, Text};
 use keyspace::Keyspace;
 use refusal::Refusal;
@@ -226,7 +226,7 @@ impl Store {
         other: &Store,
         keys: &[&Bytes],
         now: Now,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Bound> {
         let at = now.unix_millis();
         let (entries, bytes) = (self.len(), self.bytes());
         let before: Vec<_> = keys.iter().map(|key| self.keyspace.peek(key, at).cloned()).collect();
@@ -234,15 +234,12 @@ impl Store {
             self.replace(key, other.keyspace.peek(key, at).cloned(), at);
         }
         // What takes no more than before always fits.
-        let Bounds { entries_max, bytes_max } = self.bounds();
         let grown = self.len() > entries || self.bytes() > bytes;
-        if grown && (self.len() > entries_max || self.bytes() > bytes_max) && self.overruns(now) {
-            for (key, entry) in keys.iter().zip(before) {
-                self.replace(key, entry, at);
-            }
-            return Err(Full);
+        let Some(bound) = self.overruns(now).filter(|_| grown) else { return Ok(()) };
+        for (key, entry) in keys.iter().zip(before) {
+            self.replace(key, entry, at);
         }
-        Ok(())
+        Err(bound)
     }
 
     fn replace(&mut self, key: &[u8], entry: Option<Entry>, at: u64) {
@@ -252,16 +249,23 @@ impl Store {
         }
     }
 
-    /// Whether the store holds more than it may, because of what it borrowed.
-    pub(crate) fn overruns(&mut self, now: Now) -> bool {
+    /// Which bound is exceeded, because of what the store borrowed, if any is.
+    pub(crate) fn overruns(&mut self, now: Now) -> Option<Bound> {
         let over = |store: &Store| {
             let Bounds { entries_max, bytes_max } = store.bounds();
-            store.len() > entries_max || store.bytes() > bytes_max
+            if store.len() > entries_max {
+                return Some(Bound::MemoryEntries);
+            }
+            (store.bytes() > bytes_max).then_some(Bound::MemoryBytes)
         };
-        if over(self) {
-            self.expire(now);
-        }
+        over(self)?;
+        self.expire(now);
         over(self)
+    }
+
+    /// Which bound the last write was in the way of that was refused for lack of room.
+    pub(crate) fn lack(&self) -> Bound {
+        self.keyspace.lack()
     }
 
     fn insert(&mut self, key: &[u8], entry: Entry, now: Now) -> Result<(), Full> {
