@@ -233,6 +233,10 @@ impl<W> Engine<W> {
             _ => self.config.retry.backoff.base,
         };
         let delay = if self.is_degraded(op.standing) {
+            // What may be done without the server is, also where it was to be trusted again.
+            if self.is_draining() {
+                self.stop_drain(Cause::NotReady(error.clone()));
+            }
             Duration::ZERO
         } else {
             self.retry_delay(&op, base)

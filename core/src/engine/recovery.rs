@@ -274,14 +274,7 @@ impl<W> Engine<W> {
         match fate {
             Fate::NotNow => {
                 self.memory.put_last(key);
-                if self.is_draining() {
-                    let next = self.next_probe();
-                    self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
-                }
-                if self.memory.sending() == 0 {
-                    self.tell_account();
-                }
-                self.place_held();
+                self.stop_drain(Cause::NotReady(error));
             }
             Fate::Maybe => {
                 self.node.account.unanswered += u64::from(self.memory.unanswered(key));
@@ -311,7 +304,19 @@ impl<W> Engine<W> {
         self.place_held();
     }
 
-    fn is_draining(&self) -> bool {
+    /// The server can't serve now: back to memory, and to probes.
+    pub(super) fn stop_drain(&mut self, cause: Cause) {
+        if self.is_draining() {
+            let next = self.next_probe();
+            self.enter_stage(Stage::Waiting(next), Some(cause));
+        }
+        if self.memory.sending() == 0 {
+            self.tell_account();
+        }
+        self.place_held();
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
         self.node.phase.is_draining()
     }
 

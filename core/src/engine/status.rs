@@ -317,7 +317,7 @@ impl<W> Engine<W> {
         let insists = self.forced == Some(Forced::Redis);
         let settles = self.node.phase.is_draining() && !self.is_held_down();
         match mode {
-            Mode::Fail if self.node.phase.is_down() => None,
+            Mode::Fail if self.node.phase.is_down() && !settles => None,
             Mode::Wait | Mode::Fail => server,
             _ if !self.node.phase.is_down() || insists || settles => server,
             _ => Some(AnsweredBy::Memory),

@@ -373,6 +373,90 @@ fn a_server_that_cannot_serve_now_is_owed_all_that_it_did_not_take() {
 }
 
 #[test]
+fn a_server_that_refuses_somebody_while_it_is_paid_is_not_asked_again_and_again() {
+    let mut world = world(memory(Policy::Invalidate), &[]);
+    // More than go out in one piece.
+    for at in 0..300 {
+        world.run_now::<()>(&Request::new("SET").arg(&at).arg("1"));
+    }
+    world.dial();
+    let mut peer = Peer::new("one");
+    while peer.heard.is_empty() {
+        world.wait(Duration::from_millis(5));
+        peer.serve(&mut world);
+    }
+    assert_eq!(world.engine.health(), Health::Recovering);
+    let set = world.run(&Request::new("SET").arg("new").arg("1"));
+    let held = world.run(&Request::new("SET").arg(&299).arg("2"));
+    assert_eq!(commands(&world.write()), ["SET new 1"]);
+    world.say("-NOREPLICAS none\r\n");
+    world.wait(Duration::ZERO);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    assert_eq!(world.write(), "");
+    world.value::<()>(set);
+    world.value::<()>(held);
+    assert_eq!(world.read("GET new"), (Some("1".into()), Source::Overlay));
+    assert_eq!(world.read("GET 299"), (Some("2".into()), Source::Overlay));
+    peer.recover(&mut world);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 0);
+}
+
+#[test]
+fn a_key_that_fails_without_a_server_is_the_servers_while_others_are_paid() {
+    let rules = [Fallback::fail("strict:*"), Fallback::memory("*", Policy::Invalidate)];
+    let mut world = world(rules, &[]);
+    for at in 0..300 {
+        world.run_now::<()>(&Request::new("SET").arg(&at).arg("1"));
+    }
+    world.dial();
+    let mut peer = Peer::new("one");
+    while peer.heard.is_empty() {
+        world.wait(Duration::from_millis(5));
+        if world.engine.health() == Health::Degraded {
+            let get = world.run(&Request::new("GET").arg("strict:a"));
+            assert!(world.engine.take(get).expect("at once").is_err(), "it is not trusted yet");
+        }
+        peer.serve(&mut world);
+    }
+    assert_eq!(world.engine.health(), Health::Recovering);
+    let by = world.engine.status().patterns[0].answered_by;
+    assert_eq!(by, Some(unfazed_core::engine::AnsweredBy::Server));
+    let get = world.run(&Request::new("GET").arg("strict:a"));
+    // One of its keys is not paid yet.
+    let both = world.run(&Request::new("MGET").arg("strict:a").arg(&299));
+    assert_eq!(commands(&world.write()), ["GET strict:a"]);
+    world.say("$1\r\nv\r\n");
+    assert_eq!(world.value::<String>(get), "v");
+    peer = peer.saying("MGET", "*2\r\n$1\r\nv\r\n_\r\n");
+    peer.recover(&mut world);
+    let both: (Option<String>, Option<String>) = world.value(both);
+    assert_eq!(both, (Some("v".into()), None));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+}
+
+#[test]
+fn data_that_are_replaced_while_probes_fail_are_other_data() {
+    let mut world = world(memory(Policy::MergeDelta), &["SET a 1", "SET old 1"]);
+    world.run_now::<i64>(&Request::new("INCR").arg("a"));
+    world.dial();
+    let mut peer = Peer::new("one").saying("DEL unfazed:probe:absent", "-NOREPLICAS none\r\n");
+    while !peer.says.is_empty() {
+        world.wait(Duration::from_millis(10));
+        peer.serve(&mut world);
+    }
+    let status = world.engine.status();
+    assert!(matches!(status.cause, Some(Cause::NotReady(_))), "{:?}", status.cause);
+    let mut peer = Peer::new("two").saying("EXISTS a", ":0\r\n");
+    peer.recover(&mut world);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(peer.heard, ["EXISTS a"]);
+    assert_eq!(world.told("remembered values are dropped"), 1, "{:?}", world.events);
+    world.fall();
+    assert_eq!(world.read("GET old"), (None, Source::Unknown));
+}
+
+#[test]
 fn a_transaction_that_was_discarded_is_owed_still_and_one_that_failed_inside_is_not() {
     let mut world = world(memory(Policy::MergeDelta), &[]);
     for key in ["a", "b"] {

@@ -14,7 +14,7 @@ use unfazed_core::{
     fallback::{Fallback, Policy},
     handle::{Pipelines, Views},
     reply::Sourced,
-    resp::Source,
+    resp::{Source, Value},
 };
 use unfazed_tests::{Fault, Proxy, Raw, Server as TestServer, Way, eventually};
 
@@ -34,6 +34,7 @@ scenarios! {
     a_pipeline_across_the_trip_has_an_outcome_for_each_of_its_commands,
     a_pipeline_in_memory_is_answered_command_by_command,
     a_command_of_several_patterns_is_as_careful_as_the_strictest,
+    what_was_moved_between_keys_in_memory_is_where_it_was_moved,
     what_was_sent_and_not_answered_is_neither_merged_nor_replayed,
 }
 
@@ -134,7 +135,7 @@ fn stale_reads_make_nothing_up<A: Adapter>() {
 }
 
 /// The age of the rules below: short, and long enough for a look at what is not too old yet.
-const AGE: Duration = Duration::from_millis(1_500);
+const AGE: Duration = Duration::from_secs(1);
 
 fn short_lived(config: Config) -> Config {
     config
@@ -368,6 +369,77 @@ fn a_command_of_several_patterns_is_as_careful_as_the_strictest<A: Adapter>() {
         assert_eq!(there(key), left, "{key}");
     }
     assert_eq!(there("cache:k"), "old");
+}
+
+fn what_was_moved_between_keys_in_memory_is_where_it_was_moved<A: Adapter>() {
+    let server = TestServer::start();
+    let mut witness = Raw::connect(server.port());
+    witness.int(&["RPUSH", "session:list", "a", "b"]);
+    witness.int(&["RPUSH", "session:list2", "c"]);
+    witness.int(&["SADD", "session:set", "a", "b"]);
+    witness.int(&["SADD", "session:set2", "c"]);
+    witness.int(&["ZADD", "session:scores", "1", "a", "2", "b"]);
+    let proxy = Proxy::start(server.port());
+    let client = A::connect(every_mode(quick(proxy.port()))).expect("there is a server");
+    let send = |line: &str| -> Result<Value, Failure> {
+        let line = line.replace('#', "session:");
+        let mut words = line.split(' ');
+        let command = client.command(words.next().expect("a name"));
+        A::wait(command.args(words.collect::<Vec<_>>()).run())
+    };
+    for known in [
+        "LRANGE #list 0 -1",
+        "LRANGE #list2 0 -1",
+        "SMEMBERS #set",
+        "SMEMBERS #set2",
+        "ZRANGE #scores 0 -1 WITHSCORES",
+        "SET #text v EX 100",
+    ] {
+        send(known).unwrap_or_else(|error| panic!("{known}: {error}"));
+    }
+    cut::<A>(&proxy, &client);
+    for done in [
+        "LMOVE #list #list2 RIGHT LEFT",
+        "SMOVE #set #set2 a",
+        "SUNIONSTORE #union #set #set2",
+        "ZRANGESTORE #first #scores 0 0",
+        "RENAME #text #renamed",
+        "COPY #renamed #copy REPLACE",
+        "SETRANGE #copy 1 w",
+        "GETDEL #union",
+        "BITOP NOT #bits #copy",
+        "DEL #bits",
+    ] {
+        let outcome = send(done);
+        // A set is no text.
+        assert_eq!(outcome.is_err(), done.starts_with("GETDEL"), "{done}: {outcome:?}");
+    }
+    for (refused, why) in [
+        ("RENAME #never #list", MemoryRefusal::Unseen),
+        ("COPY #copy #never", MemoryRefusal::Unsafe),
+        ("SMOVE #set #never b", MemoryRefusal::Unseen),
+        ("SUNIONSTORE #union #set #never", MemoryRefusal::Unseen),
+    ] {
+        assert_eq!(refusal(send(refused)), why, "{refused}");
+    }
+    mend::<A>(&proxy, &client);
+    for (key, there) in [
+        ("list", "[a]"),
+        ("list2", "[b c]"),
+        ("set", "{b}"),
+        ("set2", "{a c}"),
+        ("union", "{a b c}"),
+        ("scores", "(a:1 b:2)"),
+        ("first", "(a:1)"),
+        ("text", "-"),
+        ("renamed", "v ttl"),
+        ("copy", "vw ttl"),
+        ("bits", "-"),
+        ("never", "-"),
+    ] {
+        let found = contents(|words| Ok(raw_value(witness.cmd(words))), &format!("session:{key}"));
+        assert_eq!(found, there, "session:{key}");
+    }
 }
 
 fn what_was_sent_and_not_answered_is_neither_merged_nor_replayed<A: Adapter>() {

@@ -24,6 +24,7 @@ scenarios! {
     a_server_that_dies_in_the_middle_of_a_drain_gets_the_rest_later,
     a_loading_server_is_paid_when_it_has_loaded,
     a_server_that_refuses_writes_is_paid_when_it_takes_them,
+    a_server_that_lets_nobody_in_is_paid_when_it_does,
     a_server_that_refuses_writes_in_the_middle_of_a_drain_gets_the_rest_later,
     a_full_server_gets_deletions_at_once_and_the_rest_when_there_is_room,
     no_deletion_waits_behind_what_a_full_server_refuses,
@@ -298,6 +299,37 @@ fn a_server_that_refuses_writes_is_paid_when_it_takes_them<A: Adapter>() {
     changes.expect(1, 1);
 }
 
+fn a_server_that_lets_nobody_in_is_paid_when_it_does<A: Adapter>() {
+    let server = TestServer::start();
+    let mut witness = Raw::connect(server.port());
+    witness.ok(&[&["MSET"][..], &ONE_OF_EACH].concat());
+    let proxy = Proxy::start(server.port());
+    let client = A::connect(every_policy(quick(proxy.port()))).expect("there is a server");
+    let mut changes = Changes::of::<A>(&client);
+    for key in ["cache:k", "session:k", "count:k"] {
+        get::<A>(&client, key).expect("a plain GET");
+    }
+    cut::<A>(&proxy, &client);
+    write_one_of_each::<A>(&client);
+    // A password that nobody told us, then no room for anybody beside the witness.
+    for (setting, closed, open) in [("requirepass", "secret", ""), ("maxclients", "1", "1000")] {
+        witness.ok(&["CONFIG", "SET", setting, closed]);
+        proxy.set(Fault::None);
+        let dials = proxy.connections();
+        eventually("three dials to fail", LIMIT, || {
+            check_one_of_each_in_memory::<A>(&client);
+            (proxy.connections() >= dials + 3).then_some(())
+        });
+        let status = A::status(&client);
+        assert_eq!((status.health, status.journal_entries), (Health::Degraded, 3), "{setting}");
+        proxy.set(Fault::Refuse);
+        witness.ok(&["CONFIG", "SET", setting, open]);
+    }
+    mend::<A>(&proxy, &client);
+    check_one_of_each::<A>(&client, &mut witness);
+    changes.expect(1, 1);
+}
+
 fn a_server_that_refuses_writes_in_the_middle_of_a_drain_gets_the_rest_later<A: Adapter>() {
     let server = TestServer::start();
     let mut witness = Raw::connect(server.port());
@@ -379,7 +411,9 @@ fn no_deletion_waits_behind_what_a_full_server_refuses<A: Adapter>() {
     witness.ok(&["CONFIG", "SET", "maxmemory", "1"]);
     proxy.set(Fault::None);
     eventually("the deletion", LIMIT, || witness.get("cache:k").is_none().then_some(()));
-    assert_eq!(A::status(&client).journal_entries, MANY);
+    eventually("it to be answered", LIMIT, || {
+        (A::status(&client).journal_entries == MANY).then_some(())
+    });
     check_get::<A>(&client, "session:0", Some("ours"), Source::Overlay);
     witness.ok(&["CONFIG", "SET", "maxmemory", "0"]);
     until_health::<A>(&client, Health::Live);

@@ -13,6 +13,7 @@ use std::{
 use unfazed_core::{
     Failure,
     commands::prelude::*,
+    config::ProtocolChoice,
     engine::{Event, Health, Lineage},
     failure::{Executed, FailureKind},
     fallback::Fallback,
@@ -25,7 +26,8 @@ use unfazed_tests::{Fault, Proxy, Raw, Server as TestServer, Way, eventually};
 use crate::{
     adapters::{Adapter, scenarios},
     support::{
-        Changes, LIMIT, POLICIES, contents, cut, every_policy, mend, quick, raw_value, until_health,
+        Changes, LIMIT, POLICIES, PROTOCOLS, contents, cut, every_policy, mend, quick, raw_value,
+        until_health,
     },
 };
 
@@ -354,13 +356,21 @@ fn send<A: Adapter>(client: &A::Client, words: &[&str]) -> Result<Value, Failure
 }
 
 fn each_policy_leaves_what_it_promises<A: Adapter>() {
+    for protocol in PROTOCOLS {
+        leaves_what_it_promises::<A>(protocol);
+    }
+}
+
+fn leaves_what_it_promises<A: Adapter>(protocol: ProtocolChoice) {
     let server = TestServer::start();
     let proxy = Proxy::start(server.port());
-    let first = A::connect(every_policy(quick(proxy.port()))).expect("there is a server");
+    let config = every_policy(quick(proxy.port())).protocol(protocol);
+    let first = A::connect(config).expect("there is a server");
     let other = A::connect(quick(server.port())).expect("there is a server");
     let mut changes = Changes::of::<A>(&first);
     let all = || {
-        let of = |at: usize, case| (at, format!("{}{}", POLICIES[at].0, Case::name(case)), case);
+        let of =
+            |at: usize, case: &'static Case| (at, format!("{}{}", POLICIES[at].0, case.name), case);
         CASES.iter().flat_map(move |case| (0..POLICIES.len()).map(move |at| of(at, case)))
     };
     for (_, key, case) in all() {
@@ -419,12 +429,6 @@ fn each_policy_leaves_what_it_promises<A: Adapter>() {
     changes.expect_some(1, is_back);
     let status = A::status(&first);
     assert_eq!((status.journal_entries, status.overlay_entries), (0, 0));
-}
-
-impl Case {
-    fn name(&self) -> &'static str {
-        self.name
-    }
 }
 
 /// Like [`send`], and only the server may answer.
@@ -590,6 +594,6 @@ fn a_command_that_waits_for_recovery_comes_after_what_was_written_before<A: Adap
         assert_eq!(witness.get(key).as_deref(), Some(there), "{key}");
         assert_eq!(read(key), (Some(there.to_owned()), Source::Server), "{key}");
     }
-    let sum: usize = (0..KEYS).filter_map(|at| witness.get(&format!("count:{at}"))).count();
-    assert_eq!(sum, KEYS);
+    let counted = (0..KEYS).filter_map(|at| witness.get(&format!("count:{at}"))).count();
+    assert_eq!(counted, KEYS);
 }

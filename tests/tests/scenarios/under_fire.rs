@@ -290,7 +290,7 @@ fn nobody_is_told_anything_older_than_what_he_wrote<A: Adapter>() {
 }
 
 fn a_server_that_flaps_loses_nothing_and_brings_nothing_back<A: Adapter>() {
-    const FLAPS: usize = 15;
+    const FLAPS: usize = 10;
     let span = Duration::from_millis(200);
     let fire = Fire::<A>::start();
     for flap in 0..FLAPS {
