@@ -394,17 +394,15 @@ impl<W> Subscriptions<W> {
     /// has room for another.
     #[inline]
     pub(super) fn deliver(&mut self, feed: FeedId, delivery: Delivery<'_>) -> bool {
-        let Some(carrier) = self.carriers.get(feed.0) else { return true };
-        let Some(topic) = carrier.feed.find(delivery.kind, delivery.name) else { return true };
-        let listeners = carrier.feed.listeners(topic);
-        let Some(topic) = carrier.feed.topic(topic) else { return true };
-        let payload = Payload::keep(delivery.payload);
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return true };
+        let Some(id) = carrier.feed.find_again(delivery.kind, delivery.name) else { return true };
+        let Some(topic) = carrier.feed.topic(id) else { return true };
         let mut room = true;
-        for listener in listeners.iter().filter(|listener| listener.hears) {
+        for listener in carrier.feed.listeners(id).iter().filter(|listener| listener.hears) {
             let Some(stream) = self.streams.get_mut(listener.stream.0) else { continue };
-            let message = Message::new(topic.clone(), delivery.channel, payload.clone());
             self.woken.extend(stream.waiter.take());
-            let dropped = stream.inbox.push(message);
+            let payload = Payload::keep(delivery.payload);
+            let dropped = stream.inbox.push(Message::new(topic.clone(), delivery.channel, payload));
             if dropped > 0 {
                 self.dropped += dropped;
                 self.full |= !std::mem::replace(&mut stream.full_told, true);

@@ -41,6 +41,8 @@ pub(crate) struct Feed<S, T> {
     under_way: usize,
     /// Refused by the server for now.
     put_off: Vec<TopicId>,
+    /// What the latest message was to.
+    latest: Option<TopicId>,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
             to_do: Default::default(),
             under_way: 0,
             put_off: Vec::new(),
+            latest: None,
         }
     }
 
@@ -185,6 +188,19 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
 
     pub(crate) fn find(&self, kind: TopicKind, name: &[u8]) -> Option<TopicId> {
         self.by_name[kind as usize].get(name).copied()
+    }
+
+    /// The same for messages, many of which come to one topic in a row.
+    #[inline]
+    pub(crate) fn find_again(&mut self, kind: TopicKind, name: &[u8]) -> Option<TopicId> {
+        let latest = self.latest.and_then(|id| Some((id, &self.topics.get(id.0)?.topic)));
+        match latest {
+            Some((id, topic)) if topic.kind == kind && *topic.name == *name => Some(id),
+            _ => {
+                self.latest = self.find(kind, name);
+                self.latest
+            }
+        }
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
