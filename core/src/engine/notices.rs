@@ -390,10 +390,7 @@ impl<W> Engine<W> {
             return topics.for_each(|topic| self.pubsub.dropped(feed, topic));
         }
         if step.topics.len() > 1 && matches!(error.code(), "NOPERM" | "CROSSSLOT") {
-            if let Some(carrier) = self.pubsub.get_mut(feed) {
-                topics.for_each(|topic| carrier.feed.refused_among_others(topic));
-            }
-            return;
+            return topics.for_each(|topic| self.pubsub.refused_among_others(feed, topic));
         }
         let (kind, cause) = (FailureKind::Server(error.clone()), Cause::SubscriptionRefused(error));
         let failure = Failure::new(kind, Executed::No, step.kind.command(step.action)).after(1);
