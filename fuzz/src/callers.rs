@@ -128,11 +128,11 @@ impl World {
     fn submit(&mut self, wish: &Wish) -> Option<Rejected> {
         let waker = self.waker();
         let now = self.clock();
-        let result = if wish.batch {
-            self.engine.submit_batch(&wish.pipeline(), Some(waker), now)
-        } else {
+        let result = if wish.shape == Shape::One {
             let request = wish.commands[0].request().options(wish.options);
             self.engine.submit(&request, Some(waker), now)
+        } else {
+            self.engine.submit_batch(&wish.batch(), Some(waker), now)
         };
         let (ticket, flush) = match result {
             Ok(accepted) => accepted,
@@ -142,7 +142,7 @@ impl World {
         self.seq += 1;
         let asked = Asked {
             waker,
-            shape: if wish.batch { Shape::Many } else { Shape::One },
+            shape: wish.shape,
             commands: wish.commands.clone(),
             options: wish.options,
             deadline: self.now + deadline,
@@ -218,7 +218,12 @@ impl World {
         let ticket = asked.ticket;
         let outcomes = match asked.shape {
             Shape::One => self.engine.take(ticket).map(|outcome| vec![outcome]),
-            Shape::Many => self.engine.take_batch(ticket),
+            Shape::Many => self.engine.take_batch(ticket).and_then(|found| found.spread().ok()),
+            Shape::Whole => self.engine.take_batch(ticket).map(|found| {
+                // What came to nothing did so for each of its commands.
+                let count = asked.commands.len();
+                found.spread().unwrap_or_else(|failure| vec![Err(failure); count])
+            }),
             Shape::Connect => {
                 let result = self.engine.take_wait(ticket);
                 let Some(result) = result else {
@@ -242,6 +247,9 @@ impl World {
             self.oracle.fail(1, "taken, and still there");
         }
         self.ended.push(ticket);
+        if asked.shape == Shape::Whole {
+            self.oracle.on_whole(&asked, &outcomes);
+        }
         for (command, mut outcome) in asked.commands.iter().zip(outcomes) {
             self.tamper(command, &mut outcome);
             let shown = match &outcome {
@@ -274,7 +282,12 @@ impl World {
             FailureKind::DeadlinePassed(_) => "failure: deadline",
             FailureKind::ConnectionLost(_) => "failure: connection lost",
             FailureKind::Down(_) => "failure: down",
+            FailureKind::Isolated => "failure: isolated",
             FailureKind::Memory(_) => "failure: memory refuses",
+            FailureKind::Aborted(abort) => match abort.reason() {
+                FailureKind::Memory(_) => "failure: transaction discarded by memory",
+                _ => "failure: transaction discarded by the server",
+            },
             FailureKind::ClientClosed => "failure: client closed",
             _ => "failure: other",
         };

@@ -10,7 +10,7 @@
 //! | 6 | `Ok` was carried out; *no* never was; *maybe* was handed to a writer; no repetition unasked |
 //! | 7 | what was acknowledged in memory is not followed by anything older |
 //! | 6, 7 | in the end: what was to be added was added once; the last state in memory is on the server |
-//! | 9 | nothing of anyone else comes between MULTI and EXEC |
+//! | 9 | between MULTI and EXEC stands one transaction or what one key is owed, all of it; all or none of it is carried out, and nothing of it elsewhere; one source answers it |
 //! | 12, 13 | deadlines; a timer while anything is pending; no busy loop; progress after healing |
 //! | 14 | bounds at every step, zero at the end |
 //! | 15 | whole frames are taken as soon as they are there, blocked writes or not |
@@ -19,6 +19,7 @@
 //! | 19 | no panic (told apart by whoever runs a world) |
 //! | 20 | the same bytes in other pieces, the same seed again |
 //! | 21 | no secret in anything that is formatted |
+//! | 22 | what an operator forces: no answer from memory, none from the server, no socket at all |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,14 +29,14 @@ use std::{
 
 use unfazed_core::{
     Effect, Executed, Failure, FailureKind,
-    config::MaybeRetry,
+    config::{Forced, MaybeRetry},
     engine::Health,
     fallback::Policy,
     resp::{Reply, Source, Value},
 };
 
 use crate::{
-    server::{Data, Server, is_write},
+    server::{Block, Data, Server, is_write},
     workload::{Asked, Command, Shape},
 };
 
@@ -138,10 +139,17 @@ pub struct Oracle {
     /// What must never be formatted.
     pub secret: Option<String>,
     health: Option<Health>,
+    /// What an operator wants, since when, and what the client said of it.
+    forced: Option<Forced>,
+    forced_since: u64,
+    forced_told: Option<Forced>,
     era: u64,
     stretch: u64,
     writes: BTreeMap<String, Vec<WriteFact>>,
     lines: BTreeMap<String, LineFact>,
+    /// The lines of each transaction, and those that only transactions have.
+    wholes: BTreeSet<Vec<String>>,
+    in_wholes: BTreeSet<String>,
     /// In which era and stretch each request was submitted, by waker.
     begun: BTreeMap<u64, (u64, u64)>,
     /// How many answers from memory were held against the writes before them.
@@ -211,25 +219,80 @@ impl Oracle {
         }
     }
 
+    /// An operator wants something else of the client from here on.
+    pub fn on_forced(&mut self, forced: Option<Forced>, seq: u64) {
+        if forced == self.forced {
+            return;
+        }
+        if forced == Some(Forced::Redis) {
+            // Memory goes on only with what the server is owed.
+            self.stretch += 1;
+        }
+        (self.forced, self.forced_since) = (forced, seq);
+    }
+
+    /// The client says that something else is forced upon it now.
+    pub fn on_forced_told(&mut self, to: Option<Forced>) {
+        if self.forced_told == to {
+            self.fail(22, format!("{to:?} is told twice"));
+        }
+        self.forced_told = to;
+    }
+
+    /// The client wants something of the network.
+    pub fn on_socket(&mut self, what: &str) {
+        if self.forced == Some(Forced::Isolated) {
+            self.fail(22, format!("{what} of an isolated client"));
+        }
+    }
+
+    /// Whether a request obeys its operator in who answered it. The items of a pipeline may have been
+    /// answered before the pipeline ended, and what was on its way to the server may come back from it.
+    fn check_forced(&mut self, asked: &Asked, command: &Command, source: Source) {
+        let since = asked.submitted > self.forced_since;
+        let from_server = source == Source::Server;
+        let obeys = match self.forced {
+            Some(Forced::Redis) => from_server || !(since || asked.shape == Shape::One),
+            Some(Forced::Memory) => !(from_server && since && command.degrades().0),
+            Some(Forced::Isolated) => !(from_server && since),
+            _ => true,
+        };
+        // Where nothing may degrade, there is no memory to be forced to.
+        let moot = self.forced == Some(Forced::Memory) && self.policy.is_none();
+        if !obeys && !moot {
+            let what = format!("{} from {source:?}, forced: {:?}", command.line(), self.forced);
+            self.fail(22, what);
+        }
+    }
+
     /// A request was accepted.
     pub fn on_submitted(&mut self, asked: &Asked, default_retry: MaybeRetry) {
         let retry = asked.options.maybe_retry.unwrap_or(default_retry);
         self.begun.insert(asked.waker, (self.era, self.stretch));
+        let whole = asked.shape == Shape::Whole;
+        if whole {
+            self.wholes.insert(asked.lines());
+        }
+        let once = |command: &Command| match retry {
+            MaybeRetry::Never => true,
+            MaybeRetry::Repeatable => command.effect() > Effect::Repeatable,
+            MaybeRetry::Idempotent => command.effect() > Effect::IdempotentWrite,
+            _ => false,
+        };
+        let whole_once = whole && asked.commands.iter().any(once);
         for command in &asked.commands {
             let line = command.line();
             self.add_open(command, 1);
             if retry == MaybeRetry::Always {
                 self.add_again(command);
             }
-            let once = match retry {
-                MaybeRetry::Never => true,
-                MaybeRetry::Repeatable => command.effect() > Effect::Repeatable,
-                MaybeRetry::Idempotent => command.effect() > Effect::IdempotentWrite,
-                _ => false,
-            };
-            // What is replayed may go out twice, and a sum may look like one of its parts.
+            // What is replayed may go out twice and by itself, and a sum may look like one of its parts.
             let replayed = |key: &String| key.starts_with("last") || key.starts_with("sum");
-            if command.id.is_some() && once && !command.keys.iter().any(replayed) {
+            let counted = command.id.is_some() && !command.keys.iter().any(replayed);
+            if whole && counted {
+                self.in_wholes.insert(line.clone());
+            }
+            if counted && (once(command) || whole_once) {
                 self.lines.entry(line.clone()).or_default().most = Some(1);
             }
             if !is_write(command.name()) {
@@ -254,6 +317,36 @@ impl Oracle {
                     maybe: false,
                 });
             }
+        }
+    }
+
+    /// The server has come to an EXEC.
+    pub fn on_block(&mut self, block: &Block) {
+        let Block { lines, executed } = block;
+        // What recovery owes to a key of many members it pays in one piece.
+        let key = |line: &String| line.split(' ').nth(1).map(str::to_owned);
+        let of_one_key = lines.iter().all(|line| key(line) == key(&lines[0]));
+        if !self.wholes.contains(lines) && !of_one_key {
+            self.fail(9, format!("{lines:?} stood between MULTI and EXEC, and is no transaction"));
+        } else if *executed != 0 && *executed != lines.len() {
+            self.fail(9, format!("{executed} of {lines:?} were carried out"));
+        }
+    }
+
+    /// A transaction ended.
+    pub fn on_whole(&mut self, asked: &Asked, outcomes: &[Result<Reply, Failure>]) {
+        let lines = asked.lines();
+        let mut sources = outcomes.iter().flatten().map(|reply| reply.source() == Source::Server);
+        let first = sources.next();
+        if first.is_some_and(|first| sources.any(|other| other != first)) {
+            self.fail(9, format!("{lines:?} was answered by the server and from memory"));
+        }
+        let not = |outcome: &Result<Reply, Failure>| match outcome {
+            Ok(_) => false,
+            Err(failure) => failure.executed() == Executed::No,
+        };
+        if outcomes.iter().any(not) && !outcomes.iter().all(not) {
+            self.fail(9, format!("of {lines:?} some was carried out: {outcomes:?}"));
         }
     }
 
@@ -285,7 +378,8 @@ impl Oracle {
         self.tally.ok += 1;
         self.add_open(command, -1);
         self.add_acked(command);
-        let (degrades, misses) = command.degrades();
+        self.check_forced(asked, command, source);
+        let (degrades, misses) = asked.degrades(command);
         let misses = misses && self.policy.is_some();
         let many = asked.shape == Shape::Many;
         let begun = self.begun.get(&asked.waker).copied().unwrap_or_default();
@@ -464,8 +558,10 @@ impl Oracle {
                 (_, true) if newer.stretch == self.stretch => {
                     !newer.dropped && born < newer.submitted
                 }
-                // A write that was dropped as a miss shows only once its key has been deleted.
-                (_, true) if newer.dropped => newer.era < era && born < newer.submitted,
+                // A write that was dropped as a miss shows only once its key has been deleted, if it is.
+                (_, true) if newer.dropped => {
+                    invalidates && newer.era < era && born < newer.submitted
+                }
                 (_, true) => {
                     let kept = invalidates || (replayed && !self.gave_up);
                     kept && born < newer.submitted
@@ -549,7 +645,7 @@ impl Oracle {
             }
             Executed::Yes => {
                 self.tally.yes += 1;
-                let memory = command.degrades().0 && self.policy.is_some();
+                let memory = asked.degrades(command).0 && self.policy.is_some();
                 if !memory && (executed == 0 || last < asked.submitted) {
                     return self.fail(6, format!("{line}: {failure}, and not executed"));
                 }
@@ -558,11 +654,23 @@ impl Oracle {
         if failure.is_timeout() && self.now < asked.deadline {
             self.fail(12, format!("{line}: {failure}, before its deadline {:?}", asked.deadline));
         }
-        if failure.command() != command.name() {
+        let whole = asked.shape == Shape::Whole && failure.command() == "transaction";
+        if failure.command() != command.name() && !whole {
             self.fail(2, format!("{line}: the failure is {:?}'s", failure.command()));
         }
         // A command that nobody knows may concern any key, those that fail among them.
-        let fails = line.contains("fail:") || command.name() == "NOSUCH";
+        let fails =
+            |command: &Command| command.line().contains("fail:") || command.name() == "NOSUCH";
+        let fails = match asked.shape {
+            Shape::Whole => asked.commands.iter().any(fails),
+            _ => fails(command),
+        };
+        if matches!(failure.kind(), FailureKind::Isolated)
+            && self.forced != Some(Forced::Isolated)
+            && asked.shape == Shape::One
+        {
+            self.fail(22, format!("{line}: {failure}, and is not isolated"));
+        }
         if matches!(failure.kind(), FailureKind::Down(_)) && !fails {
             self.fail(18, format!("{line}: {failure}, and may wait"));
         }
@@ -694,6 +802,12 @@ impl Oracle {
         }
         if let Some(what) = broken {
             self.fail(6, what);
+        }
+        let alone = self.in_wholes.iter().find(|line| {
+            server.ledger.get(*line).is_some_and(|known| known.executed != known.in_blocks)
+        });
+        if let Some(line) = alone {
+            self.fail(9, format!("{line}: carried out outside of its transaction"));
         }
     }
 }

@@ -17,8 +17,19 @@ pub struct Ledger {
     pub executed: u32,
     /// When it was carried out last.
     pub last: u64,
+    /// How often of that inside of a transaction.
+    pub in_blocks: u32,
     /// Every answer to it, and when it was given.
     pub answers: Vec<(u64, Value)>,
+}
+
+/// What came to the server between MULTI and EXEC, on one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// The command lines, in order.
+    pub lines: Vec<String>,
+    /// How many of them were carried out.
+    pub executed: usize,
 }
 
 /// What the server thinks of one connection.
@@ -29,8 +40,8 @@ pub struct Session {
     pending: Vec<u8>,
     /// What it is subscribed to.
     topics: BTreeSet<(TopicKind, String)>,
-    /// What came since MULTI, and whether any of it was refused.
-    block: Option<(Vec<Vec<String>>, bool)>,
+    /// What came since MULTI.
+    multi: Option<Multi>,
 }
 
 /// A value at a key.
@@ -42,6 +53,15 @@ pub enum Data {
     Set(BTreeSet<String>),
     /// A list.
     List(Vec<String>),
+}
+
+/// What is queued until EXEC.
+#[derive(Debug, Default)]
+struct Multi {
+    commands: Vec<Vec<String>>,
+    lines: Vec<String>,
+    /// One of them was refused.
+    dirty: bool,
 }
 
 /// What is to happen on a connection after bytes were processed.
@@ -99,13 +119,13 @@ pub struct Server {
     data: BTreeMap<Vec<u8>, (Data, Option<u64>)>,
     /// When data were lost, or others came in their place.
     pub wiped_at: Option<u64>,
-    /// Something that no transaction of the client's may do.
-    pub intrusion: Option<String>,
     /// Keys that were written over connections that the client had long given up.
     pub haunted: BTreeSet<String>,
     sessions: BTreeMap<u64, Session>,
     /// By command line.
     pub ledger: BTreeMap<String, Ledger>,
+    /// The transactions that came to their EXEC and were not looked at.
+    pub blocks: Vec<Block>,
     /// How many commands were carried out twice on purpose, and the like.
     pub tampering: Tampering,
 }
@@ -127,6 +147,8 @@ pub struct Tampering {
     pub lose_merges: bool,
     /// Adds it twice.
     pub merge_twice: bool,
+    /// Carries out only a part of a transaction.
+    pub half_exec: bool,
 }
 
 /// The wall clock of the server, and the order of all that happens.
@@ -390,52 +412,88 @@ impl Server {
         }
         let value = match self.session_command(session, &name, words) {
             Some(value) => value,
-            None => match self.transaction(session, &name, words, when) {
-                Some(value) => value,
-                None => self.run(&name, words, when),
-            },
+            None if name == "MULTI" || name == "EXEC" || session.multi.is_some() => {
+                return Some(self.transact(session, &name, words, when));
+            }
+            None => self.run(&name, words, when),
         };
         let entry = self.ledger.entry(line).or_default();
         entry.answers.push((when.seq, value.clone()));
         Some(value)
     }
 
-    /// What MULTI has begun and EXEC ends.
-    fn transaction(
+    /// MULTI, EXEC and what comes in between.
+    fn transact(
         &mut self,
         session: &mut Session,
         name: &str,
         words: &[String],
         when: When,
-    ) -> Option<Value> {
-        if name == "MULTI" {
-            session.block = Some((Vec::new(), false));
-            return Some(Value::OK);
-        }
-        if name == "EXEC" {
-            let Some((block, refused)) = session.block.take() else {
-                return Some(Value::error("ERR EXEC without MULTI"));
-            };
-            if refused {
-                let text = "EXECABORT Transaction discarded because of previous errors.";
-                return Some(Value::error(text));
+    ) -> Value {
+        match (name, session.multi.take()) {
+            ("MULTI", None) => {
+                session.multi = Some(Multi::default());
+                Value::OK
             }
-            let answers = block.iter().map(|words| {
-                let name = words[0].to_ascii_uppercase();
-                self.run(&name, words, when)
-            });
-            return Some(Value::Array(answers.collect()));
+            ("EXEC", Some(multi)) => self.exec(multi, when),
+            ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
+            (_, None) => unreachable!("only asked in a transaction"),
+            (_, Some(mut multi)) => {
+                multi.lines.push(words.join(" "));
+                let refusal = if name == "MULTI" {
+                    Some("ERR MULTI calls can not be nested")
+                } else {
+                    self.refusal(name)
+                };
+                let value = match refusal {
+                    Some(text) => {
+                        self.refused += u64::from(!text.starts_with("ERR"));
+                        multi.dirty = true;
+                        Value::error(text)
+                    }
+                    None => {
+                        multi.commands.push(words.to_vec());
+                        Value::Simple("QUEUED".into())
+                    }
+                };
+                session.multi = Some(multi);
+                value
+            }
         }
-        let (block, refused) = session.block.as_mut()?;
-        if let Some(text) = self.refusal(name) {
-            *refused = true;
-            return Some(Value::error(text));
-        }
-        if block.first().is_some_and(|first| first.get(1) != words.get(1)) {
-            self.intrusion.get_or_insert(format!("{words:?} between MULTI and EXEC of {block:?}"));
-        }
-        block.push(words.to_vec());
-        Some(Value::Simple("QUEUED".into()))
+    }
+
+    fn exec(&mut self, multi: Multi, when: When) -> Value {
+        let Multi { commands, lines, dirty } = multi;
+        let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
+        let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
+        let mut executed = 0;
+        let value = match refusal {
+            _ if dirty => {
+                Value::error("EXECABORT Transaction discarded because of previous errors.")
+            }
+            Some(text) => {
+                self.refused += 1;
+                Value::error(format!("EXECABORT Transaction discarded because of: {text}"))
+            }
+            None => {
+                let half = self.tampering.half_exec && commands.len() > 1;
+                executed = if half { commands.len() / 2 } else { commands.len() };
+                let mut values = Vec::new();
+                for (at, words) in commands.iter().enumerate() {
+                    let value = match at < executed {
+                        true => self.run(&name(words), words, when),
+                        false => Value::OK,
+                    };
+                    let entry = self.ledger.entry(words.join(" ")).or_default();
+                    entry.in_blocks += u32::from(at < executed);
+                    entry.answers.push((when.seq, value.clone()));
+                    values.push(value);
+                }
+                Value::Array(values)
+            }
+        };
+        self.blocks.push(Block { lines, executed });
+        value
     }
 
     /// Carries a command out, unless it is refused.
@@ -649,6 +707,15 @@ impl Server {
                 items.extend(words[2..].iter().cloned());
                 Value::Integer(items.len() as i64)
             }
+            "EVAL" => {
+                let (key, empty) =
+                    (words[3].clone().into_bytes(), || (Data::Text(Vec::new()), None));
+                let (Data::Text(text), _) = self.data.entry(key).or_insert_with(empty) else {
+                    return wrong;
+                };
+                text.extend_from_slice(words[4].as_bytes());
+                Value::Integer(text.len() as i64)
+            }
             "PEXPIRE" => match self.data.get_mut(words[1].as_bytes()) {
                 Some(entry) => {
                     entry.1 = words[2].parse().ok().map(|span: u64| when.unix + span);
@@ -711,6 +778,7 @@ pub fn is_write(name: &str) -> bool {
             | "INCR"
             | "INCRBY"
             | "APPEND"
+            | "EVAL"
             | "PEXPIRE"
             | "PERSIST"
             | "SADD"

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use unfazed_core::{Effect, Options, Request, config::MaybeRetry, engine::Batch, engine::Ticket};
 
-use crate::entropy::Entropy;
+use crate::{entropy::Entropy, setup::SCRIPT};
 
 /// The key patterns of a world, and with it what its keys do while the server is down.
 pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
@@ -96,7 +96,8 @@ impl Command {
                 let words = ["MSET", &first, &value(&first), &second, &value(&second)];
                 tagged(&words, &[&first, &second])
             }
-            79..85 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            79..82 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            82..85 => tagged(&["EVAL", SCRIPT, "1", &first, &value(&first)], &[&first]),
             85..91 => {
                 let tag = format!("{class}:t:{id}");
                 tagged(&["DEL", &first, &tag], &[&first])
@@ -145,6 +146,8 @@ pub enum Shape {
     One,
     /// A pipeline.
     Many,
+    /// A transaction.
+    Whole,
     /// A wait for the connection.
     Connect,
     /// A wait for topics to be confirmed or dropped.
@@ -170,13 +173,32 @@ pub struct Asked {
     pub submitted: u64,
 }
 
+impl Asked {
+    /// Whether one of its commands may be answered from memory, and whether as a miss. The commands of
+    /// a transaction share that.
+    #[must_use]
+    pub fn degrades(&self, command: &Command) -> (bool, bool) {
+        if self.shape != Shape::Whole {
+            return command.degrades();
+        }
+        let all = self.commands.iter().map(Command::degrades);
+        all.fold((true, false), |all, one| (all.0 && one.0, all.1 || one.1))
+    }
+
+    /// The lines of its commands.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.commands.iter().map(Command::line).collect()
+    }
+}
+
 /// What is to be submitted.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// The commands; more than one, or a flag, make it a pipeline.
+    /// The commands.
     pub commands: Vec<Command>,
-    /// As a pipeline.
-    pub batch: bool,
+    /// How: alone, as a pipeline, or as a transaction.
+    pub shape: Shape,
     /// What is asked for it.
     pub options: Options,
 }
@@ -184,8 +206,12 @@ pub struct Wish {
 impl Wish {
     /// Draws one; `ids` counts the commands.
     pub fn draw(entropy: &mut Entropy, ids: &mut u64) -> Self {
-        let batch = entropy.chance(20);
-        let count = if batch { entropy.between(1, 6) } else { 1 };
+        let shape = match entropy.below(100) {
+            0..70 => Shape::One,
+            70..85 => Shape::Many,
+            _ => Shape::Whole,
+        };
+        let count = if shape == Shape::One { 1 } else { entropy.between(1, 6) };
         let commands = (0..count).map(|_| {
             *ids += 1;
             Command::draw(entropy, *ids)
@@ -205,16 +231,17 @@ impl Wish {
             ])
         });
         let refuse_when_full = entropy.chance(20);
-        Wish { commands, batch, options: Options { deadline, maybe_retry, refuse_when_full } }
+        Wish { commands, shape, options: Options { deadline, maybe_retry, refuse_when_full } }
     }
 
-    /// The pipeline to be submitted.
+    /// The pipeline or transaction to be submitted.
     #[must_use]
-    pub fn pipeline(&self) -> Batch {
+    pub fn batch(&self) -> Batch {
         let mut batch = Batch::new();
         for command in &self.commands {
             batch.push(&command.request());
         }
-        batch.options(self.options)
+        let batch = batch.options(self.options);
+        if self.shape == Shape::Whole { batch.into_transaction() } else { batch }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     args::ToArgs,
     config::Backoff,
     connection::{Change, LateRefusal, Role},
-    failure::{Cause, Executed, FailureKind, Stage},
+    failure::{Bound, Cause, Executed, FailureKind, Stage},
     pubsub::{Action, Delivery, Incoming, Notice, Overflow, StreamOptions, TopicKind},
     resp::{Protocol, Reply, Row},
 };
@@ -292,7 +292,7 @@ impl<W> Engine<W> {
             }
         }
         if full {
-            self.tell_full("a stream of messages");
+            self.tell_full(Bound::StreamMessages);
         }
     }
 

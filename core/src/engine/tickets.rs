@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{StreamId, Ticket};
+use super::{Outcomes, StreamId, Ticket};
 use crate::{Failure, resp::Reply, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
@@ -40,6 +40,8 @@ pub(crate) enum Work {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
     },
+    /// A transaction, which ends as a whole.
+    Whole(Option<Outcomes>),
     /// Waits for the first connection, or for its judgement: ends without a reply.
     Wait(Option<Result<(), Failure>>),
     /// Waits for topics of a stream to be confirmed or dropped: ends without a reply.
@@ -119,7 +121,30 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
+            Work::Whole(_) => return self.fail_whole(ticket, outcome),
             Work::Wait(_) | Work::Topics { .. } => unreachable!("a wait has no items"),
+        }
+        if slot.detached {
+            self.slots.free(ticket.0);
+            return None;
+        }
+        slot.waiter.take()
+    }
+
+    #[cold]
+    fn fail_whole(&mut self, ticket: Ticket, outcome: Outcome) -> Option<W> {
+        let failure = outcome.expect_err("a transaction ends well by `end_whole`");
+        self.end_whole(ticket, Outcomes::failed(failure))
+    }
+
+    /// Ends a transaction. Gives whom to wake.
+    pub(crate) fn end_whole(&mut self, ticket: Ticket, outcomes: Outcomes) -> Option<W> {
+        let slot = self.slots.get_mut(ticket.0)?;
+        match &mut slot.work {
+            // What expired has ended; its late reply changes nothing.
+            Work::Whole(Some(_)) => return None,
+            Work::Whole(place) => *place = Some(outcomes.named(slot.names.take())),
+            _ => unreachable!("only a transaction ends as a whole"),
         }
         if slot.detached {
             self.slots.free(ticket.0);
@@ -149,13 +174,14 @@ impl<W> Tickets<W> {
         Some(outcome)
     }
 
-    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Vec<Outcome>> {
-        let Work::Many { outcomes, left: 0 } = &mut self.slots.get_mut(ticket.0)?.work else {
-            return None;
+    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Outcomes> {
+        let outcomes = match &mut self.slots.get_mut(ticket.0)?.work {
+            Work::Many { outcomes, left: 0 } => Outcomes::each(std::mem::take(outcomes)),
+            Work::Whole(outcomes) => outcomes.take()?,
+            _ => return None,
         };
-        let outcomes = std::mem::take(outcomes);
         self.slots.free(ticket.0);
-        Some(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
+        Some(outcomes)
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
@@ -266,6 +292,7 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
+            Work::Whole(outcomes) => outcomes.is_some(),
             Work::Wait(result) | Work::Topics { result, .. } => result.is_some(),
         }
     }
