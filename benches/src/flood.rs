@@ -3,6 +3,10 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -15,27 +19,52 @@ pub(crate) const CHANNEL: &str = "messages";
 const CODE: &str = "for n = 1, ARGV[1] do redis.call('PUBLISH', KEYS[1], ARGV[2]) end";
 const BATCH: usize = 1_000;
 
+/// So far it may run ahead of the reader: about 10 MB, a third of what the server keeps for one before
+/// it closes its connection.
+const AHEAD_MAX: usize = 100_000;
+
 /// Has the server publish messages. When it is dropped, all were published.
-pub(crate) struct Flood(Option<JoinHandle<io::Result<()>>>);
+pub(crate) struct Flood {
+    thread: Option<JoinHandle<io::Result<()>>>,
+    seen: Arc<AtomicUsize>,
+    unsaid: usize,
+}
 
 impl Flood {
     pub(crate) fn start(port: u16, count: usize) -> Self {
-        Flood(Some(thread::spawn(move || flood(port, count))))
+        let seen = Arc::new(AtomicUsize::new(0));
+        let reader = seen.clone();
+        let thread = Some(thread::spawn(move || flood(port, count, &reader)));
+        Flood { thread, seen, unsaid: 0 }
+    }
+
+    /// The reader has so many more.
+    pub(crate) fn saw(&mut self, more: usize) {
+        self.unsaid += more;
+        if self.unsaid >= BATCH {
+            self.seen.fetch_add(std::mem::take(&mut self.unsaid), Relaxed);
+            if let Some(thread) = &self.thread {
+                thread.thread().unpark();
+            }
+        }
     }
 }
 
 impl Drop for Flood {
     fn drop(&mut self) {
-        let thread = self.0.take().expect("it is joined once");
+        let thread = self.thread.take().expect("it is joined once");
         thread.join().expect("no panic").expect("the server answers");
     }
 }
 
-fn flood(port: u16, count: usize) -> io::Result<()> {
+fn flood(port: u16, count: usize, seen: &AtomicUsize) -> io::Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;
     let (mut sent, mut answered) = (0, 0);
     while answered < count {
+        while sent > seen.load(Relaxed) + AHEAD_MAX {
+            thread::park();
+        }
         // Two at a time: the server has the next one when it is done with the first.
         while sent < count && sent < answered + 2 * BATCH {
             let batch = BATCH.min(count - sent).to_string();
@@ -63,14 +92,18 @@ pub(crate) fn listen(port: u16, count: usize, buffer: &mut [u8]) -> io::Result<(
     let head = b"*3\r\n".len() + bulk(CHANNEL.len());
     let confirmation = head + bulk(b"subscribe".len()) + b":1\r\n".len();
     stream.read_exact(&mut buffer[..confirmation])?;
-    let _flood = Flood::start(port, count);
-    let mut left = count * (head + bulk(b"message".len()) + bulk(VALUE_BYTES));
+    let mut flood = Flood::start(port, count);
+    let message = head + bulk(b"message".len()) + bulk(VALUE_BYTES);
+    let (mut left, mut part) = (count * message, 0);
     while left > 0 {
         let read = stream.read(buffer)?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         left -= read;
+        part += read;
+        flood.saw(part / message);
+        part %= message;
     }
     Ok(())
 }

@@ -248,9 +248,10 @@ impl Work {
             }
             Work::Messages => {
                 let mut stream = client.subscribe(CHANNEL)?;
-                let _flood = Flood::start(port_of(client.config()), count);
+                let mut flood = Flood::start(port_of(client.config()), count);
                 for _ in 0..count {
                     look_at_message(stream.next());
+                    flood.saw(1);
                 }
             }
             other => panic!("{other:?} is not measured on the blocking client"),
@@ -304,9 +305,10 @@ fn sets_and_gets(keys: &[String], value: &[u8]) -> Batch {
 
 async fn messages(client: Handle, count: usize) -> Result<(), Failure> {
     let mut stream = client.subscribe(CHANNEL).await?;
-    let _flood = Flood::start(port_of(client.config()), count);
+    let mut flood = Flood::start(port_of(client.config()), count);
     for _ in 0..count {
         look_at_message(stream.next().await);
+        flood.saw(1);
     }
     Ok(())
 }

@@ -79,6 +79,7 @@ fn cases() -> Vec<Case> {
         let (tasks, lengths) = match work {
             Work::GetSet => (64, (64_000, 192_000)),
             Work::Get1M => (1, (20, 120)),
+            Work::Messages => (1, (20_000, 120_000)),
             _ => (1, (200, 1_200)),
         };
         Case { name: work.name(), units: work.units(), tasks, lengths }

@@ -33,7 +33,7 @@ use crate::{
     pubsub::{Action, Step, TopicId, TopicKind},
     reply::ServerError,
     request::Effect,
-    resp::{Decoder, Limits, Protocol, encode},
+    resp::{Decoder, Kind, Limits, Protocol, encode},
 };
 
 #[derive(Debug)]
@@ -389,6 +389,10 @@ impl Connection {
         self.late > 0
     }
 
+    pub(crate) fn forget_unsubscribed(&mut self) {
+        self.late = 0;
+    }
+
     /// What an error means that comes right after an unsubscription was confirmed. The server may have
     /// dropped the topic by itself, told so, and then refuses what was on its way.
     pub(crate) fn late_refusal(&mut self, error: &ServerError) -> LateRefusal {
@@ -409,9 +413,14 @@ impl Connection {
         found
     }
 
-    /// Whether messages and confirmations come as arrays, among which nothing else comes but answers to
-    /// PING.
-    pub(crate) fn has_array_notices(&self) -> bool {
+    /// Whether a frame of this kind may be about subscriptions: a push, or in RESP2, on a connection of
+    /// their own, an array.
+    #[inline]
+    pub(crate) fn may_notify(&self, kind: Kind) -> bool {
+        kind == Kind::Push || self.has_array_notices()
+    }
+
+    fn has_array_notices(&self) -> bool {
         self.protocol == Protocol::Resp2 && self.is_ready() && self.role != Role::Main
     }
 
@@ -453,6 +462,7 @@ impl Connection {
         self.decoder = decoder;
         if self.is_ready() {
             self.decoder.set_limits(self.limits);
+            self.decoder.set_array_rows(self.has_array_notices());
         }
     }
 

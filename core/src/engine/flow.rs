@@ -20,7 +20,7 @@ use crate::{
     fallback::{Policy, Standing},
     reply::ServerError,
     request::Effect,
-    resp::{Kind, Reply},
+    resp::{Kind, Reply, Row, Sink},
 };
 
 /// The first delay after an answer that says the server or slot is not ready.
@@ -29,6 +29,24 @@ pub(super) const NOT_READY_BASE: Duration = Duration::from_millis(100);
 /// How long a connection must have been in use before a refused write retires it, so that a replica
 /// is not dialled anew for each write.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
+
+/// What comes in on a connection, on its way to the engine.
+struct Frames<'e, W> {
+    engine: &'e mut Engine<W>,
+    conn: ConnId,
+}
+
+impl<W> Sink for Frames<'_, W> {
+    #[inline]
+    fn reply(&mut self, reply: Reply) -> ControlFlow<()> {
+        self.engine.on_frame(self.conn, reply)
+    }
+
+    #[inline]
+    fn row(&mut self, row: &Row<'_>) -> Option<ControlFlow<()>> {
+        self.engine.on_row(self.conn, row)
+    }
+}
 
 impl<W> Engine<W> {
     pub(super) fn on_received(&mut self, conn: ConnId, bytes: &mut BytesMut) {
@@ -42,7 +60,7 @@ impl<W> Engine<W> {
             return;
         }
         let mut decoder = connection.lend_decoder();
-        let decoded = decoder.decode_while(bytes, |reply| self.on_frame(conn, reply));
+        let decoded = decoder.decode_into(bytes, &mut Frames { engine: self, conn });
         if let Err(fault) = decoded {
             self.kill(conn, Cause::Protocol(fault));
         }
@@ -70,36 +88,24 @@ impl<W> Engine<W> {
 
     #[inline]
     fn on_frame(&mut self, conn: ConnId, reply: Reply) -> ControlFlow<()> {
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            return ControlFlow::Continue(());
-        };
+        let go_on = ControlFlow::Continue(());
+        let Some(connection) = self.connections.get_mut(conn.0) else { return go_on };
         if connection.is_deaf() {
-            return ControlFlow::Continue(());
+            return go_on;
         }
-        if reply.is_push() || (reply.kind() == Kind::Array && connection.has_array_notices()) {
-            match self.on_notice(conn, &reply) {
-                Some(flow) => return flow,
-                None if reply.is_push() => {
-                    self.on_push(reply);
-                    return ControlFlow::Continue(());
-                }
-                None => {}
-            }
+        if matches!(reply.kind(), Kind::Push | Kind::Array) && connection.may_notify(reply.kind()) {
+            return self.on_notice(conn, reply);
         }
         self.on_answer(conn, reply);
-        ControlFlow::Continue(())
+        go_on
     }
 
     #[inline]
-    fn on_answer(&mut self, conn: ConnId, reply: Reply) {
+    pub(super) fn on_answer(&mut self, conn: ConnId, reply: Reply) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
-        if connection.has_unsubscribed_last()
-            && let Some(error) = reply.error()
-            && self.on_late_refusal(conn, &error)
-        {
-            return;
+        if connection.has_unsubscribed_last() && reply.is_error() {
+            return self.on_late_error(conn, reply);
         }
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let Some((owed, start)) = connection.answered() else {
             return self.on_early(conn, &reply);
         };
@@ -135,7 +141,7 @@ impl<W> Engine<W> {
         }
     }
 
-    fn on_push(&mut self, push: Reply) {
+    pub(super) fn on_push(&mut self, push: Reply) {
         if self.pushes == PUSHES_MAX {
             let oldest = self.outputs.iter().position(|output| matches!(output, Output::Push(_)));
             self.outputs.remove(oldest.expect("they are counted"));

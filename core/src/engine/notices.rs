@@ -22,9 +22,8 @@ use crate::{
     config::Backoff,
     connection::{Change, LateRefusal, Role},
     failure::{Bound, Cause, Executed, FailureKind, Stage},
-    pubsub::{Action, Incoming, Notice, Overflow, StreamOptions, TopicKind},
-    reply::ServerError,
-    resp::{Protocol, Reply},
+    pubsub::{Action, Delivery, Incoming, Notice, Overflow, StreamOptions, TopicKind},
+    resp::{Protocol, Reply, Row},
 };
 
 /// The most streams of one client that have a connection of their own
@@ -299,24 +298,52 @@ impl<W> Engine<W> {
 
     // ---- what comes in -------------------------------------------------------------------------
 
-    /// Takes a frame that is about subscriptions; says whether more is to be taken from its connection.
-    /// `None` if it is about something else.
+    /// Takes a message where it stands in the read buffer: the quick way for nearly all of them. `None`
+    /// if it is no message.
     #[inline]
-    pub(super) fn on_notice(&mut self, conn: ConnId, frame: &Reply) -> Option<ControlFlow<()>> {
-        let notice = Notice::read(frame.view())?;
-        let connection = self.connections.get_mut(conn.0)?;
-        match notice {
-            Notice::Message(delivery) => {
-                if let Some(feed) = connection.feed
-                    && !self.pubsub.deliver(feed, delivery)
-                {
-                    connection.paused = true;
-                    return Some(ControlFlow::Break(()));
-                }
-            }
-            Notice::Changed { kind, action, name } => self.on_changed(conn, kind, action, name),
+    pub(super) fn on_row(&mut self, conn: ConnId, row: &Row<'_>) -> Option<ControlFlow<()>> {
+        let delivery = Delivery::read(row.items())?;
+        let connection = self.connections.get(conn.0)?;
+        if connection.is_deaf() || !connection.may_notify(row.kind) {
+            return None;
         }
-        Some(ControlFlow::Continue(()))
+        let feed = connection.feed;
+        Some(self.on_message(conn, feed, delivery))
+    }
+
+    /// Takes a frame that may be about subscriptions; says whether more is to be taken from its
+    /// connection.
+    pub(super) fn on_notice(&mut self, conn: ConnId, frame: Reply) -> ControlFlow<()> {
+        match Notice::read(frame.view()) {
+            Some(Notice::Message(delivery)) => {
+                let feed = self.connections.get(conn.0).and_then(|connection| connection.feed);
+                return self.on_message(conn, feed, delivery);
+            }
+            Some(Notice::Changed { kind, action, name }) => {
+                self.on_changed(conn, kind, action, name);
+            }
+            None if frame.is_push() => self.on_push(frame),
+            None => self.on_answer(conn, frame),
+        }
+        ControlFlow::Continue(())
+    }
+
+    #[inline]
+    fn on_message(
+        &mut self,
+        conn: ConnId,
+        feed: Option<FeedId>,
+        delivery: Delivery<'_>,
+    ) -> ControlFlow<()> {
+        // What an older connection still says is for nobody.
+        let Some(feed) = feed else { return ControlFlow::Continue(()) };
+        if self.pubsub.deliver(feed, delivery) {
+            return ControlFlow::Continue(());
+        }
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.paused = true;
+        }
+        ControlFlow::Break(())
     }
 
     fn on_changed(&mut self, conn: ConnId, kind: TopicKind, action: Action, name: Option<&[u8]>) {
@@ -363,10 +390,7 @@ impl<W> Engine<W> {
             return topics.for_each(|topic| self.pubsub.dropped(feed, topic));
         }
         if step.topics.len() > 1 && matches!(error.code(), "NOPERM" | "CROSSSLOT") {
-            if let Some(carrier) = self.pubsub.get_mut(feed) {
-                topics.for_each(|topic| carrier.feed.refused_among_others(topic));
-            }
-            return;
+            return topics.for_each(|topic| self.pubsub.refused_among_others(feed, topic));
         }
         let (kind, cause) = (FailureKind::Server(error.clone()), Cause::SubscriptionRefused(error));
         let failure = Failure::new(kind, Executed::No, step.kind.command(step.action)).after(1);
@@ -375,16 +399,18 @@ impl<W> Engine<W> {
     }
 
     /// An error that may be the answer to an unsubscription which was confirmed before it was answered.
-    /// Gives whether it was.
     #[cold]
-    pub(super) fn on_late_refusal(&mut self, conn: ConnId, error: &ServerError) -> bool {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return true };
-        match connection.late_refusal(error) {
-            LateRefusal::No => false,
-            LateRefusal::Taken => true,
-            LateRefusal::Doubtful => {
-                self.kill(conn, Cause::UnexpectedReply);
-                true
+    pub(super) fn on_late_error(&mut self, conn: ConnId, reply: Reply) {
+        let (Some(connection), Some(error)) = (self.connections.get_mut(conn.0), reply.error())
+        else {
+            return;
+        };
+        match connection.late_refusal(&error) {
+            LateRefusal::Taken => {}
+            LateRefusal::Doubtful => self.kill(conn, Cause::UnexpectedReply),
+            LateRefusal::No => {
+                connection.forget_unsubscribed();
+                self.on_answer(conn, reply);
             }
         }
     }

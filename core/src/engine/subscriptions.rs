@@ -203,7 +203,8 @@ impl<W> Subscriptions<W> {
         }
         if let Some(carrier) = stream.own.and_then(|own| self.carriers.get_mut(own.0)) {
             // Nobody is there to read what it would still say: the connection is closed at once.
-            let left = carrier.feed.lost(|_| ());
+            carrier.feed.lost(|_| ());
+            let left = carrier.feed.take_left();
             self.has_left(left);
         }
         self.stirred = true;
@@ -275,6 +276,8 @@ impl<W> Subscriptions<W> {
         if awaited || added {
             join.topics.push((feed, topic, added));
         }
+        let left = carrier.feed.take_left();
+        self.has_left(left);
     }
 
     /// Ends the request that was begun last, if there is nothing that it has to wait for.
@@ -350,8 +353,8 @@ impl<W> Subscriptions<W> {
         if self.unwant(id, feed, topic) == Some(Unwanted::Leaving)
             && let Some(carrier) = self.carriers.get_mut(feed.0)
         {
-            carrier.feed.wait_until_dropped(topic, ticket);
             *self.leaving.entry(ticket).or_default() += 1;
+            carrier.feed.wait_until_dropped(topic, ticket);
         }
         if let Some(stream) = self.streams.get_mut(id.0) {
             stream.inbox.purge(&wanted);
@@ -394,17 +397,15 @@ impl<W> Subscriptions<W> {
     /// has room for another.
     #[inline]
     pub(super) fn deliver(&mut self, feed: FeedId, delivery: Delivery<'_>) -> bool {
-        let Some(carrier) = self.carriers.get(feed.0) else { return true };
-        let Some(topic) = carrier.feed.find(delivery.kind, delivery.name) else { return true };
-        let listeners = carrier.feed.listeners(topic);
-        let Some(topic) = carrier.feed.topic(topic) else { return true };
-        let payload = Payload::keep(delivery.payload);
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return true };
+        let Some(id) = carrier.feed.find_again(delivery.kind, delivery.name) else { return true };
+        let Some(topic) = carrier.feed.topic(id) else { return true };
         let mut room = true;
-        for listener in listeners.iter().filter(|listener| listener.hears) {
+        for listener in carrier.feed.listeners(id).iter().filter(|listener| listener.hears) {
             let Some(stream) = self.streams.get_mut(listener.stream.0) else { continue };
-            let message = Message::new(topic.clone(), delivery.channel, payload.clone());
             self.woken.extend(stream.waiter.take());
-            let dropped = stream.inbox.push(message);
+            let payload = Payload::keep(delivery.payload);
+            let dropped = stream.inbox.push(Message::new(topic.clone(), delivery.channel, payload));
             if dropped > 0 {
                 self.dropped += dropped;
                 self.full |= !std::mem::replace(&mut stream.full_told, true);
@@ -434,10 +435,12 @@ impl<W> Subscriptions<W> {
     /// The server has dropped a topic as it was asked to, or has not had it any more.
     pub(super) fn dropped(&mut self, feed: FeedId, topic: TopicId) {
         let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        let left = carrier.feed.dropped(topic);
+        carrier.feed.dropped(topic);
+        let left = carrier.feed.take_left();
         self.has_left(left);
     }
 
+    /// Passes on to those whose wait for a topic to be dropped is over.
     fn has_left(&mut self, left: Vec<Ticket>) {
         for ticket in left {
             let Some(count) = self.leaving.get_mut(&ticket) else { continue };
@@ -462,6 +465,8 @@ impl<W> Subscriptions<W> {
                 stream.misses(&cause, woken);
             }
         });
+        let left = carrier.feed.take_left();
+        self.has_left(left);
         self.stirred = true;
     }
 
@@ -471,11 +476,12 @@ impl<W> Subscriptions<W> {
         let Subscriptions { streams, woken, .. } = self;
         carrier.conn = None;
         carrier.retry = None;
-        let left = carrier.feed.lost(|listener| {
+        carrier.feed.lost(|listener| {
             if let Some(stream) = streams.get_mut(listener.stream.0) {
                 stream.misses(cause, woken);
             }
         });
+        let left = carrier.feed.take_left();
         self.has_left(left);
         self.stirred = true;
     }
@@ -510,6 +516,16 @@ impl<W> Subscriptions<W> {
             }
         }
         carrier.feed.refused(topic);
+        let left = carrier.feed.take_left();
+        self.has_left(left);
+    }
+
+    /// The server has refused several topics at once, and it may be the fault of one of them.
+    pub(super) fn refused_among_others(&mut self, feed: FeedId, topic: TopicId) {
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        carrier.feed.refused_among_others(topic);
+        let left = carrier.feed.take_left();
+        self.has_left(left);
     }
 
     /// Fails all requests for topics that are not confirmed: the server does not want this client.

@@ -214,8 +214,9 @@ struct Reader {
 }
 
 /// After so many items for which the reader did not have to wait, its task has to wait for a turn: one
-/// that always finds another would keep its thread from those who bring them.
-const AT_ONCE_MAX: usize = 1_024;
+/// that always finds another would keep its thread from everybody else. More than one read of the
+/// connection's driver can bring, or those two alone on a thread would fall behind their server.
+const AT_ONCE_MAX: usize = 16 * 1_024;
 
 impl<T: FromReply> Subscription<T> {
     /// What comes next; `None` once the client was closed, or its runtime dropped, and all was read.

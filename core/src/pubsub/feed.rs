@@ -41,6 +41,10 @@ pub(crate) struct Feed<S, T> {
     under_way: usize,
     /// Refused by the server for now.
     put_off: Vec<TopicId>,
+    /// What the latest message was to.
+    latest: Option<TopicId>,
+    /// Those whose wait for a topic to be dropped is over.
+    left: Vec<T>,
 }
 
 #[derive(Debug)]
@@ -112,6 +116,8 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
             to_do: Default::default(),
             under_way: 0,
             put_off: Vec::new(),
+            latest: None,
+            left: Vec::new(),
         }
     }
 
@@ -141,6 +147,8 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
         if entry.listeners.iter().any(|listener| listener.stream == stream) {
             return (id, false);
         }
+        // It is not going to be dropped any more.
+        self.left.append(&mut entry.leaving);
         let hears = entry.standing == Standing::Heard;
         entry.listeners.push(Listener { stream, joins: Vec::new(), hears, misses: false });
         self.look_at(id);
@@ -178,13 +186,32 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
 
     /// Has somebody wait for a topic to be dropped that nobody wants.
     pub(crate) fn wait_until_dropped(&mut self, id: TopicId, who: T) {
-        if let Some(entry) = self.topics.get_mut(id.0) {
-            entry.leaving.push(who);
+        match self.topics.get_mut(id.0) {
+            Some(entry) => entry.leaving.push(who),
+            None => self.left.push(who),
         }
+    }
+
+    /// Those whose wait for a topic to be dropped is over: it is gone, or wanted again.
+    pub(crate) fn take_left(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.left)
     }
 
     pub(crate) fn find(&self, kind: TopicKind, name: &[u8]) -> Option<TopicId> {
         self.by_name[kind as usize].get(name).copied()
+    }
+
+    /// The same for messages, many of which come to one topic in a row.
+    #[inline]
+    pub(crate) fn find_again(&mut self, kind: TopicKind, name: &[u8]) -> Option<TopicId> {
+        let latest = self.latest.and_then(|id| Some((id, &self.topics.get(id.0)?.topic)));
+        match latest {
+            Some((id, topic)) if topic.kind == kind && *topic.name == *name => Some(id),
+            _ => {
+                self.latest = self.find(kind, name);
+                self.latest
+            }
+        }
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
@@ -290,22 +317,19 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
         self.look_at(id);
     }
 
-    /// The server has dropped a topic as it was asked to, or has not had it any more. Gives those who
-    /// waited for that.
-    pub(crate) fn dropped(&mut self, id: TopicId) -> Vec<T> {
-        let Some(entry) = self.topics.get_mut(id.0) else { return Vec::new() };
+    /// The server has dropped a topic as it was asked to, or has not had it any more.
+    pub(crate) fn dropped(&mut self, id: TopicId) {
+        let Some(entry) = self.topics.get_mut(id.0) else { return };
         if entry.standing != Standing::Dropping {
-            return Vec::new();
+            return;
         }
         self.under_way -= 1;
         entry.standing = Standing::Absent;
-        let leaving = std::mem::take(&mut entry.leaving);
         if entry.listeners.is_empty() {
             self.remove(id);
         } else {
             self.look_at(id);
         }
-        leaving
     }
 
     /// The server has not added a topic. It is put off until [`try_again`](Feed::try_again).
@@ -365,19 +389,17 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
     }
 
     /// The connection is gone, and with it all that the server had. Those who heard anything are given
-    /// to `each`; gives those who waited for something to be dropped.
-    pub(crate) fn lost(&mut self, mut each: impl FnMut(&Listener<S, T>)) -> Vec<T> {
+    /// to `each`.
+    pub(crate) fn lost(&mut self, mut each: impl FnMut(&Listener<S, T>)) {
         self.under_way = 0;
         self.put_off.clear();
         self.to_do.iter_mut().for_each(VecDeque::clear);
-        let mut leaving = Vec::new();
         let mut unwanted = Vec::new();
         for (id, entry) in self.topics.iter_mut() {
             let id = TopicId(id);
             entry.standing = Standing::Absent;
             entry.queued = !entry.listeners.is_empty();
             entry.lose(&mut each);
-            leaving.append(&mut entry.leaving);
             if entry.queued {
                 self.to_do[entry.topic.kind as usize].push_back(id);
             } else {
@@ -391,7 +413,6 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
         let topics = &self.topics;
         let slot_of = |id: &TopicId| topics.get(id.0).map(|entry| slot(&entry.topic.name));
         self.to_do[TopicKind::Shard as usize].make_contiguous().sort_by_cached_key(slot_of);
-        leaving
     }
 
     /// Looks again at what was put off.
@@ -427,7 +448,8 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
     }
 
     fn remove(&mut self, id: TopicId) {
-        if let Some(entry) = self.topics.remove(id.0) {
+        if let Some(mut entry) = self.topics.remove(id.0) {
+            self.left.append(&mut entry.leaving);
             self.by_name[entry.topic.kind as usize].remove(&*entry.topic.name);
         }
     }
@@ -536,9 +558,48 @@ mod tests {
         assert_eq!(text(&mut feed), None);
         let hears = feed.listeners(a)[0].hears;
         assert!(!hears, "what is still on its way is not for the newcomer");
-        feed.wait_until_dropped(a, 7);
-        assert_eq!(feed.dropped(a), [7]);
+        feed.dropped(a);
         assert_eq!(settle(&mut feed), ["SUBSCRIBE a"]);
+    }
+
+    #[test]
+    fn who_waits_for_a_topic_to_be_dropped_waits_no_longer_than_that_can_happen() {
+        let mut feed = Fed::new(1);
+        let mut a = want(&mut feed, Channel, "a", 1);
+        // Dropped.
+        settle(&mut feed);
+        feed.unwant(a, 1);
+        feed.wait_until_dropped(a, 1);
+        assert!(feed.take_left().is_empty());
+        settle(&mut feed);
+        assert_eq!(feed.take_left(), [1]);
+        // Wanted again before it was.
+        a = want(&mut feed, Channel, "a", 1);
+        settle(&mut feed);
+        feed.unwant(a, 1);
+        feed.wait_until_dropped(a, 2);
+        want(&mut feed, Channel, "a", 2);
+        assert_eq!(feed.take_left(), [2]);
+        // Taken away before it was asked for.
+        feed.unwant(a, 2);
+        feed.wait_until_dropped(a, 3);
+        feed.taken_away(Channel, b"a", |_| ());
+        assert_eq!(feed.take_left(), [3]);
+        // Never added.
+        a = want(&mut feed, Channel, "a", 1);
+        step(&mut feed);
+        feed.unwant(a, 1);
+        feed.wait_until_dropped(a, 4);
+        feed.refused(a);
+        assert_eq!(feed.take_left(), [4]);
+        // Lost.
+        a = want(&mut feed, Channel, "a", 1);
+        settle(&mut feed);
+        feed.unwant(a, 1);
+        feed.wait_until_dropped(a, 5);
+        feed.lost(|_| ());
+        assert_eq!(feed.take_left(), [5]);
+        assert!(feed.is_empty());
     }
 
     #[test]
@@ -571,12 +632,11 @@ mod tests {
         let c = want(&mut feed, Channel, "c", 2);
         feed.unwant(b, 1);
         assert!(text(&mut feed).is_some());
-        feed.wait_until_dropped(b, 9);
         let mut lost = Vec::new();
-        assert_eq!(feed.lost(|listener| lost.push(listener.stream)), [9]);
+        feed.lost(|listener| lost.push(listener.stream));
         assert_eq!(lost, [1], "nobody else had heard anything");
         feed.added(c, |_| panic!("a stale confirmation"));
-        assert!(feed.dropped(b).is_empty());
+        feed.dropped(b);
         assert_eq!(text(&mut feed).as_deref(), Some("SUBSCRIBE a c"));
         let mut restored = Vec::new();
         for id in [a, c] {

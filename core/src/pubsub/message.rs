@@ -8,7 +8,7 @@ use super::topic::{Topic, TopicKind};
 use crate::{
     failure::Cause,
     reply::{DecodeError, FromReply},
-    resp::{Kind, Reply, View},
+    resp::{Kind, ROW_ITEM_BYTES_MAX, Reply, View},
 };
 
 /// What a subscription gives: messages, and all that its reader must know to trust them.
@@ -58,7 +58,7 @@ pub struct Payload(Reply);
 
 /// Up to this length a payload is copied out of the buffer that it was received in. A shared one
 /// keeps all of that buffer alive, up to 256 KiB, for as long as anybody has it.
-const COPY_BYTES_MAX: usize = 4 * 1024;
+const COPY_BYTES_MAX: usize = ROW_ITEM_BYTES_MAX;
 
 impl<T> Message<T> {
     /// The channel it was published to.
@@ -106,16 +106,21 @@ impl Message {
     /// # Errors
     ///
     /// When the payload is not a `T`.
+    #[inline]
     pub fn decode<T: FromReply>(self) -> Result<Message<T>, (Self, DecodeError)> {
-        match T::from_reply(&self.payload.0) {
-            Ok(payload) => Ok(Message { topic: self.topic, channel: self.channel, payload }),
-            Err(error) => Err((self, error)),
+        let Message { topic, channel, payload } = self;
+        match T::from_owned_reply(payload.0) {
+            Ok(payload) => Ok(Message { topic, channel, payload }),
+            Err((error, reply)) => {
+                Err((Message { topic, channel, payload: Payload(reply) }, error))
+            }
         }
     }
 }
 
 impl Incoming {
     /// The same with the payload of a message as a `T`.
+    #[inline]
     #[must_use]
     pub fn decode<T: FromReply>(self) -> Incoming<T> {
         match self {
@@ -197,6 +202,11 @@ impl AsRef<[u8]> for Payload {
 
 /// So that a payload can be asked for as it came.
 impl FromReply for Payload {
+    #[inline]
+    fn from_owned_reply(reply: Reply) -> Result<Self, (DecodeError, Reply)> {
+        Ok(Payload(reply))
+    }
+
     fn from_view(view: View<'_>) -> Result<Self, DecodeError> {
         Ok(Payload(view.to_reply()))
     }

@@ -33,6 +33,22 @@ pub(crate) enum Action {
     Unsubscribe,
 }
 
+impl<'a> Delivery<'a> {
+    /// Reads a message from the elements of its frame; `None` for whatever else.
+    #[inline]
+    pub(crate) fn read(items: &[&'a [u8]]) -> Option<Self> {
+        let (kind, name, channel, payload) = match *items {
+            [b"message", name, payload] => (TopicKind::Channel, name, None, payload),
+            [b"pmessage", name, channel, payload] => {
+                (TopicKind::Pattern, name, Some(channel), payload)
+            }
+            [b"smessage", name, payload] => (TopicKind::Shard, name, None, payload),
+            _ => return None,
+        };
+        Some(Delivery { kind, name, channel, payload: View::unshared(payload) })
+    }
+}
+
 impl<'a> Notice<'a> {
     /// Reads a push or an array; `None` for all that is about something else.
     #[inline]

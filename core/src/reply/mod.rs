@@ -77,6 +77,16 @@ pub trait FromReply: Sized {
         Self::from_view(reply.view())
     }
 
+    /// Makes the value out of a reply that nobody else needs.
+    #[doc(hidden)]
+    #[inline]
+    fn from_owned_reply(reply: Reply) -> Result<Self, (DecodeError, Reply)> {
+        match Self::from_reply(&reply) {
+            Ok(value) => Ok(value),
+            Err(error) => Err((error, reply)),
+        }
+    }
+
     /// Makes several out of an aggregate. Only pairs differ: they come in more than one shape.
     #[doc(hidden)]
     #[inline]

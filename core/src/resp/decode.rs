@@ -56,9 +56,58 @@ pub struct Decoder {
     attributed: bool,
     streamed: Streamed,
     failed: Option<ProtocolError>,
+    /// Arrays may be given as rows.
+    array_rows: bool,
     /// How many bytes were looked at: what "linear" is measured by.
     #[cfg(test)]
     work: usize,
+}
+
+/// Who takes what a decoder finds.
+pub(crate) trait Sink {
+    /// Takes a frame; says whether it wants more.
+    fn reply(&mut self, reply: Reply) -> ControlFlow<()>;
+
+    /// Takes a short row in place. `None` if it would rather have it as a reply.
+    fn row(&mut self, row: &Row<'_>) -> Option<ControlFlow<()>>;
+}
+
+/// A push or an array of a few short bulk strings, where it stands in the buffer: what most messages
+/// are.
+pub(crate) struct Row<'b> {
+    pub(crate) kind: Kind,
+    items: [&'b [u8]; ROW_MAX],
+    len: usize,
+}
+
+/// How many elements a row has at most.
+const ROW_MAX: usize = 4;
+
+/// The longest element of a row, in bytes. Longer ones are better shared than copied.
+pub(crate) const ROW_ITEM_BYTES_MAX: usize = 4 * 1024;
+
+impl<'b> Row<'b> {
+    /// The elements.
+    #[inline]
+    pub(crate) fn items(&self) -> &[&'b [u8]] {
+        &self.items[..self.len]
+    }
+}
+
+/// A function that takes everything as it is.
+struct Each<F>(F);
+
+impl<F: FnMut(Reply)> Sink for Each<F> {
+    #[inline]
+    fn reply(&mut self, reply: Reply) -> ControlFlow<()> {
+        (self.0)(reply);
+        ControlFlow::Continue(())
+    }
+
+    #[inline]
+    fn row(&mut self, _: &Row<'_>) -> Option<ControlFlow<()>> {
+        None
+    }
 }
 
 /// An aggregate whose elements are being read.
@@ -111,6 +160,7 @@ impl Decoder {
             attributed: false,
             streamed: Streamed::default(),
             failed: None,
+            array_rows: false,
             #[cfg(test)]
             work: 0,
         }
@@ -164,30 +214,36 @@ impl Decoder {
         buffer: &mut BytesMut,
         mut take: impl FnMut(Reply),
     ) -> Result<(), ProtocolError> {
-        self.decode_while(buffer, |reply| {
-            take(reply);
-            ControlFlow::Continue(())
-        })
+        self.decode_into(buffer, &mut Each(|reply| take(reply)))
     }
 
-    /// The same until `take` says that it wants no more; the next frame is still in `buffer` then.
+    /// The same until `sink` says that it wants no more; the next frame is still in `buffer` then.
     #[inline]
-    pub(crate) fn decode_while(
+    pub(crate) fn decode_into(
         &mut self,
         buffer: &mut BytesMut,
-        mut take: impl FnMut(Reply) -> ControlFlow<()>,
+        sink: &mut impl Sink,
     ) -> Result<(), ProtocolError> {
         loop {
             if !self.resuming {
                 // The buffer is advanced once for all of them.
                 let mut taken = 0;
                 let mut flow = ControlFlow::Continue(());
-                while flow.is_continue()
-                    && let Some((kind, start, len)) = self.find_scalar(&buffer[taken..])
-                    && len <= INLINE_MAX
-                {
-                    flow = take(copy_scalar(&buffer[taken + start..], kind, len));
-                    taken += start + len + 2;
+                while flow.is_continue() {
+                    let rest = &buffer[taken..];
+                    if let Some((kind, start, len)) = self.find_scalar(rest)
+                        && len <= INLINE_MAX
+                    {
+                        flow = sink.reply(copy_scalar(&rest[start..], kind, len));
+                        taken += start + len + 2;
+                    } else if let Some((row, end)) = self.find_row(rest)
+                        && let Some(next) = sink.row(&row)
+                    {
+                        flow = next;
+                        taken += end;
+                    } else {
+                        break;
+                    }
                 }
                 buffer.advance(taken);
                 if flow.is_break() {
@@ -196,13 +252,56 @@ impl Decoder {
             }
             match self.decode(buffer)? {
                 Some(reply) => {
-                    if take(reply).is_break() {
+                    if sink.reply(reply).is_break() {
                         return Ok(());
                     }
                 }
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Whether arrays are to be given as rows, as pushes are: in RESP2 messages come as arrays.
+    pub(crate) fn set_array_rows(&mut self, array_rows: bool) {
+        self.array_rows = array_rows;
+    }
+
+    /// The other common case: a push, or an array where these are wanted, of three or four short bulk
+    /// strings, all of it there and nothing wrong with it. Gives also where it ends.
+    #[inline(always)]
+    fn find_row<'b>(&mut self, buffer: &'b [u8]) -> Option<(Row<'b>, usize)> {
+        let (kind, len) = match buffer.first_chunk()? {
+            [b'>', len @ b'3'..=b'4', b'\r', b'\n'] => (Kind::Push, len - b'0'),
+            [b'*', len @ b'3'..=b'4', b'\r', b'\n'] if self.array_rows => (Kind::Array, len - b'0'),
+            _ => return None,
+        };
+        let len = usize::from(len);
+        if self.limits.elements_max < len || self.limits.depth_max == 0 {
+            return None;
+        }
+        let mut items = [&buffer[..0]; ROW_MAX];
+        let mut at = 4;
+        for item in &mut items[..len] {
+            let (size, taken) = scan::bulk(&buffer[at..])?;
+            if size > ROW_ITEM_BYTES_MAX.min(self.limits.bulk_max) {
+                return None;
+            }
+            let start = at + taken;
+            at = start + size + 2;
+            let (text, end) = buffer.get(start..at)?.split_at(size);
+            if end != b"\r\n" {
+                return None;
+            }
+            *item = text;
+        }
+        if at > self.limits.reply_max {
+            return None;
+        }
+        #[cfg(test)]
+        {
+            self.work += at;
+        }
+        Some((Row { kind, items, len }, at))
     }
 
     /// The common case, with nothing remembered: one of the usual scalars, all of it there and

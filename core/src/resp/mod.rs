@@ -24,6 +24,7 @@ mod value;
 mod view;
 
 pub use decode::Decoder;
+pub(crate) use decode::{ROW_ITEM_BYTES_MAX, Row, Sink};
 pub use error::{Fault, ProtocolError, ServerError};
 pub use limits::Limits;
 pub use reply::{Reply, Source};

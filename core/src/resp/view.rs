@@ -232,6 +232,12 @@ impl<'a> View<'a> {
         View::scalar(Kind::Bulk, text, Some(text))
     }
 
+    /// A bulk string whose bytes nobody shares; for one that is copied if it is kept.
+    #[inline]
+    pub(crate) fn unshared(text: &'a [u8]) -> Self {
+        View::scalar(Kind::Bulk, text, None)
+    }
+
     /// A scalar without attributes.
     #[inline(always)]
     pub(super) fn scalar(kind: Kind, raw: &'a [u8], frame: Option<&'a Bytes>) -> Self {
