@@ -189,7 +189,7 @@ impl<W> Engine<W> {
     fn learn_from(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         let Some(note) = &op.note else { return };
         if op.engaged {
-            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+            self.overtake(op, note);
         }
         // An older connection may tell what the newer one has overtaken.
         let is_newest = self.node.conn == Some(conn);
