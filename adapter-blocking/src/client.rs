@@ -15,7 +15,7 @@ use unfazed_core::{
     Failure, Now, Request,
     args::ToArgs,
     commands::Run,
-    config::Config,
+    config::{Config, Forced},
     engine::{Batch, Event, Status},
     fallback::Ambient,
     handle::{self, Changing, Clocks, Gather, Handle, RunBatch, Shared, Subscribe, Wish, Writer},
@@ -186,6 +186,12 @@ impl Client {
     pub fn events(&self) -> Events {
         let Inner { driver, .. } = self.here();
         Events { events: self.here().handle().events(), driver: driver.clone() }
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`].
+    pub fn force(&self, forced: Option<Forced>) {
+        self.here().handle().force(forced);
     }
 
     /// The configuration that the client was made with.

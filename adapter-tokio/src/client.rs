@@ -5,7 +5,7 @@ use std::env;
 use unfazed_core::{
     Failure, Request,
     commands::Run,
-    config::Config,
+    config::{Config, Forced},
     engine::{Batch, Status},
     fallback::Ambient,
     handle::{Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish},
@@ -90,6 +90,12 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events()
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`].
+    pub fn force(&self, forced: Option<Forced>) {
+        self.0.force(forced);
     }
 
     /// The configuration that the client was made with.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, Forced},
     reply::{DecodeError, ServerError},
     resp::{ProtocolError, Reply, Source},
 };
@@ -60,6 +60,9 @@ pub enum FailureKind {
     ConnectionLost(Cause),
     /// The server is judged down, and the request asked not to wait for it.
     Down(Cause),
+    /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
+    /// only the server can answer.
+    Isolated,
     /// The queue is full, and the request asked not to wait for room.
     QueueFull,
     /// The embedded store was to answer and can't.
@@ -144,6 +147,8 @@ pub enum Stage {
     Retry,
     /// For the server's answer.
     Reply,
+    /// For a native script, its own or one before it, to end.
+    Script,
 }
 
 /// Why memory could not answer in the server's stead. Each says what can be done about it.
@@ -170,8 +175,56 @@ pub enum MemoryRefusal {
     Unmergeable,
     /// The command's keys are under policies that can't both be kept.
     Mixed,
-    /// A bound of the overlay or the journal is reached; the text names it.
-    Full(&'static str),
+    /// A bound is reached: of what may be written in memory, or of what recovery may owe.
+    Full(Bound),
+    /// A native script touched a key that its caller had not declared as one of the script's keys.
+    Undeclared,
+    /// A native script panicked. Nothing of it was kept.
+    Panicked,
+}
+
+/// A bound of the client's that was reached. `Display` and [`name`](Bound::name) give the setting that
+/// sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Bound {
+    /// How many requests may be under way or waiting.
+    QueueRequests,
+    /// How many bytes of requests may be kept.
+    QueueBytes,
+    /// How many entries memory may hold.
+    MemoryEntries,
+    /// How many bytes memory may hold.
+    MemoryBytes,
+    /// How many keys recovery may owe something to.
+    JournalEntries,
+    /// How many bytes that may take.
+    JournalBytes,
+    /// How many messages may wait for the reader of one stream, or how many bytes of them.
+    StreamMessages,
+}
+
+impl Bound {
+    /// The name of the setting: the builder method of [`Config`](crate::Config), and the parameter in a
+    /// URL. Stable, so that metrics can go by it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Bound::QueueRequests => "queue_requests_max",
+            Bound::QueueBytes => "queue_bytes_max",
+            Bound::MemoryEntries => "memory_entries_max",
+            Bound::MemoryBytes => "memory_bytes_max",
+            Bound::JournalEntries => "journal_entries_max",
+            Bound::JournalBytes => "journal_bytes_max",
+            Bound::StreamMessages => "subscription_messages_max",
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Why a command is never answered from memory.
@@ -234,6 +287,8 @@ pub enum Cause {
     SubscriptionRefused(ServerError),
     /// Closed by this client.
     Local,
+    /// An operator decided so.
+    Forced(Forced),
     /// Some other fault of the operating system, in its own words.
     Io(Arc<str>),
 }
@@ -277,6 +332,7 @@ impl fmt::Display for Cause {
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
+            Cause::Forced(forced) => write!(f, "forced by an operator: {forced}"),
             Cause::Io(why) => f.write_str(why),
         }
     }
@@ -289,6 +345,7 @@ impl fmt::Display for Stage {
             Stage::Connection => "a connection",
             Stage::Retry => "its turn to be sent again",
             Stage::Reply => "the reply",
+            Stage::Script => "a native script to end",
         })
     }
 }
@@ -327,8 +384,15 @@ impl fmt::Display for MemoryRefusal {
                 "the fallback policies of the keys can't both be kept; send a command for each key"
             }
             MemoryRefusal::Full(what) => {
-                return write!(f, "{what} is full; try again when the server is back");
+                return write!(
+                    f,
+                    "{what} is reached; try again when the server is back, or raise it"
+                );
             }
+            MemoryRefusal::Undeclared => {
+                "a native script may touch only the keys that its caller declared; declare all of them"
+            }
+            MemoryRefusal::Panicked => "the native script panicked; nothing of it was kept",
         })
     }
 }
@@ -357,6 +421,7 @@ impl fmt::Display for FailureKind {
             }
             FailureKind::ConnectionLost(cause) => write!(f, "connection lost: {cause}"),
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
+            FailureKind::Isolated => f.write_str("the client was isolated by an operator"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
             FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),

@@ -129,7 +129,7 @@ pub mod prelude {
     pub use crate::{
         args::ToArg,
         commands::{Run, prelude::*},
-        config::{Config, MaybeRetry},
+        config::{Config, Forced, MaybeRetry},
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},

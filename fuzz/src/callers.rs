@@ -282,6 +282,7 @@ impl World {
             FailureKind::DeadlinePassed(_) => "failure: deadline",
             FailureKind::ConnectionLost(_) => "failure: connection lost",
             FailureKind::Down(_) => "failure: down",
+            FailureKind::Isolated => "failure: isolated",
             FailureKind::Memory(_) => "failure: memory refuses",
             FailureKind::Aborted(abort) => match abort.reason() {
                 FailureKind::Memory(_) => "failure: transaction discarded by memory",

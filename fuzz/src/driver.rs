@@ -20,6 +20,7 @@ impl World {
     }
 
     pub(crate) fn open(&mut self, conn: ConnId, target: &Target) {
+        self.oracle.on_socket("a dial");
         self.seq += 1;
         let id = self.seq;
         let mut link = Link::new(conn, &mut self.entropy);
@@ -141,6 +142,7 @@ impl World {
             return self.count("a write is blocked");
         }
         let Some(chunk) = self.engine.take_output(link.conn) else { return };
+        self.oracle.on_socket("a write");
         let bytes = chunk.unwritten();
         let mut seen = [&link.partial[..], bytes].concat();
         for line in take_commands(&mut seen) {
@@ -151,7 +153,7 @@ impl World {
             count = count.min(link.room());
         }
         if self.setup.choppy && !self.healed {
-            // All of it where draws are used up: nothing would stop the clock.
+            // Draws that are used up let everything through, or nothing would ever get on.
             count -= self.entropy.below(count as u64 + 1) as usize;
         }
         let mut accepted = bytes[..count].to_vec();
@@ -237,7 +239,7 @@ impl World {
         }
         let mut count = link.up.len();
         if self.setup.choppy && !self.healed {
-            count = self.entropy.between(1, count as u64) as usize;
+            count -= self.entropy.below(count as u64) as usize;
         }
         let bytes: Vec<u8> = link.up.drain(..count).collect();
         let mut when = self.when();
@@ -313,7 +315,7 @@ impl World {
             count = count.min(cut);
         }
         if self.setup.choppy && !self.healed && count > 0 {
-            count = self.entropy.between(1, count as u64) as usize;
+            count -= self.entropy.below(count as u64) as usize;
         }
         if let Some(cut) = &mut link.down_cut {
             *cut -= count;

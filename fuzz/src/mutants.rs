@@ -69,6 +69,8 @@ pub enum Mutant {
     MergeTwice,
     /// The driver says that a key is absent of which nothing is remembered.
     MakeUp,
+    /// The client is not told what its operator wants.
+    DisobeyOperator,
 }
 
 impl Mutant {
@@ -107,5 +109,6 @@ impl Mutant {
         (Mutant::LoseMerges, 7),
         (Mutant::MergeTwice, 6),
         (Mutant::MakeUp, 18),
+        (Mutant::DisobeyOperator, 22),
     ];
 }

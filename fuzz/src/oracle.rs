@@ -19,6 +19,7 @@
 //! | 19 | no panic (told apart by whoever runs a world) |
 //! | 20 | the same bytes in other pieces, the same seed again |
 //! | 21 | no secret in anything that is formatted |
+//! | 22 | what an operator forces: no answer from memory, none from the server, no socket at all |
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,7 @@ use std::{
 
 use unfazed_core::{
     Effect, Executed, Failure, FailureKind,
-    config::MaybeRetry,
+    config::{Forced, MaybeRetry},
     engine::Health,
     fallback::Policy,
     resp::{Reply, Source, Value},
@@ -138,6 +139,10 @@ pub struct Oracle {
     /// What must never be formatted.
     pub secret: Option<String>,
     health: Option<Health>,
+    /// What an operator wants, since when, and what the client said of it.
+    forced: Option<Forced>,
+    forced_since: u64,
+    forced_told: Option<Forced>,
     era: u64,
     stretch: u64,
     writes: BTreeMap<String, Vec<WriteFact>>,
@@ -211,6 +216,52 @@ impl Oracle {
             }
             (Health::Recovering, _) => self.stretch += 1,
             _ => {}
+        }
+    }
+
+    /// An operator wants something else of the client from here on.
+    pub fn on_forced(&mut self, forced: Option<Forced>, seq: u64) {
+        if forced == self.forced {
+            return;
+        }
+        if forced == Some(Forced::Redis) {
+            // Memory goes on only with what the server is owed.
+            self.stretch += 1;
+        }
+        (self.forced, self.forced_since) = (forced, seq);
+    }
+
+    /// The client says that something else is forced upon it now.
+    pub fn on_forced_told(&mut self, to: Option<Forced>) {
+        if self.forced_told == to {
+            self.fail(22, format!("{to:?} is told twice"));
+        }
+        self.forced_told = to;
+    }
+
+    /// The client wants something of the network.
+    pub fn on_socket(&mut self, what: &str) {
+        if self.forced == Some(Forced::Isolated) {
+            self.fail(22, format!("{what} of an isolated client"));
+        }
+    }
+
+    /// Whether a request obeys its operator in who answered it. The items of a pipeline may have been
+    /// answered before the pipeline ended, and what was on its way to the server may come back from it.
+    fn check_forced(&mut self, asked: &Asked, command: &Command, source: Source) {
+        let since = asked.submitted > self.forced_since;
+        let from_server = source == Source::Server;
+        let obeys = match self.forced {
+            Some(Forced::Redis) => from_server || !(since || asked.shape == Shape::One),
+            Some(Forced::Memory) => !(from_server && since && command.degrades().0),
+            Some(Forced::Isolated) => !(from_server && since),
+            _ => true,
+        };
+        // Where nothing may degrade, there is no memory to be forced to.
+        let moot = self.forced == Some(Forced::Memory) && self.policy.is_none();
+        if !obeys && !moot {
+            let what = format!("{} from {source:?}, forced: {:?}", command.line(), self.forced);
+            self.fail(22, what);
         }
     }
 
@@ -327,6 +378,7 @@ impl Oracle {
         self.tally.ok += 1;
         self.add_open(command, -1);
         self.add_acked(command);
+        self.check_forced(asked, command, source);
         let (degrades, misses) = asked.degrades(command);
         let misses = misses && self.policy.is_some();
         let many = asked.shape == Shape::Many;
@@ -506,8 +558,10 @@ impl Oracle {
                 (_, true) if newer.stretch == self.stretch => {
                     !newer.dropped && born < newer.submitted
                 }
-                // A write that was dropped as a miss shows only once its key has been deleted.
-                (_, true) if newer.dropped => newer.era < era && born < newer.submitted,
+                // A write that was dropped as a miss shows only once its key has been deleted, if it is.
+                (_, true) if newer.dropped => {
+                    invalidates && newer.era < era && born < newer.submitted
+                }
                 (_, true) => {
                     let kept = invalidates || (replayed && !self.gave_up);
                     kept && born < newer.submitted
@@ -611,6 +665,12 @@ impl Oracle {
             Shape::Whole => asked.commands.iter().any(fails),
             _ => fails(command),
         };
+        if matches!(failure.kind(), FailureKind::Isolated)
+            && self.forced != Some(Forced::Isolated)
+            && asked.shape == Shape::One
+        {
+            self.fail(22, format!("{line}: {failure}, and is not isolated"));
+        }
         if matches!(failure.kind(), FailureKind::Down(_)) && !fails {
             self.fail(18, format!("{line}: {failure}, and may wait"));
         }

@@ -707,6 +707,15 @@ impl Server {
                 items.extend(words[2..].iter().cloned());
                 Value::Integer(items.len() as i64)
             }
+            "EVAL" => {
+                let (key, empty) =
+                    (words[3].clone().into_bytes(), || (Data::Text(Vec::new()), None));
+                let (Data::Text(text), _) = self.data.entry(key).or_insert_with(empty) else {
+                    return wrong;
+                };
+                text.extend_from_slice(words[4].as_bytes());
+                Value::Integer(text.len() as i64)
+            }
             "PEXPIRE" => match self.data.get_mut(words[1].as_bytes()) {
                 Some(entry) => {
                     entry.1 = words[2].parse().ok().map(|span: u64| when.unix + span);
@@ -769,6 +778,7 @@ pub fn is_write(name: &str) -> bool {
             | "INCR"
             | "INCRBY"
             | "APPEND"
+            | "EVAL"
             | "PEXPIRE"
             | "PERSIST"
             | "SADD"

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use unfazed_core::{Effect, Options, Request, config::MaybeRetry, engine::Batch, engine::Ticket};
 
-use crate::entropy::Entropy;
+use crate::{entropy::Entropy, setup::SCRIPT};
 
 /// The key patterns of a world, and with it what its keys do while the server is down.
 pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
@@ -96,7 +96,8 @@ impl Command {
                 let words = ["MSET", &first, &value(&first), &second, &value(&second)];
                 tagged(&words, &[&first, &second])
             }
-            79..85 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            79..82 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            82..85 => tagged(&["EVAL", SCRIPT, "1", &first, &value(&first)], &[&first]),
             85..91 => {
                 let tag = format!("{class}:t:{id}");
                 tagged(&["DEL", &first, &tag], &[&first])

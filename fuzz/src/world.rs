@@ -9,7 +9,10 @@ use std::{
 
 use unfazed_core::{
     Cause, Engine, Now,
+    config::Forced,
     engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
+    failure::Bound,
+    fallback::NativeRun,
 };
 
 use crate::{
@@ -77,6 +80,8 @@ pub(crate) enum Action {
     Cancel(u64),
     Chaos,
     Undo(Undo),
+    Operator,
+    Ran(NativeRun),
     Heal,
     Close,
     Check,
@@ -230,6 +235,10 @@ impl World {
             self.at(Duration::ZERO, Action::Publish);
         }
         self.at(Duration::ZERO, Action::Chaos);
+        self.oracle.on_forced(self.setup.config.forced, self.seq);
+        if self.setup.operator_millis.is_some() {
+            self.at(Duration::ZERO, Action::Operator);
+        }
         self.at(self.setup.heal_at, Action::Heal);
         if let Some(close_at) = self.setup.close_at {
             self.at(close_at, Action::Close);
@@ -298,6 +307,8 @@ impl World {
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
             Action::Undo(undo) => self.undo(undo),
+            Action::Operator => self.operator(),
+            Action::Ran(run) => drop(self.input(Input::Ran(run.run()))),
             Action::Heal => {
                 self.heal();
                 return Some("healed");
@@ -407,6 +418,7 @@ impl World {
     fn obey(&mut self, output: Output) {
         match output {
             Output::Resolve { lookup, .. } => {
+                self.oracle.on_socket("a look-up");
                 self.lookups.push(lookup);
                 let slow = !self.healed && self.entropy.chance(10);
                 let delay = if slow {
@@ -431,6 +443,12 @@ impl World {
                 self.pushes.1 += u64::from(self.mutant != Some(Mutant::LosePush));
             }
             Output::Event(event) => self.on_event(&event),
+            Output::Run(run) => {
+                self.count("native scripts run");
+                let delay = self.entropy.pick(&[0, 0, 100, 20_000]);
+                let delay = self.entropy.micros(0, delay);
+                self.at(delay, Action::Ran(run));
+            }
             _ => {}
         }
     }
@@ -458,6 +476,15 @@ impl World {
                     _ => {}
                 }
             }
+            Event::Forced { to, .. } => {
+                self.oracle.on_forced_told(*to);
+                self.count(match to {
+                    None => "event: no longer forced",
+                    Some(Forced::Redis) => "event: forced to redis",
+                    Some(Forced::Memory) => "event: forced to memory",
+                    Some(_) => "event: forced to isolation",
+                });
+            }
             Event::DataSet { lineage: Lineage::Unknown, .. } => {
                 self.count("event: data set unknown");
             }
@@ -476,7 +503,12 @@ impl World {
             }
             Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
-            Event::Full { what: "the queue" } => self.count("event: queue full"),
+            Event::Full { bound: Bound::QueueRequests | Bound::QueueBytes } => {
+                self.count("event: queue full");
+            }
+            Event::Full { bound: Bound::JournalEntries | Bound::JournalBytes } => {
+                self.count("event: journal full");
+            }
             Event::Full { .. } => self.count("event: memory full"),
             _ => {}
         }
@@ -599,6 +631,7 @@ impl World {
     fn heal(&mut self) {
         self.healed = true;
         self.undo(Undo::Everything);
+        self.force(None);
         for link in self.links.values_mut() {
             // What was lost on its way is not made good by healing: such a connection is half-open.
             link.silent |= link.up_cut == Some(0);

@@ -216,6 +216,11 @@ impl Spec {
         self.flags & BLOCKING != 0
     }
 
+    /// Whether it publishes a message.
+    pub(crate) fn is_publish(&self) -> bool {
+        matches!(self.name, "PUBLISH" | "SPUBLISH")
+    }
+
     pub(crate) const fn is_container(&self) -> bool {
         self.flags & CONTAINER != 0
     }

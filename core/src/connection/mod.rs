@@ -188,6 +188,8 @@ pub(crate) struct Op {
     pub(crate) rehandshaken: bool,
     /// What its keys do while the server is down.
     pub(crate) standing: Standing,
+    /// Which pattern it counts for, in the order of declaration; of no meaning where it waits.
+    pub(crate) rule: u8,
     /// Later writes to its keys wait until it has ended.
     pub(crate) engaged: bool,
     /// The whole command, where its reply must be seen by the shadow.
@@ -396,8 +398,8 @@ impl Connection {
             ("NOSUB", Some(Owner::Request(op))) if op.spec.is_script() || op.spec.is_unknown() => {
                 LateRefusal::Doubtful
             }
-            ("NOSUB", _) => LateRefusal::Taken,
-            (
+            ("NOSUB", _)
+            | (
                 "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "CROSSSLOT",
                 Some(Owner::Own(Own::Ping)),
             ) => LateRefusal::Taken,

@@ -14,7 +14,7 @@ use super::{
     transaction::forget,
 };
 use crate::{
-    config::{Backoff, MaybeRetry},
+    config::{Backoff, Forced, MaybeRetry},
     connection::{Connection, Due, Op, Owed, Owner, Role, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
@@ -52,6 +52,13 @@ impl<W> Engine<W> {
                 bytes.clear();
             }
             connection.release();
+            // One that owes nothing any more is sent a PING, maybe before anything else is due.
+            if connection.owes_nothing()
+                && let Some((due, _)) = connection.due(&self.config)
+                && self.armed.is_none_or(|armed| due < armed)
+            {
+                self.stirred = true;
+            }
             if connection.retiring && connection.owes_nothing() {
                 self.kill(conn, Cause::Local);
             }
@@ -143,20 +150,32 @@ impl<W> Engine<W> {
         if let Some(error) = reply.error() {
             return self.on_error_reply(conn, op, error, start, end);
         }
+        if op.standing != Standing::Wait || op.note.is_some() {
+            self.on_degradable_reply(conn, &op, &reply);
+        }
+        self.node.window.answer();
+        self.tally.server += 1;
+        self.end(&op, Ok(reply));
+    }
+
+    /// A reply that is counted for its pattern, or that memory is to learn from. Apart from the usual
+    /// case, where nothing may degrade.
+    #[inline(never)]
+    fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
-                self.overtake(&op, note);
+                self.overtake(op, note);
             }
             if self.node.conn == Some(conn) {
-                self.memory.observe(op.spec, note, &reply, self.now);
+                self.memory.observe(op.spec, note, reply, self.now);
             } else {
                 // An older connection may tell what the newer one has overtaken.
                 self.memory.forget(op.spec, Some(note), self.now);
             }
         }
-        self.node.window.answer();
-        self.answers.server += 1;
-        self.end(&op, Ok(reply));
+        if op.standing != Standing::Wait {
+            self.tally.by_rule(op, reply);
+        }
     }
 
     fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
@@ -213,8 +232,11 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let degraded = self.node.phase.is_down() && !op.standing.waits();
-        let delay = if degraded { Duration::ZERO } else { self.retry_delay(&op, base) };
+        let delay = if self.is_degraded(op.standing) {
+            Duration::ZERO
+        } else {
+            self.retry_delay(&op, base)
+        };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
             Some(bytes) => {
@@ -241,7 +263,7 @@ impl<W> Engine<W> {
     fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
-        self.answers.server += 1;
+        self.tally.server += 1;
         let failure = self.failure(op, self.refusal_kind(op, error), executed);
         self.fail(op, failure);
     }
@@ -301,13 +323,16 @@ impl<W> Engine<W> {
 
     /// Takes a connection out of use; what it owes is settled when the adapter has closed it.
     pub(super) fn kill(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let Some(connection) = self.connections.get(conn.0) else { return };
         if matches!(connection.state, State::Closing { .. }) {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
         let role = connection.role;
-        connection.close(cause.clone());
+        self.carry_no_more(conn, &cause);
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.close(cause);
+        }
         match role {
             Role::Main => self.node.dial.closing(conn),
             Role::Own(feed) => {
@@ -319,7 +344,6 @@ impl<W> Engine<W> {
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
-        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.outputs.push_back(Output::Close { conn, linger });
     }
@@ -376,7 +400,9 @@ impl<W> Engine<W> {
             self.backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {
-            self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            if !matches!(cause, Cause::Forced(_)) {
+                self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            }
             self.on_lost(cause);
         }
         if self.node.conn.is_some() || self.node.phase.is_down() {
@@ -404,7 +430,11 @@ impl<W> Engine<W> {
             Standing::StaleReads => op.effect == Effect::Read,
             Standing::Wait | Standing::Mixed | Standing::Fail => false,
         };
-        let kept = !op.maybe || op.may_repeat() || taken_over;
+        // Memory went on without it, and may hold what was written since.
+        let overtaken = self.forced == Some(Forced::Memory)
+            && self.is_degraded(op.standing)
+            && op.effect != Effect::Read;
+        let kept = (!op.maybe || op.may_repeat() || taken_over) && !overtaken;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
@@ -435,6 +465,8 @@ impl<W> Engine<W> {
         let mut held = std::mem::take(&mut self.held);
         held.iter().for_each(|parked| self.unhold(parked));
         parked.append(&mut held);
+        parked.extend(self.scripts.take(|_| true));
+        self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
         for parked in parked {
@@ -582,6 +614,8 @@ impl<W> Engine<W> {
                 }
             }
         }
+        let of_scripts = self.scripts.take(expired);
+        ended.extend(of_scripts.into_iter().map(|parked| (parked, Stage::Script)));
         let in_line = |request: &Vec<Parked>| expired(&request[0]);
         if self.line.iter().any(in_line) {
             let (gone, kept): (Vec<_>, Vec<_>) =
@@ -601,7 +635,8 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let hopeless = !self.connections.iter().any(|(_, connection)| connection.is_main());
+        let connected = self.connections.iter().any(|(_, connection)| connection.is_main());
+        let hopeless = !connected && self.scripts.len() == 0;
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, Engine, Event};
+use super::{ConnId, DataSet, Engine, Event};
 use crate::{connection::Own, resp::Reply};
 
 /// How the data of a server that is back relate to those it had before.
@@ -54,6 +54,13 @@ impl Heritage {
     /// Whether what is owed was written while the server had other data, as far as anybody can tell.
     pub(super) fn is_unknown(&self) -> bool {
         self.owed_to == Some(Lineage::Unknown)
+    }
+
+    /// What the server last said of its data.
+    pub(super) fn data_set(&self) -> Option<DataSet> {
+        let text = |id: &Option<Vec<u8>>| Some(String::from_utf8_lossy(id.as_ref()?).into_owned());
+        let Ids { run, replication, .. } = self.known.as_ref()?;
+        Some(DataSet { run_id: text(run), replication_id: text(replication) })
     }
 
     /// Everything that was owed is paid.

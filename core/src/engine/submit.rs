@@ -6,12 +6,11 @@ use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tic
 use crate::{
     Failure, Now,
     commands::Spec,
-    config::{Config, MaybeRetry},
+    config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
-    fallback::{Answer, Claim, JOURNAL, Policy, Standing},
-    request::{Effect, Options, Request, split_arguments, split_command},
-    resp::{Reply, Source},
+    failure::{Bound, Cause, Executed, FailureKind, Stage},
+    fallback::{Claim, NativeDone, Standing},
+    request::{Effect, Options, Request, split_arguments},
 };
 
 /// Where a new request goes.
@@ -70,6 +69,9 @@ impl<W> Engine<W> {
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
+        if standing != Standing::Wait {
+            op.rule = self.memory.rule_for(spec, request.arguments());
+        }
         self.queued.requests += 1;
         if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -170,6 +172,9 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
+            if standing != Standing::Wait {
+                op.rule = self.memory.rule_for(item.spec, &args);
+            }
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
                 in_line.push(Parked { op, bytes: bytes.to_vec(), cause: None });
@@ -204,7 +209,7 @@ impl<W> Engine<W> {
             return ticket;
         }
         self.ensure_dial();
-        if self.store.is_some() || self.node.phase.was_judged() {
+        if self.store.is_some() || self.was_judged() {
             self.end_connect_waits();
         }
         ticket
@@ -290,7 +295,9 @@ impl<W> Engine<W> {
             return Ok(Room::Now);
         }
         if !std::mem::replace(&mut self.full_told, true) {
-            self.tell_full("the queue");
+            let requests = self.queued.requests - self.in_line.requests;
+            let by_count = requests >= self.config.queue.requests_max;
+            self.tell_full(if by_count { Bound::QueueRequests } else { Bound::QueueBytes });
         }
         let bytes_max = self.config.queue.bytes_max.saturating_mul(LINE_BYTES_FACTOR);
         let line_is_full = self.in_line.requests >= LINE_MAX || self.in_line.bytes >= bytes_max;
@@ -335,24 +342,13 @@ impl<W> Engine<W> {
 
     /// Commands that are on no connection.
     fn parked(&self) -> usize {
-        self.backlog.len() + self.delayed.len() + self.held.len() + self.line.len()
+        let waiting = self.backlog.len() + self.delayed.len() + self.held.len();
+        waiting + self.scripts.len() + self.line.len()
     }
 
-    /// Tells that memory is full, once until there is room again.
-    fn tell_memory_full(&mut self, what: &'static str) {
-        let (told, size) = if what == JOURNAL {
-            (&mut self.told.journal_full, self.memory.journal_size())
-        } else {
-            (&mut self.told.overlay_full, self.memory.overlay_size())
-        };
-        if told.replace(size).is_none() {
-            self.tell_full(what);
-        }
-    }
-
-    pub(super) fn tell_full(&mut self, what: &'static str) {
+    pub(super) fn tell_full(&mut self, bound: Bound) {
         self.stirred = true;
-        self.event(super::Event::Full { what });
+        self.event(super::Event::Full { bound });
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
@@ -381,7 +377,7 @@ impl<W> Engine<W> {
     /// Any way but straight onto the connection.
     pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
-        if self.store.is_some() {
+        if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
@@ -402,10 +398,22 @@ impl<W> Engine<W> {
 
     /// Puts a command where it can be served now: onto the connection, into memory, or into a queue.
     pub(super) fn place(&mut self, parked: Parked) {
+        self.place_with(parked, None);
+    }
+
+    /// The same, with what a native script has done for the command, if memory is to answer it.
+    pub(super) fn place_with(&mut self, parked: Parked, ran: Option<NativeDone>) {
         if !self.tickets.wants(parked.op.ticket) {
             return self.give_up(&parked.op);
         }
+        if self.store.is_some() {
+            return self.place_in_store(parked, ran);
+        }
         let standing = parked.op.standing;
+        let only_the_server = standing.waits() || standing == Standing::Fail;
+        if self.is_isolated() && only_the_server {
+            return self.end_without_answer(&parked.op, FailureKind::Isolated);
+        }
         // What others wait for went to the server before, and goes there again.
         if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
@@ -415,12 +423,22 @@ impl<W> Engine<W> {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
-        if !draining && standing != Standing::Mixed && self.memory.is_quiet() {
-            return self.place_in_memory(parked);
+        if self.is_clearing() {
+            return self.backlog.push_back(parked);
+        }
+        if standing == Standing::Mixed && self.scripts.is_out() {
+            return self.scripts.wait(parked);
+        }
+        let insists = self.forced == Some(Forced::Redis);
+        let draining = self.node.phase.is_draining() && !self.is_held_down();
+        let by_server = insists || draining;
+        if !by_server && standing != Standing::Mixed && self.memory.is_quiet() {
+            return self.place_in_memory(parked, ran);
         }
         let commands = self.blocks.commands(&parked.op, &parked.bytes);
-        match self.memory.claim(&commands, standing, draining) {
-            Claim::Memory => self.place_in_memory(parked),
+        match self.memory.claim(&commands, standing, by_server) {
+            Claim::Memory if insists => self.hold(parked),
+            Claim::Memory => self.place_in_memory(parked, ran),
             Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
             Claim::Server => self.place_on_server(parked),
             // It is older than what memory owes to its keys, and would come after it.
@@ -474,92 +492,6 @@ impl<W> Engine<W> {
         }
     }
 
-    fn place_in_memory(&mut self, parked: Parked) {
-        let Parked { op, bytes, cause } = parked;
-        let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        if op.maybe && op.effect != Effect::Read && !invalidates {
-            return self.end_maybe(&op, cause);
-        }
-        if op.spec.is_transaction() {
-            return self.run_in_memory(&op, &bytes);
-        }
-        let args = split_command(&bytes);
-        match self.memory.answer(op.spec, op.standing, &args, self.now) {
-            Ok(reply) => {
-                self.memory_has_answered();
-                self.end_from_memory(&op, reply);
-            }
-            Err(refusal) => {
-                self.memory_has_refused(&refusal);
-                self.end_without_answer(&op, FailureKind::Memory(refusal));
-            }
-        }
-        self.tell_too_old();
-    }
-
-    /// Something was done in memory: operators are told the next time that it is full, if it holds less
-    /// than when they were told last.
-    pub(super) fn memory_has_answered(&mut self) {
-        let (overlay, journal) = (self.memory.overlay_size(), self.memory.journal_size());
-        let still = |told: Option<(usize, usize)>, size: (usize, usize)| {
-            told.filter(|told| size.0 >= told.0 && size.1 >= told.1)
-        };
-        self.told.overlay_full = still(self.told.overlay_full, overlay);
-        self.told.journal_full = still(self.told.journal_full, journal);
-    }
-
-    pub(super) fn memory_has_refused(&mut self, refusal: &MemoryRefusal) {
-        if let MemoryRefusal::Full(what) = refusal {
-            self.tell_memory_full(what);
-        }
-    }
-
-    pub(super) fn tell_too_old(&mut self) {
-        if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
-            self.stirred = true;
-            self.event(super::Event::TooOld { node: self.node.label.clone() });
-        }
-    }
-
-    fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
-        if op.spec.is_transaction() {
-            return self.run_in_store(op, bytes);
-        }
-        let args = split_command(bytes);
-        if let Some(value) = self.answer_about_channels(op.spec, &args) {
-            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
-        }
-        let store = self.store.as_ref().expect("only asked where there is one");
-        match store.execute_at(&args, self.now) {
-            Answer::Reply(value) => {
-                self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
-            }
-            Answer::Full(value) => self.end_from_memory(op, Reply::from(value)),
-            Answer::Unsupported => {
-                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
-                let failure = self.failure(op, kind, Executed::No);
-                self.end(op, Err(failure));
-            }
-        }
-    }
-
-    fn end_from_memory(&mut self, op: &Op, reply: Reply) {
-        match reply.view().error() {
-            Some(error) => {
-                let executed = match super::classify::classify(op.spec, &error) {
-                    super::classify::Class::Told(executed) => executed,
-                    _ => Executed::No,
-                };
-                let failure = self.failure(op, FailureKind::Server(error), executed);
-                self.end(op, Err(failure.at(Some(MEMORY.into()))));
-            }
-            None => {
-                self.count_answer(reply.source());
-                self.end(op, Ok(reply));
-            }
-        }
-    }
-
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
         self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
@@ -604,6 +536,8 @@ impl<W> Engine<W> {
             std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
         self.delayed = kept.into_iter().collect();
+        let tickets = &self.tickets;
+        dropped.extend(self.scripts.take(|parked| !tickets.wants(parked.op.ticket)));
         for parked in dropped {
             self.give_up(&parked.op);
         }
@@ -636,8 +570,11 @@ impl<W> Engine<W> {
             };
             return Err(self.connect_failure(kind));
         }
-        if self.node.phase.is_live() || self.memory.degrades() {
+        if self.node.conn.is_some() || self.node.phase.is_live() || self.may_answer() {
             return Ok(());
+        }
+        if self.is_isolated() {
+            return Err(self.connect_failure(FailureKind::Isolated));
         }
         let kind = match &self.node.cause {
             Some(cause) => FailureKind::Down(cause.clone()),
@@ -681,6 +618,7 @@ impl Op {
             maybe: false,
             rehandshaken: false,
             standing,
+            rule: 0,
             engaged: false,
             note: None,
             cost: 0,

@@ -27,7 +27,7 @@ use crate::{
     commands::Spec,
     config::Deployment,
     connection::Op,
-    failure::{Abort, Cause, Executed, FailureKind, MEMORY},
+    failure::{Abort, Cause, Executed, FailureKind, MEMORY, MemoryRefusal},
     fallback::{Memory, Standing, Stopped, Why},
     reply::ServerError,
     request::Effect,
@@ -166,7 +166,7 @@ impl<W> Engine<W> {
                 self.on_refusal(conn, op, error, class, start, end);
             }
             (_, None) if reply.kind() == Kind::Null => {
-                self.answers.server += 1;
+                self.tally.server += 1;
                 let failure = self.failure(&op, FailureKind::Conflict, op.executed_so_far());
                 self.fail(&op, failure);
             }
@@ -177,7 +177,7 @@ impl<W> Engine<W> {
                 }
                 let block = self.blocks.of_mut(&op).expect("a transaction has one");
                 let items = std::mem::take(&mut block.items);
-                self.answers.server += items.len() as u64;
+                self.tally.server += items.len() as u64;
                 let node = self.node.label.clone();
                 let outcomes = Outcomes::exec(reply, items, node, op.attempts);
                 self.end_whole(&op, outcomes);
@@ -227,13 +227,14 @@ impl<W> Engine<W> {
         let block = self.blocks.of(op).expect("a transaction has one");
         let parts = block.parts(bytes);
         let result = self.memory.answer_all(&parts, op.standing, self.now);
-        match &result {
-            Ok(_) => self.memory_has_answered(),
-            Err(Stopped { why: Why::Refused(refusal), .. }) => self.memory_has_refused(refusal),
-            Err(_) => {}
+        if let Err(Stopped { why: Why::Refused(refusal), .. }) = &result {
+            self.tally.refused(op);
+            if let MemoryRefusal::Full(what) = refusal {
+                self.tell_memory_full(*what);
+            }
         }
         self.end_in_memory(op, result);
-        self.tell_too_old();
+        self.tell_of_memory();
     }
 
     /// Carries a transaction out on `memory://`.
@@ -267,7 +268,7 @@ impl<W> Engine<W> {
                     Err(failure.at(Some(MEMORY.into())).after(op.attempts.into()))
                 }
                 None => {
-                    self.count_answer(reply.source());
+                    self.tally.by_memory(op, &reply);
                     Ok(reply)
                 }
             }));

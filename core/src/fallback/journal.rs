@@ -6,7 +6,7 @@ use super::{
     aged::Aged,
     delta::{Command, Delta},
 };
-use crate::resp::ServerError;
+use crate::{failure::Bound, resp::ServerError};
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -77,9 +77,9 @@ impl Journal {
         Journal { owed: Aged::new(seed), bytes: 0, sending: 0, entries_max, bytes_max }
     }
 
-    /// Whether so much more can be owed to each of these keys. A key that is in has its own room
-    /// already.
-    pub(super) fn has_room<'k>(&self, more: impl Iterator<Item = (&'k [u8], usize)>) -> bool {
+    /// Which bound is in the way of owing so much more to each of these keys, if any is. A key that is in
+    /// has its own room already.
+    pub(super) fn lacks<'k>(&self, more: impl Iterator<Item = (&'k [u8], usize)>) -> Option<Bound> {
         let (mut entries, mut bytes) = (self.len(), self.bytes);
         for (key, more) in more {
             if !self.contains(key) {
@@ -89,8 +89,10 @@ impl Journal {
             bytes += more;
         }
         // What takes no more than before always fits.
-        (entries <= self.entries_max || entries <= self.len())
-            && (bytes <= self.bytes_max || bytes <= self.bytes)
+        if entries > self.entries_max && entries > self.len() {
+            return Some(Bound::JournalEntries);
+        }
+        (bytes > self.bytes_max && bytes > self.bytes).then_some(Bound::JournalBytes)
     }
 
     /// Owes `entry` to `key`, in place of whatever was owed to it. It keeps the age of that.
@@ -195,7 +197,7 @@ mod tests {
     use crate::resp::Value;
 
     fn room(journal: &Journal, key: &str, more: usize) -> bool {
-        journal.has_room(std::iter::once((key.as_bytes(), more)))
+        journal.lacks(std::iter::once((key.as_bytes(), more))).is_none()
     }
 
     #[test]

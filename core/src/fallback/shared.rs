@@ -15,6 +15,7 @@ use crate::{
     Now,
     config::Config,
     config::MemoryLimits,
+    failure::Bound,
     resp::{Reply, Source, Value},
 };
 
@@ -252,6 +253,21 @@ impl Store {
         let values = database.execute_all(parts, clock.shifted(now))?;
         let reply = |value| Reply::from(value).with_source(Source::Store);
         Ok(values.into_iter().map(reply).collect())
+    }
+
+    /// Does something with the store itself, at the time that it is in there.
+    pub(crate) fn with_database<T>(
+        &self,
+        now: Now,
+        act: impl FnOnce(&mut Database, Now) -> T,
+    ) -> T {
+        let Inner { database, clock } = &mut *self.lock();
+        act(database, clock.shifted(now))
+    }
+
+    /// Which bound the last write was in the way of that was refused for lack of room.
+    pub(crate) fn lack(&self) -> Bound {
+        self.lock().database.lack()
     }
 
     /// Entries and bytes, with those that have expired and were not met yet.

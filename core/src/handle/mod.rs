@@ -55,7 +55,7 @@ pub use views::{Asking, Sourcing, Views};
 use crate::{
     Failure,
     commands::Run,
-    config::Config,
+    config::{Config, Forced},
     engine::{Batch, Status},
     reply::FromReply,
     request::Request,
@@ -133,6 +133,15 @@ impl Handle {
     #[must_use]
     pub fn events(&self) -> Events {
         Events::subscribe(&self.owner.shared)
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`] for what each of them means.
+    ///
+    /// Returns at once, needs no runtime, and is legal at any time. Each change is told in one event,
+    /// and [`status`](Handle::status) shows what is in force.
+    pub fn force(&self, forced: Option<Forced>) {
+        self.owner.shared.force(forced);
     }
 
     /// The configuration that the client was made with.

@@ -11,6 +11,7 @@
 //!   meanwhile, and tells the engine that the connection closed if it did so meanwhile.
 
 use std::{
+    cell::Cell,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     Failure, Now,
-    config::Config,
+    config::{Config, Forced},
     engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
@@ -74,6 +75,14 @@ const WRITE_ROUNDS_MAX: usize = 16;
 /// long as its longest command.
 pub const WRITE_BYTES_MAX: usize = 1024 * 1024;
 
+thread_local! {
+    /// A native script runs on this thread.
+    static IN_SCRIPT: Cell<bool> = const { Cell::new(false) };
+}
+
+const IMPURE: &str = "a native script is to work by the store that it is handed; a request of its own \
+    would wait for the script, and the script for it";
+
 /// Keeps a client driven: for as long as it lives, somebody carries out what the engine asks for.
 /// When it is dropped, every request ends; the next one starts a new driver.
 pub struct Driving {
@@ -119,7 +128,10 @@ impl Shared {
 
     /// How the client is doing.
     pub fn status(&self) -> Status {
-        self.lock().engine.status()
+        let status = self.lock().engine.status();
+        // The engine only knows when something last happened.
+        let lasting = self.now().instant.saturating_duration_since(status.since);
+        Status { lasting, ..status }
     }
 
     /// Reads the clocks.
@@ -190,7 +202,23 @@ impl Shared {
         let mut wakes = Wakes::default();
         state.settle(&mut wakes);
         drop(state);
+        self.carry_out(&mut wakes);
+    }
+
+    /// To be called once the lock is released: wakes, logs, and runs what is foreign.
+    fn carry_out(&self, wakes: &mut Wakes) {
         wakes.wake();
+        while let Some(run) = wakes.runs.pop() {
+            IN_SCRIPT.set(true);
+            let done = run.run();
+            IN_SCRIPT.set(false);
+            let now = self.now();
+            let mut state = self.lock();
+            state.engine.handle_input(Input::Ran(done), now);
+            state.settle(wakes);
+            drop(state);
+            wakes.wake();
+        }
     }
 
     /// Asks the engine something about subscriptions, with somebody there who drives the client.
@@ -237,7 +265,7 @@ impl Shared {
         let ticket = state.engine.connect(None, now);
         state.settle(&mut wakes);
         drop(state);
-        wakes.wake();
+        self.carry_out(&mut wakes);
         Ok(ticket)
     }
 
@@ -246,6 +274,9 @@ impl Shared {
         self: &Arc<Self>,
         command: &str,
     ) -> Result<MutexGuard<'_, State>, Rejected> {
+        if !self.config.native_scripts.is_empty() && IN_SCRIPT.get() {
+            return Err(Rejected::Failed(self.failure(FailureKind::Misuse(IMPURE), command)));
+        }
         let state = self.lock();
         match state.mode {
             Mode::Driven(_) | Mode::Inline => Ok(state),
@@ -337,6 +368,12 @@ impl Shared {
         drop(waiter);
     }
 
+    /// Has the client serve its requests in this way, whatever its server does.
+    pub fn force(&self, forced: Option<Forced>) {
+        let now = self.now();
+        self.with(|state, _| state.engine.force(forced, now));
+    }
+
     /// Refuses new requests; what was sent may finish within `grace`. Everything else ends.
     pub fn shutdown(&self, grace: Duration) {
         let now = self.now();
@@ -347,7 +384,8 @@ impl Shared {
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
-        if state.is_done() {
+        // A native script that closes its own client can't wait for its own end.
+        if state.is_done() || IN_SCRIPT.get() {
             return Poll::Ready(());
         }
         // A future that is polled now and then, as in a loop of `select!`, is still one that waits.
@@ -394,7 +432,7 @@ impl Shared {
         let result = act(&mut state, wakes);
         state.settle(wakes);
         drop(state);
-        wakes.wake();
+        self.carry_out(wakes);
         result
     }
 

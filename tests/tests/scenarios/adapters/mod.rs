@@ -16,6 +16,7 @@ use std::{
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     engine::{Event, Status},
     handle::{Gather, RunBatch, Subscribe},
     pubsub::{Incoming, TopicKind},
@@ -76,6 +77,8 @@ pub(crate) trait Adapter: Sized + 'static {
     fn status(client: &Self::Client) -> Status;
 
     fn events(client: &Self::Client) -> EventSource;
+
+    fn force(client: &Self::Client, forced: Option<Forced>);
 
     fn close(client: &Self::Client);
 

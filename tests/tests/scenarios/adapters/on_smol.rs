@@ -13,6 +13,7 @@ use smol::{Timer, future::FutureExt};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     engine::Status,
     handle::{Gather, RunBatch},
     pubsub::{Incoming, TopicKind},
@@ -115,6 +116,10 @@ impl Adapter for OnSmol {
     fn events(client: &Client) -> EventSource {
         let mut events = client.events();
         Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn force(client: &Client, forced: Option<Forced>) {
+        client.force(forced);
     }
 
     fn close(client: &Client) {

@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     engine::Status,
     handle::{Gather, RunBatch},
     pubsub::{Incoming, TopicKind},
@@ -132,6 +133,10 @@ impl Adapter for OnTokio {
     fn events(client: &Client) -> EventSource {
         let mut events = client.events();
         Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn force(client: &Client, forced: Option<Forced>) {
+        client.force(forced);
     }
 
     fn close(client: &Client) {
