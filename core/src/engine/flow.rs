@@ -174,7 +174,7 @@ impl<W> Engine<W> {
             }
         }
         if op.standing != Standing::Wait {
-            self.tally.by_rule(op, reply);
+            self.tally.by_rule(op.rule, op.effect, reply);
         }
     }
 
