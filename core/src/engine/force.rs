@@ -36,6 +36,8 @@ impl<W> Engine<W> {
             _ => {}
         }
         self.scripts.stale();
+        // Connections of their own that subscriptions need may be made again, or no longer.
+        self.pubsub.stirred = true;
         self.place_all_anew();
         self.run_phase(self.now.instant);
         self.admit();
@@ -137,10 +139,20 @@ impl<W> Engine<W> {
             }
             _ => true,
         });
-        for conn in unopened {
+        for conn in &unopened {
             // Nobody has heard of it, and nobody will say that it is closed.
             self.connections.remove(conn.0);
-            self.node.dial = Dial::Idle;
+            if self.node.dial.is(*conn) {
+                self.node.dial = Dial::Idle;
+            }
+        }
+        for feed in self.pubsub.feeds() {
+            let Some(side) = self.side_mut(feed) else { continue };
+            match side.dial {
+                Dial::Opening { conn, .. } if unopened.contains(&conn) => side.dial = Dial::Idle,
+                Dial::Resolving { .. } => side.dial = Dial::Idle,
+                _ => {}
+            }
         }
         let open: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in open {
