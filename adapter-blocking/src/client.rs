@@ -148,11 +148,13 @@ impl Client {
         Ok(Client(Arc::new(Inner::new(config.try_into()?)?)))
     }
 
-    /// Sends a pipeline that was put together by hand. Gives what came of each command, in order.
+    /// Sends a pipeline or a transaction that was put together by hand. Gives what came of each command,
+    /// in order.
     ///
     /// # Errors
     ///
-    /// When it was refused as a whole, and nothing of it was executed.
+    /// When it was refused as a whole, and nothing of it was executed; or when a transaction came to
+    /// nothing as a whole, and the failure says whether it may have been executed.
     pub fn submit_batch(&self, batch: &Batch) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let inner = self.here();
         inner.wait(inner.handle().submit_batch(batch))

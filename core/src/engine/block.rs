@@ -6,6 +6,7 @@ use super::{
     Batch,
     batch::Item,
     classify::{Class, classify},
+    status::NO_PATTERN,
     submit::permits,
 };
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) items: Box<[Item]>,
+    /// For each item the pattern that it counts for; empty where nothing is counted.
+    rules: Box<[u8]>,
     /// How many replies have come since it was sent: to MULTI, to each item, to EXEC.
     replies: usize,
     /// The first refusal, and of what.
@@ -106,7 +109,17 @@ impl Block {
             Item { maybe_retry: Some(asked.unwrap_or(config.retry.maybe)), ..*item }
         };
         let items = batch.items.iter().map(resolved).collect();
-        Block { items, replies: 0, refused: None, strayed: false }
+        Block { items, rules: Box::default(), replies: 0, refused: None, strayed: false }
+    }
+
+    /// The same, with the pattern that each item counts for.
+    pub(super) fn counted(self, rules: Box<[u8]>) -> Self {
+        Block { rules, ..self }
+    }
+
+    /// What an item counts as: for which pattern, and whether it writes.
+    pub(super) fn counts_as(&self, at: usize) -> (u8, Effect) {
+        (self.rules.get(at).copied().unwrap_or(NO_PATTERN), self.items[at].effect)
     }
 
     /// It goes out, perhaps once more.

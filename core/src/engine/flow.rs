@@ -170,7 +170,7 @@ impl<W> Engine<W> {
     fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
-                self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+                self.overtake(op, note);
             }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, reply, self.now);
@@ -180,7 +180,7 @@ impl<W> Engine<W> {
             }
         }
         if op.standing != Standing::Wait {
-            self.tally.by_rule(op, reply);
+            self.tally.by_rule(op.rule, op.effect, reply);
         }
     }
 
@@ -489,10 +489,16 @@ impl<W> Engine<W> {
         }
     }
 
+    /// The server has done, or may have done, what others waited for.
+    #[cold]
+    pub(super) fn overtake(&mut self, op: &Op, note: &[u8]) {
+        self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+    }
+
     /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
     pub(super) fn taint(&mut self, op: &Op) {
         if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
-            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+            self.overtake(op, note);
         }
         forget(&mut self.memory, &self.blocks, op, self.now);
     }

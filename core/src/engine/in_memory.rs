@@ -6,7 +6,7 @@ use crate::{
     failure::{Bound, Executed, FailureKind, MEMORY, MemoryRefusal},
     fallback::{Answer, NativeDone, Policy, Standing},
     request::{Effect, split_command},
-    resp::{Reply, Source, Value},
+    resp::{Reply, Source},
 };
 
 impl<W> Engine<W> {
@@ -25,8 +25,11 @@ impl<W> Engine<W> {
             return self.run_in_memory(&op, &bytes);
         }
         let args = split_command(&bytes);
-        if op.spec.is_publish() {
-            return self.publish_locally(&op, &args);
+        if op.spec.is_publish()
+            && let Some(value) = self.answer_about_channels(op.spec, &args)
+        {
+            // The message stays with this client.
+            return self.end_from_memory(&op, Reply::from(value).with_source(Source::Overlay));
         }
         match self.memory.answer(op.spec, op.standing, &args, self.now) {
             Ok(reply) => self.end_from_memory(&op, reply),
@@ -82,7 +85,7 @@ impl<W> Engine<W> {
                 self.end(op, Err(failure.at(Some(MEMORY.into()))));
             }
             None => {
-                self.tally.by_memory(op, &reply);
+                self.tally.by_memory(op.rule, op.effect, &reply);
                 self.end(op, Ok(reply));
             }
         }
@@ -93,25 +96,8 @@ impl<W> Engine<W> {
         if let MemoryRefusal::Full(bound) = refusal {
             self.tell_memory_full(bound);
         }
-        self.tally.refused(op);
+        self.tally.refused(op.rule, op.effect);
         self.end_without_answer(op, FailureKind::Memory(refusal));
-    }
-
-    // ---- messages ------------------------------------------------------------------------------
-
-    /// Answers PUBLISH without a server: the message stays with this client.
-    fn publish_locally(&mut self, op: &Op, words: &[&[u8]]) {
-        let value = match &words[op.spec.words()..] {
-            [channel, message] => {
-                let receivers = self.deliver_locally(channel, message, self.now);
-                Value::Integer(i64::try_from(receivers).unwrap_or(i64::MAX))
-            }
-            _ => {
-                let name = op.spec.name().to_ascii_lowercase();
-                Value::error(format!("ERR wrong number of arguments for '{name}' command"))
-            }
-        };
-        self.end_from_memory(op, Reply::from(value).with_source(Source::Overlay));
     }
 
     // ---- what operators are told ---------------------------------------------------------------

@@ -1,5 +1,7 @@
 //! Pub/sub without a server: `memory://` has the commands that a server has for it.
 
+use std::ops::RangeInclusive;
+
 use super::Engine;
 use crate::{commands::Spec, fallback::glob, pubsub::TopicKind, resp::Value};
 use bytes::Bytes;
@@ -8,33 +10,27 @@ impl<W> Engine<W> {
     /// Answers a command about channels as a server would whose only connection this client is; `None`
     /// for all others. `words` is the whole command.
     pub(super) fn answer_about_channels(&mut self, spec: &Spec, words: &[&[u8]]) -> Option<Value> {
+        if let Some(error) = misuse_of_channels(spec, words) {
+            return Some(Value::error(error));
+        }
         let args = words.get(spec.words()..).unwrap_or_default();
-        let wrong_arity = || {
-            let name = spec.name().to_ascii_lowercase().replace(' ', "|");
-            Some(Value::error(format!("ERR wrong number of arguments for '{name}' command")))
-        };
         match (spec.name(), args) {
             ("PUBLISH", [channel, message]) => self.publish(TopicKind::Channel, channel, message),
             ("SPUBLISH", [channel, message]) => self.publish(TopicKind::Shard, channel, message),
-            ("PUBSUB CHANNELS", [] | [_]) => self.channels(TopicKind::Channel, args.first()),
-            ("PUBSUB SHARDCHANNELS", [] | [_]) => self.channels(TopicKind::Shard, args.first()),
+            ("PUBSUB CHANNELS", _) => self.channels(TopicKind::Channel, args.first()),
+            ("PUBSUB SHARDCHANNELS", _) => self.channels(TopicKind::Shard, args.first()),
             ("PUBSUB NUMSUB", channels) => self.counts(TopicKind::Channel, channels),
             ("PUBSUB SHARDNUMSUB", channels) => self.counts(TopicKind::Shard, channels),
-            ("PUBSUB NUMPAT", []) => {
+            ("PUBSUB NUMPAT", _) => {
                 Some(Value::Integer(self.pubsub.wanted_of(TopicKind::Pattern).len() as i64))
             }
-            (
-                "PUBLISH"
-                | "SPUBLISH"
-                | "PUBSUB CHANNELS"
-                | "PUBSUB SHARDCHANNELS"
-                | "PUBSUB NUMPAT",
-                _,
-            ) => wrong_arity(),
             _ => None,
         }
     }
 
+    /// Gives a message to this client's own streams alone. The answer is how many of its subscriptions it
+    /// reached: one for the channel, and one for each pattern that matches, which is what a server
+    /// would say of one connection.
     fn publish(&mut self, kind: TopicKind, channel: &[u8], message: &[u8]) -> Option<Value> {
         let reached = self.pubsub.deliver_locally(kind, channel, message);
         self.settle_streams();
@@ -54,5 +50,31 @@ impl<W> Engine<W> {
             [name_out, Value::Integer(i64::from(wanted.contains(name)))]
         };
         Some(Value::Array(channels.iter().flat_map(count).collect()))
+    }
+}
+
+/// Whether [`answer_about_channels`](Engine::answer_about_channels) answers this command.
+pub(super) fn is_about_channels(spec: &Spec) -> bool {
+    args_of_channels(spec).is_some()
+}
+
+/// What a server answers to a command about channels that has too few arguments, or too many.
+pub(super) fn misuse_of_channels(spec: &Spec, words: &[&[u8]]) -> Option<String> {
+    let count = words.len().saturating_sub(spec.words());
+    if args_of_channels(spec)?.contains(&count) {
+        return None;
+    }
+    let name = spec.name().to_ascii_lowercase().replace(' ', "|");
+    Some(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// How many arguments a command about channels may have after its name.
+fn args_of_channels(spec: &Spec) -> Option<RangeInclusive<usize>> {
+    match spec.name() {
+        "PUBLISH" | "SPUBLISH" => Some(2..=2),
+        "PUBSUB CHANNELS" | "PUBSUB SHARDCHANNELS" => Some(0..=1),
+        "PUBSUB NUMSUB" | "PUBSUB SHARDNUMSUB" => Some(0..=usize::MAX),
+        "PUBSUB NUMPAT" => Some(0..=0),
+        _ => None,
     }
 }

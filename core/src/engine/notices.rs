@@ -176,16 +176,6 @@ impl<W> Engine<W> {
         self.run_feeds();
     }
 
-    /// Gives a message to this client's own streams alone, as if it had been published on a server.
-    /// Gives how many of the client's subscriptions it reached: one for the channel, and one for each
-    /// pattern that matches, which is what PUBLISH would say of one connection.
-    pub fn deliver_locally(&mut self, channel: &[u8], payload: &[u8], now: Now) -> usize {
-        self.note_time(now);
-        let reached = self.pubsub.deliver_locally(TopicKind::Channel, channel, payload);
-        self.settle_streams();
-        reached
-    }
-
     // ---- connections ---------------------------------------------------------------------------
 
     /// Whether more is to be read from a connection; if not, [`Output::Read`] says when it is.

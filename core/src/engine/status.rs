@@ -5,7 +5,6 @@ use std::{fmt, sync::Arc, time::Duration, time::Instant};
 use super::{Closing, Engine, Health};
 use crate::{
     config::{Config, Forced},
-    connection::Op,
     failure::{Ago, Cause},
     fallback::Mode,
     request::Effect,
@@ -154,7 +153,8 @@ pub struct DataSet {
 }
 
 /// A command on its way has one byte for its pattern, of which the last value is none.
-const PATTERNS_COUNTED: usize = u8::MAX as usize;
+const PATTERNS_COUNTED: usize = NO_PATTERN as usize;
+pub(super) const NO_PATTERN: u8 = u8::MAX;
 
 /// Counts who answered what, since the client was made.
 #[derive(Debug)]
@@ -191,26 +191,26 @@ impl Tally {
     }
 
     /// Counts an answer from memory, which is not an error.
-    pub(super) fn by_memory(&mut self, op: &Op, reply: &Reply) {
+    pub(super) fn by_memory(&mut self, rule: u8, effect: Effect, reply: &Reply) {
         match reply.source() {
             Source::Server => self.server += 1,
             Source::Overlay | Source::Store => self.overlay += 1,
             Source::Shadow => self.shadow += 1,
             Source::Unknown => self.unknown += 1,
         }
-        self.by_rule(op, reply);
+        self.by_rule(rule, effect, reply);
     }
 
     /// Counts an answer, which is not an error, for the pattern that its command is of.
-    pub(super) fn by_rule(&mut self, op: &Op, reply: &Reply) {
-        let Some(pattern) = self.patterns.get_mut(usize::from(op.rule)) else { return };
+    pub(super) fn by_rule(&mut self, rule: u8, effect: Effect, reply: &Reply) {
+        let Some(pattern) = self.patterns.get_mut(usize::from(rule)) else { return };
         let counts = match reply.source() {
             Source::Server => &mut pattern.server,
             Source::Overlay | Source::Store => &mut pattern.overlay,
             Source::Shadow => &mut pattern.shadow,
             Source::Unknown => &mut pattern.unknown,
         };
-        match op.effect {
+        match effect {
             Effect::Read if finds_something(reply.view()) => counts.hits += 1,
             Effect::Read => counts.misses += 1,
             _ => counts.writes += 1,
@@ -218,9 +218,9 @@ impl Tally {
     }
 
     /// Counts a command that memory refused.
-    pub(super) fn refused(&mut self, op: &Op) {
-        let Some(pattern) = self.patterns.get_mut(usize::from(op.rule)) else { return };
-        match op.effect {
+    pub(super) fn refused(&mut self, rule: u8, effect: Effect) {
+        let Some(pattern) = self.patterns.get_mut(usize::from(rule)) else { return };
+        match effect {
             Effect::Read => pattern.refused_reads += 1,
             _ => pattern.refused_writes += 1,
         }

@@ -19,6 +19,8 @@ use super::{
     Batch, ConnId, Engine, Flush, Outcomes, Parked, Rejected, Ticket,
     block::{Block, Blocks, EXEC, MULTI, Progress, Refused, executed_in, not_run, parts},
     classify::classify,
+    local::{is_about_channels, misuse_of_channels},
+    status::NO_PATTERN,
     submit::{Room, cost_of},
     tickets::Work,
 };
@@ -28,10 +30,10 @@ use crate::{
     config::Deployment,
     connection::Op,
     failure::{Abort, Cause, Executed, FailureKind, MEMORY, MemoryRefusal},
-    fallback::{Memory, Standing, Stopped, Why},
+    fallback::{Memory, Part, Standing, Stopped, Why},
     reply::ServerError,
     request::Effect,
-    resp::{Kind, Reply},
+    resp::{Kind, Reply, Source},
     slot::slot,
 };
 
@@ -70,7 +72,7 @@ impl<W> Engine<W> {
         let parts: Vec<_> =
             if self.memory.degrades() { parts(&batch.items, &batch.bytes) } else { Vec::new() };
         let (standing, noted) = self.memory.mode_for_all(&parts);
-        let mut op = self.transaction(ticket, batch, standing);
+        let mut op = self.transaction(ticket, batch, &parts, standing);
         let write = |out: &mut Vec<u8>| {
             out.reserve(MULTI.len() + batch.bytes.len() + EXEC.len());
             out.extend_from_slice(MULTI);
@@ -107,16 +109,32 @@ impl<W> Engine<W> {
         }
     }
 
-    fn transaction(&mut self, ticket: Ticket, batch: &Batch, standing: Standing) -> Op {
+    fn transaction(
+        &mut self,
+        ticket: Ticket,
+        batch: &Batch,
+        parts: &[Part<'_>],
+        standing: Standing,
+    ) -> Op {
         let slow = batch.items.iter().any(|item| item.spec.is_slow());
         let spec = if slow { Spec::slow_transaction() } else { Spec::transaction() };
         let effects = batch.items.iter().map(|item| item.effect);
         let effect = effects.max().unwrap_or(Effect::Read);
-        let at = self.blocks.insert(Block::new(batch, &self.config));
+        let rules = parts.iter().map(|one| self.rule_of(one)).collect();
+        let at = self.blocks.insert(Block::new(batch, &self.config).counted(rules));
         let mut op = Op::new(&self.config, ticket, at, spec, effect, batch.options, standing);
         op.cost = cost_of(&batch.bytes).saturating_add((MULTI.len() + EXEC.len()) as u32);
         self.queued.add(&op);
         op
+    }
+
+    /// Which pattern one of the commands counts for, as it would alone.
+    fn rule_of(&self, one: &Part<'_>) -> u8 {
+        let (standing, _) = self.memory.mode_for(one.spec, one.effect, one.args());
+        if standing == Standing::Wait {
+            return NO_PATTERN;
+        }
+        self.memory.rule_for(one.spec, one.args())
     }
 
     // ---- on the server -------------------------------------------------------------------------
@@ -176,6 +194,12 @@ impl<W> Engine<W> {
                     self.release(&op);
                 }
                 let block = self.blocks.of_mut(&op).expect("a transaction has one");
+                for (at, view) in reply.view().items().enumerate() {
+                    let (rule, effect) = block.counts_as(at);
+                    if rule != NO_PATTERN && !view.is_error() {
+                        self.tally.by_rule(rule, effect, &view.to_reply());
+                    }
+                }
                 let items = std::mem::take(&mut block.items);
                 self.tally.server += items.len() as u64;
                 let node = self.node.label.clone();
@@ -189,7 +213,7 @@ impl<W> Engine<W> {
     fn learn_from(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         let Some(note) = &op.note else { return };
         if op.engaged {
-            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+            self.overtake(op, note);
         }
         // An older connection may tell what the newer one has overtaken.
         let is_newest = self.node.conn == Some(conn);
@@ -225,55 +249,109 @@ impl<W> Engine<W> {
     /// Carries a transaction out in memory, in the server's stead.
     pub(super) fn run_in_memory(&mut self, op: &Op, bytes: &[u8]) {
         let block = self.blocks.of(op).expect("a transaction has one");
-        let parts = block.parts(bytes);
-        let result = self.memory.answer_all(&parts, op.standing, self.now);
-        if let Err(Stopped { why: Why::Refused(refusal), .. }) = &result {
-            self.tally.refused(op);
-            if let MemoryRefusal::Full(what) = refusal {
-                self.tell_memory_full(*what);
+        let (parts, now) = (block.parts(bytes), self.now);
+        let result = self.run_all(parts, Spec::is_publish, Source::Overlay, |engine, parts| {
+            engine.memory.answer_all(parts, op.standing, now)
+        });
+        if let Err(Stopped { at, why: Why::Refused(refusal) }) = &result {
+            let (rule, effect) = self.counts_as(op, *at);
+            self.tally.refused(rule, effect);
+            if let MemoryRefusal::Full(bound) = refusal {
+                self.tell_memory_full(*bound);
             }
         }
         self.end_in_memory(op, result);
-        self.tell_of_memory();
     }
 
     /// Carries a transaction out on `memory://`.
     pub(super) fn run_in_store(&mut self, op: &Op, bytes: &[u8]) {
         let block = self.blocks.of(op).expect("a transaction has one");
-        let parts = block.parts(bytes);
-        let store = self.store.as_ref().expect("only asked where there is one");
-        let result = store.execute_all_at(&parts, self.now);
+        let (parts, now) = (block.parts(bytes), self.now);
+        let result = self.run_all(parts, is_about_channels, Source::Store, |engine, parts| {
+            engine.store.as_ref().expect("only asked where there is one").execute_all_at(parts, now)
+        });
+        if let (Err(Stopped { why: Why::Full(_), .. }), Some(store)) = (&result, &self.store) {
+            self.tell_memory_full(store.lack());
+        }
         self.end_in_memory(op, result);
     }
 
+    /// Carries all commands out, or none: first by `run` what it knows, and then what is about channels,
+    /// which nothing can keep from being carried out.
+    fn run_all(
+        &mut self,
+        parts: Vec<Part<'_>>,
+        about_channels: impl Fn(&Spec) -> bool,
+        source: Source,
+        run: impl FnOnce(&mut Self, &[Part<'_>]) -> Result<Vec<Reply>, Stopped>,
+    ) -> Result<Vec<Reply>, Stopped> {
+        if !parts.iter().any(|part| about_channels(part.spec)) {
+            return run(self, &parts);
+        }
+        let count = parts.len();
+        let parts = parts.into_iter().enumerate();
+        let (channels, others): (Vec<_>, Vec<_>) =
+            parts.partition(|(_, part)| about_channels(part.spec));
+        let misuse = channels.iter().find_map(|(at, part)| {
+            let error = misuse_of_channels(part.spec, &part.words)?;
+            Some((*at, ServerError::new(error.as_bytes())))
+        });
+        if let Some((at, error)) = misuse {
+            // The first of all that are misused is the one to be named.
+            let before = others.iter().take_while(|(other, _)| *other < at);
+            let mut misuses = before.filter_map(|(other, part)| Some((*other, part.misuse()?)));
+            let (at, error) = misuses.next().unwrap_or((at, error));
+            return Err(Stopped { at, why: Why::Error(error) });
+        }
+        let (places, others): (Vec<usize>, Vec<_>) = others.into_iter().unzip();
+        let replies =
+            run(self, &others).map_err(|Stopped { at, why }| Stopped { at: places[at], why })?;
+        let (mut replies, mut channels) = (replies.into_iter(), channels.into_iter().peekable());
+        let mut reply = |at| match channels.next_if(|(place, _)| *place == at) {
+            Some((_, part)) => {
+                let value = self.answer_about_channels(part.spec, &part.words);
+                Reply::from(value.expect("it is about channels")).with_source(source)
+            }
+            None => replies.next().expect("there is one for each"),
+        };
+        Ok((0..count).map(&mut reply).collect())
+    }
+
     fn end_in_memory(&mut self, op: &Op, result: Result<Vec<Reply>, Stopped>) {
-        let replies = match result {
-            Ok(replies) => replies,
+        match result {
+            Ok(replies) => {
+                let replies = replies.into_iter().enumerate();
+                let outcomes = replies.map(|(at, reply)| Some(self.item_ended(op, at, reply)));
+                let outcomes = outcomes.collect();
+                self.end_whole(op, Outcomes::each(outcomes));
+            }
             Err(Stopped { at, why }) => {
                 let reason = match why {
                     Why::Refused(refusal) => FailureKind::Memory(refusal),
-                    Why::Error(error) => FailureKind::Server(error),
+                    Why::Error(error) | Why::Full(error) => FailureKind::Server(error),
                 };
                 let kind = self.aborted(op, Some(at), reason);
-                return self.end_without_answer(op, kind);
+                self.end_without_answer(op, kind);
             }
-        };
-        let mut outcomes = Vec::with_capacity(replies.len());
-        for (at, reply) in replies.into_iter().enumerate() {
-            outcomes.push(Some(match reply.error() {
-                Some(error) => {
-                    let (spec, name) = self.item_of(op, at);
-                    let executed = executed_in(spec, &error);
-                    let failure = Failure::new(FailureKind::Server(error), executed, name);
-                    Err(failure.at(Some(MEMORY.into())).after(op.attempts.into()))
-                }
-                None => {
-                    self.tally.by_memory(op, &reply);
-                    Ok(reply)
-                }
-            }));
         }
-        self.end_whole(op, Outcomes::each(outcomes));
+        self.tell_of_memory();
+    }
+
+    /// What came of one command in memory.
+    fn item_ended(&mut self, op: &Op, at: usize, reply: Reply) -> Result<Reply, Failure> {
+        if let Some(error) = reply.error() {
+            let (spec, name) = self.item_of(op, at);
+            let executed = executed_in(spec, &error);
+            let failure = Failure::new(FailureKind::Server(error), executed, name);
+            return Err(failure.at(Some(MEMORY.into())).after(op.attempts.into()));
+        }
+        let (rule, effect) = self.counts_as(op, at);
+        self.tally.by_memory(rule, effect, &reply);
+        Ok(reply)
+    }
+
+    fn counts_as(&self, op: &Op, at: usize) -> (u8, Effect) {
+        self.blocks.of(op).expect("a transaction has one").counts_as(at)
     }
 
     /// One item's command, with its name as the caller has it.

@@ -1,6 +1,9 @@
 //! Several commands as one: all of them are carried out in memory, or none.
 
-use crate::{commands::Spec, failure::MemoryRefusal, reply::ServerError, request::Effect};
+use super::store::{Answer, Store};
+use crate::{
+    commands::Spec, failure::MemoryRefusal, reply::ServerError, request::Effect, resp::Value,
+};
 
 /// One command of a transaction.
 #[derive(Debug)]
@@ -26,12 +29,23 @@ pub(crate) enum Why {
     Refused(MemoryRefusal),
     /// A server would have refused to queue it.
     Error(ServerError),
+    /// The same, because there is no room for what it would write.
+    Full(ServerError),
 }
 
 impl<'a> Part<'a> {
     /// The arguments after the name.
     pub(crate) fn args(&self) -> &[&'a [u8]] {
         &self.words[self.spec.words()..]
+    }
+
+    /// What a server answers to a command that it does not even begin to run, as far as the embedded store
+    /// knows it.
+    pub(crate) fn misuse(&self) -> Option<ServerError> {
+        match Store::refusal(&self.words)? {
+            Answer::Reply(Value::Error(text)) => Some(ServerError::new(&text)),
+            _ => None,
+        }
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {

@@ -29,8 +29,8 @@ use crate::{
 /// Pipelines, on everything that can run one.
 ///
 /// All commands of a pipeline go out together, in the order in which they were recorded, and no reply
-/// is waited for in between. It is not a transaction: others' commands may run between them, and each
-/// succeeds or fails by itself.
+/// is waited for in between. It is not a [transaction](super::Transactions): others' commands may
+/// run between them, and each succeeds or fails by itself.
 ///
 /// ```
 /// use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Pipelines}};

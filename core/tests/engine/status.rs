@@ -160,6 +160,49 @@ fn the_items_of_a_pipeline_are_counted_as_commands() {
 }
 
 #[test]
+fn the_items_of_a_transaction_are_counted_as_commands() {
+    let mut world = World::live(every_mode());
+    let transact = |world: &mut World, commands: &[&str]| {
+        let mut batch = unfazed_core::engine::Batch::new();
+        for command in commands {
+            batch.push(&Request::new(command));
+        }
+        let batch = batch.into_transaction();
+        let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+        world.drain();
+        ticket
+    };
+    let commands = ["GET cache:a", "GET wallet:a", "INCR page:a", "GET page:a", "SET cache:b 1"];
+    let ticket = transact(&mut world, &commands);
+    world.write();
+    world.say("+OK\r\n");
+    commands.iter().for_each(|_| world.say("+QUEUED\r\n"));
+    world.say("*5\r\n$1\r\n1\r\n_\r\n-ERR no\r\n_\r\n+OK\r\n");
+    assert!(world.engine.take_batch(ticket).is_some());
+    let cache = world.pattern("cache:*").server;
+    assert_eq!((cache.hits, cache.misses, cache.writes), (1, 0, 1));
+    let page = world.pattern("page:*").server;
+    assert_eq!((page.misses, page.writes), (1, 0), "an error is not counted");
+    assert_eq!(world.pattern("wallet:*").server.misses, 0, "it can't degrade");
+    assert_eq!(world.pattern("keep:*").server.writes, 0);
+
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    let ticket = transact(&mut world, &["SET keep:a 1", "GET cache:c", "GET keep:a"]);
+    assert!(world.engine.take_batch(ticket).is_some_and(|outcomes| outcomes.spread().is_ok()));
+    let keep = world.pattern("keep:*").overlay;
+    assert_eq!((keep.hits, keep.writes), (1, 1));
+    assert_eq!(world.pattern("cache:*").unknown.misses, 1);
+    let ticket = transact(&mut world, &["SET keep:a 2", "SETNX cache:lock me", "GET keep:a"]);
+    assert!(world.engine.take_batch(ticket).is_some_and(|outcomes| outcomes.spread().is_err()));
+    assert_eq!(world.pattern("cache:*").refused_writes, 1);
+    let keep = world.pattern("keep:*");
+    assert_eq!((keep.overlay.writes, keep.refused_writes), (1, 0), "nothing of it counts");
+}
+
+#[test]
 fn what_concerns_all_keys_counts_for_the_rule_that_all_fall_under() {
     let config = World::plain()
         .fallback(Fallback::miss("page:*"))

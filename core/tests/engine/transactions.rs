@@ -1,6 +1,16 @@
 //! Transactions: sent in one piece, answered one by one, ended as one.
 
-use unfazed_core::{Failure, engine::Rejected, reply::Source, resp::Reply, resp::Value};
+use std::collections::VecDeque;
+
+use unfazed_core::{
+    Failure,
+    config::Publish,
+    engine::Rejected,
+    pubsub::{Incoming, StreamOptions, TopicKind},
+    reply::Source,
+    resp::Reply,
+    resp::Value,
+};
 
 use super::*;
 
@@ -618,6 +628,48 @@ fn on_memory_too_all_of_it_runs_or_nothing() {
 }
 
 #[test]
+fn on_memory_messages_are_part_of_it_or_stay_unsent_with_it() {
+    let mut world = World::new(Config::memory());
+    let stream = world.engine.open_stream(StreamOptions::default()).expect("room");
+    let topics = world.engine.subscribe(stream, TopicKind::Channel, "news", None, None, world.now);
+    world.drain();
+    assert!(matches!(world.engine.take_wait(topics.expect("room")), Some(Ok(()))));
+    let refused: [(&[&str], usize, &str); 5] = [
+        (&["PUBLISH news lost", "INCR a", "INCR a b"], 2, "wrong number of arguments for 'incr'"),
+        (&["INCR a", "PUBLISH news", "INCR a b"], 1, "wrong number of arguments for 'publish'"),
+        (&["INCR a b", "PUBLISH news"], 0, "wrong number of arguments for 'incr'"),
+        (&["PUBLISH news lost", "INCR a", "PUBSUB NUMPAT x"], 2, "for 'pubsub|numpat'"),
+        (&["PUBLISH news lost", "EVAL code 0"], 1, "can't answer"),
+    ];
+    for (commands, item, reason) in refused {
+        let ticket = world.transact(commands);
+        let (at, _, told) = aborted(&world.failed(ticket));
+        assert_eq!(at, Some(item), "{told}");
+        assert!(told.contains(reason), "{told}");
+    }
+    let ticket = world.transact(&["INCR a", "PUBLISH news hello", "INCR a", "PUBSUB NUMSUB news"]);
+    let counts = Value::Array(vec![Value::Bulk("news".into()), integer(1)]);
+    assert_eq!(world.values(ticket), [integer(1), integer(1), integer(2), counts]);
+    let mut incoming = VecDeque::new();
+    world.engine.take_incoming(stream, &mut incoming, world.now);
+    let [Incoming::Message(message)] = incoming.make_contiguous() else { panic!("{incoming:?}") };
+    assert_eq!(message.payload.to_str().expect("text"), "hello");
+}
+
+#[test]
+fn on_memory_it_is_told_when_there_is_no_room() {
+    let mut world = World::new(Config::memory().memory_entries_max(1));
+    world.run_now::<()>(&Request::new("SET a 1"));
+    let full = |world: &World| world.events.iter().filter(|told| told.contains("reached")).count();
+    for _ in 0..2 {
+        let ticket = world.transact(&["SET b 1"]);
+        assert!(aborted(&world.failed(ticket)).2.contains("OOM"));
+        world.drain();
+        assert_eq!(full(&world), 1, "once: {:?}", world.events);
+    }
+}
+
+#[test]
 fn while_the_server_is_down_it_takes_the_strictest_mode_of_its_keys() {
     let config = World::plain()
         .fallback(Fallback::memory("cache:*", Policy::Invalidate))
@@ -707,6 +759,47 @@ fn in_memory_all_of_it_is_done_or_nothing() {
     }
     let status = world.engine.status();
     assert_eq!((status.queued_requests, status.queued_bytes), (0, 0));
+}
+
+#[test]
+fn messages_go_by_what_is_to_become_of_messages() {
+    let config = |choice| {
+        let cached = World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+        cached.publish_while_down(choice)
+    };
+    let block = ["INCR cache:a", "PUBLISH news hello", "GET cache:a"];
+    for choice in [Publish::Fail, Publish::Wait, Publish::Local] {
+        let mut world = World::live(config(choice));
+        world.wait(Duration::from_millis(600));
+        world.answer_pings();
+        let written = world.transact(&block);
+        world.write();
+        world.lose(Cause::Reset);
+        // The message may be on its way to others, and is not sent a second time.
+        assert_eq!(world.failed(written).executed(), Executed::Maybe, "{choice:?}");
+        world.lose(Cause::Refused);
+        let ticket = world.transact(&block);
+        match choice {
+            Publish::Fail => {
+                let failure = world.failed(ticket);
+                assert!(matches!(failure.kind(), FailureKind::Down(_)), "{failure}");
+            }
+            Publish::Local => {
+                let outcomes = world.outcomes(ticket).expect("in memory");
+                let replies: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+                assert!(replies.iter().all(|reply| reply.source() != Source::Server));
+                let values: Vec<_> = replies.iter().map(|reply| reply.view().to_value()).collect();
+                assert_eq!(values, [integer(1), integer(0), Value::Bulk("1".into())]);
+                let refused = world.transact(&["PUBLISH news lost", "SETNX cache:lock me"]);
+                assert_eq!(aborted(&world.failed(refused)).0, Some(1));
+                let alone = world.transact(&["PUBLISH news hello"]);
+                assert_eq!(world.values(alone), [integer(0)]);
+                let reads = world.transact(&["PUBLISH news hello", "GET strict:a"]);
+                assert!(world.engine.take_batch(reads).is_none(), "this key is the server's");
+            }
+            _ => assert!(world.engine.take_batch(ticket).is_none(), "it waits"),
+        }
+    }
 }
 
 #[test]

@@ -2,17 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{Memory, Standing, Store, Written, deeds, learn};
+use super::{Memory, Standing, Written, deeds, learn};
 use crate::{
     Now,
-    fallback::{
-        Mode, Part, Stopped, Why,
-        journal::Entry,
-        shadow::Remembered,
-        store::{self, Answer},
-    },
-    reply::ServerError,
-    resp::{Reply, Value},
+    fallback::{Mode, Part, Stopped, Why, journal::Entry, shadow::Remembered, store},
+    resp::Reply,
 };
 
 /// What memory held of some keys.
@@ -38,8 +32,17 @@ impl Memory {
         }
         let is_vague = |one: &&Part<'_>| one.spec.concerns_all_keys() || one.spec.is_unknown();
         let mut modes: Vec<Mode> = Vec::new();
-        let (mut writes, mut tells) = (false, false);
+        let (mut writes, mut tells, mut publishes) = (false, false, false);
         for one in commands {
+            if one.spec.is_publish() {
+                publishes = true;
+                modes.extend(match self.publish {
+                    Standing::Fail => Some(Mode::Fail),
+                    Standing::Wait => Some(Mode::Wait),
+                    _ => None,
+                });
+                continue;
+            }
             let before = modes.len();
             if is_vague(&one) {
                 modes.extend(self.rules.modes_in_reach());
@@ -54,7 +57,12 @@ impl Memory {
             tells |= learn::tells_all(one.spec, one.args());
         }
         let remembers = modes.iter().any(|mode| mode.remembers_for().is_some());
-        let standing = Standing::of(modes.into_iter(), writes).unwrap_or(Standing::Wait);
+        let standing = match Standing::of(modes.into_iter(), writes) {
+            None => self.publish,
+            // Recovery makes good what is done once more to the keys, but not that a message comes twice.
+            Some(Standing::Memory(_)) if publishes => Standing::MemoryOfSeveral,
+            Some(standing) => standing,
+        };
         let unknown = commands.iter().any(|one| one.spec.is_unknown());
         let standing = match standing {
             // What only reads all keys has no place to keep, and of an unknown command's keys nothing
@@ -87,10 +95,8 @@ impl Memory {
     ) -> Result<Vec<Reply>, Stopped> {
         for (at, one) in commands.iter().enumerate() {
             // What a server would not queue. A command that nobody knows may be a module's.
-            if let Some(Answer::Reply(Value::Error(text))) = Store::refusal(&one.words)
-                && !one.spec.is_unknown()
-            {
-                return Err(Stopped { at, why: Why::Error(ServerError::new(&text)) });
+            if let Some(error) = one.misuse().filter(|_| !one.spec.is_unknown()) {
+                return Err(Stopped { at, why: Why::Error(error) });
             }
         }
         let before = self.savepoint(commands, now);

@@ -94,9 +94,8 @@ impl Store {
 
 fn why(refusal: Answer) -> Why {
     match refusal {
-        Answer::Reply(Value::Error(text)) | Answer::Full(Value::Error(text)) => {
-            Why::Error(ServerError::new(&text))
-        }
+        Answer::Reply(Value::Error(text)) => Why::Error(ServerError::new(&text)),
+        Answer::Full(Value::Error(text)) => Why::Full(ServerError::new(&text)),
         _ => Why::Refused(MemoryRefusal::Unsupported),
     }
 }
