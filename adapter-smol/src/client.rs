@@ -1,20 +1,18 @@
 //! The client: core's handle under smol's name.
 
-use std::{
-    env,
-    hash::{BuildHasher, RandomState},
-};
+use std::env;
 
 use unfazed_core::{
     Failure, Request,
     commands::Run,
     config::{Config, Forced},
     engine::{Batch, Status},
-    handle::{Events, Gather, Handle, Pending, RunBatch},
+    fallback::Ambient,
+    handle::{Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish},
     reply::FromReply,
 };
 
-use crate::smol_runtime::Smol;
+use crate::smol_runtime::{Process, Smol};
 
 /// A client, driven by smol.
 ///
@@ -26,7 +24,7 @@ pub struct Client(Handle);
 impl Client {
     /// Makes a client and waits until it can answer, up to the configuration's `connect_timeout`.
     ///
-    /// Takes a URL or a [`Config`].
+    /// Takes a URL, a [`Config`], or a [`Store`](crate::Store) to be a client of.
     ///
     /// # Errors
     ///
@@ -63,8 +61,7 @@ impl Client {
         C: TryInto<Config>,
         Failure: From<C::Error>,
     {
-        let seed = RandomState::new().hash_one(());
-        Ok(Client(Handle::new::<Smol>(config.try_into()?, seed)?))
+        Ok(Client(Handle::new::<Smol>(config.try_into()?, Process::seed())?))
     }
 
     /// Waits until the client can answer, as [`connect`](Client::connect) does: for one that was made
@@ -119,6 +116,14 @@ impl Run for Client {
 
     fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Pending<T> {
         self.0.run(request)
+    }
+}
+
+impl Subscribe for Client {
+    type Subscribing = Subscribing;
+
+    fn open(&self, wish: Wish<'_>) -> Subscribing {
+        self.0.open(wish)
     }
 }
 

@@ -67,8 +67,18 @@ pub enum FailureKind {
     QueueFull,
     /// The embedded store was to answer and can't.
     Memory(MemoryRefusal),
+    /// A transaction was discarded before any of it ran: one of its commands was refused, by the server
+    /// while it was queued, or by memory.
+    Aborted(Abort),
+    /// A transaction was discarded before any of it ran: a key that it watched was changed.
+    Conflict,
     /// The command can't run on a connection that is shared; the text says what to use.
     Misuse(&'static str),
+    /// The client has as many streams or subscriptions as it may have, or as many connections of their
+    /// own for them; the text says which.
+    SubscriptionsFull(&'static str),
+    /// The stream of messages that it was for has ended or was dropped.
+    StreamEnded,
     /// The client was closed.
     ClientClosed,
     /// The runtime that drove the client's connections was dropped.
@@ -80,6 +90,49 @@ pub enum FailureKind {
     Decode(DecodeError),
     /// The configuration is wrong.
     Config(ConfigError),
+}
+
+/// Why a transaction was discarded.
+#[derive(Clone, Debug)]
+pub struct Abort {
+    item: Option<(usize, Cow<'static, str>)>,
+    reason: Box<FailureKind>,
+}
+
+impl Abort {
+    pub(crate) fn new(item: Option<(usize, Cow<'static, str>)>, reason: FailureKind) -> Self {
+        Abort { item, reason: Box::new(reason) }
+    }
+
+    /// Which of its commands was refused, counted from 0 in the order in which they were recorded;
+    /// `None` where the server refused all of it.
+    #[must_use]
+    pub fn item(&self) -> Option<usize> {
+        self.item.as_ref().map(|(at, _)| *at)
+    }
+
+    /// The name of the command that was refused, such as `INCR`.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        self.item.as_ref().map(|(_, name)| &**name)
+    }
+
+    /// What it was refused with: [`FailureKind::Server`] or [`FailureKind::Memory`].
+    #[must_use]
+    pub fn reason(&self) -> &FailureKind {
+        &self.reason
+    }
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.item {
+            // People count from 1.
+            Some((at, name)) => write!(f, "discarded for its command {}, {name}: ", at + 1)?,
+            None => f.write_str("discarded: ")?,
+        }
+        self.reason.fmt(f)
+    }
 }
 
 /// What a request was waiting for when its deadline passed.
@@ -147,6 +200,10 @@ pub enum Bound {
     JournalEntries,
     /// How many bytes that may take.
     JournalBytes,
+    /// How many messages may wait for the reader of one stream.
+    SubscriptionMessages,
+    /// How many bytes these may have.
+    SubscriptionBytes,
 }
 
 impl Bound {
@@ -161,6 +218,8 @@ impl Bound {
             Bound::MemoryBytes => "memory_bytes_max",
             Bound::JournalEntries => "journal_entries_max",
             Bound::JournalBytes => "journal_bytes_max",
+            Bound::SubscriptionMessages => "subscription_messages_max",
+            Bound::SubscriptionBytes => "subscription_bytes_max",
         }
     }
 }
@@ -223,6 +282,12 @@ pub enum Cause {
     NotReady(ServerError),
     /// The server is a replica and takes no writes.
     NotMaster,
+    /// The server ended a subscription to a shard channel: its slot has moved to another node.
+    SlotMoved,
+    /// The server ended a subscription without having been asked to.
+    Unsubscribed,
+    /// The server does not take a subscription, for now.
+    SubscriptionRefused(ServerError),
     /// Closed by this client.
     Local,
     /// An operator decided so.
@@ -266,6 +331,9 @@ impl fmt::Display for Cause {
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
+            Cause::SlotMoved => f.write_str("the slot of a shard channel has moved"),
+            Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
+            Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
             Cause::Forced(forced) => write!(f, "forced by an operator: {forced}"),
             Cause::Io(why) => f.write_str(why),
@@ -359,6 +427,10 @@ impl fmt::Display for FailureKind {
             FailureKind::Isolated => f.write_str("the client was isolated by an operator"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
+            FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),
+            FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
+            FailureKind::Aborted(abort) => write!(f, "{abort}"),
+            FailureKind::Conflict => f.write_str("a watched key was changed"),
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
             FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),
@@ -425,7 +497,8 @@ impl Failure {
         self.0.executed
     }
 
-    /// The command's name, such as `INCR`; `connect` where connecting itself failed.
+    /// The command's name, such as `INCR`; `transaction` where one failed as a whole, and `connect` where
+    /// connecting itself failed.
     #[must_use]
     pub fn command(&self) -> &str {
         &self.0.command
@@ -453,10 +526,15 @@ impl Failure {
         }
     }
 
-    /// The server's error, where the server answered with one.
+    /// The server's error, where the server answered with one. Where a transaction was discarded for
+    /// one, that is it.
     #[must_use]
     pub fn server_error(&self) -> Option<&ServerError> {
-        match &self.0.kind {
+        let kind = match &self.0.kind {
+            FailureKind::Aborted(abort) => abort.reason(),
+            kind => kind,
+        };
+        match kind {
             FailureKind::Server(error) => Some(error),
             _ => None,
         }
@@ -498,10 +576,9 @@ impl fmt::Debug for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            FailureKind::Server(error) => Some(error),
             FailureKind::Decode(error) => Some(error),
             FailureKind::Config(error) => Some(error),
-            _ => None,
+            _ => self.server_error().map(|error| error as _),
         }
     }
 }

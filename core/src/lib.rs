@@ -103,6 +103,8 @@ pub mod engine;
 pub mod failure;
 pub mod fallback;
 pub mod handle;
+mod keyed;
+pub mod pubsub;
 pub mod reply;
 mod request;
 pub mod resp;
@@ -116,13 +118,13 @@ pub use config::Config;
 pub use connection::Chunk;
 pub use engine::{Engine, Event, Health, Status};
 pub use failure::{Cause, Executed, Failure, FailureKind};
-pub use fallback::{Fallback, Policy};
+pub use fallback::{Fallback, Policy, SharedStore as Store};
 pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
 pub use time::Now;
 
-/// What most programs need: the commands as methods, views and pipelines, the configuration, and how
-/// requests fail.
+/// What most programs need: the commands as methods, views, pipelines and transactions, the
+/// configuration, and how requests fail.
 pub mod prelude {
     pub use crate::{
         args::ToArg,
@@ -131,7 +133,8 @@ pub mod prelude {
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Views},
+        handle::{Pipelines, Subscribe, Transactions, Views},
+        pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
     };
 }

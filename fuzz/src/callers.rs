@@ -3,13 +3,13 @@
 use unfazed_core::{
     Failure, FailureKind, Request,
     engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
-    failure::Executed,
+    failure::{Executed, MemoryRefusal},
     resp::{Reply, Source},
 };
 
 use crate::{
     mutants::Mutant,
-    workload::{Asked, Shape, Wish},
+    workload::{Asked, Command, Shape, Wish},
     world::{Action, World},
 };
 
@@ -50,12 +50,12 @@ impl World {
         });
     }
 
-    fn waker(&mut self) -> u64 {
+    pub(crate) fn waker(&mut self) -> u64 {
         self.wakers += 1;
         self.wakers
     }
 
-    fn expect(&mut self, asked: Asked) {
+    pub(crate) fn expect(&mut self, asked: Asked) {
         let Asked { waker, ticket, .. } = asked;
         self.asked.insert(waker, asked);
         if self.entropy.chance(8) {
@@ -76,7 +76,7 @@ impl World {
             return self.connect();
         }
         let wish = Wish::draw(&mut self.entropy, &mut self.ids);
-        let lines: Vec<_> = wish.commands.iter().map(crate::workload::Command::line).collect();
+        let lines: Vec<_> = wish.commands.iter().map(Command::line).collect();
         self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
         let before = self.engine.status();
         let rejected = self.submit(&wish);
@@ -128,11 +128,11 @@ impl World {
     fn submit(&mut self, wish: &Wish) -> Option<Rejected> {
         let waker = self.waker();
         let now = self.clock();
-        let result = if wish.batch {
-            self.engine.submit_batch(&wish.pipeline(), Some(waker), now)
-        } else {
+        let result = if wish.shape == Shape::One {
             let request = wish.commands[0].request().options(wish.options);
             self.engine.submit(&request, Some(waker), now)
+        } else {
+            self.engine.submit_batch(&wish.batch(), Some(waker), now)
         };
         let (ticket, flush) = match result {
             Ok(accepted) => accepted,
@@ -142,7 +142,7 @@ impl World {
         self.seq += 1;
         let asked = Asked {
             waker,
-            shape: if wish.batch { Shape::Many } else { Shape::One },
+            shape: wish.shape,
             commands: wish.commands.clone(),
             options: wish.options,
             deadline: self.now + deadline,
@@ -162,8 +162,10 @@ impl World {
     pub(crate) fn give_up(&mut self, waker: u64) {
         let Some(asked) = self.asked.remove(&waker) else { return };
         self.cancelled.insert(waker);
-        let detachable = matches!(asked.shape, Shape::One | Shape::Many);
-        if detachable && self.entropy.chance(50) {
+        let detachable = asked.shape != Shape::Connect;
+        let detached = detachable && self.entropy.chance(50);
+        self.change_given_up(waker, detached);
+        if detached {
             self.count("detached");
             self.engine.detach(asked.ticket);
             self.detached.push(asked.ticket);
@@ -206,6 +208,9 @@ impl World {
     }
 
     fn woken(&mut self, waker: u64) {
+        if self.reader_woken(waker) {
+            return;
+        }
         let Some(asked) = self.asked.remove(&waker) else {
             let what = if self.cancelled.contains(&waker) { "given up" } else { "not there" };
             return self.oracle.fail(1, format!("a wake-up for what is {what}"));
@@ -213,13 +218,26 @@ impl World {
         let ticket = asked.ticket;
         let outcomes = match asked.shape {
             Shape::One => self.engine.take(ticket).map(|outcome| vec![outcome]),
-            Shape::Many => self.engine.take_batch(ticket),
+            Shape::Many => self.engine.take_batch(ticket).and_then(|found| found.spread().ok()),
+            Shape::Whole => self.engine.take_batch(ticket).map(|found| {
+                // What came to nothing did so for each of its commands.
+                let count = asked.commands.len();
+                found.spread().unwrap_or_else(|failure| vec![Err(failure); count])
+            }),
             Shape::Connect => {
                 let result = self.engine.take_wait(ticket);
                 let Some(result) = result else {
                     return self.oracle.fail(1, "a wait was woken and has not ended");
                 };
                 return self.connected(&asked, result);
+            }
+            Shape::Topics => {
+                let Some(result) = self.engine.take_wait(ticket) else {
+                    return self
+                        .oracle
+                        .fail(1, "a request for topics was woken, and has not ended");
+                };
+                return self.changed(&asked, result);
             }
         };
         let Some(outcomes) = outcomes.filter(|found| found.len() == asked.commands.len()) else {
@@ -229,8 +247,11 @@ impl World {
             self.oracle.fail(1, "taken, and still there");
         }
         self.ended.push(ticket);
+        if asked.shape == Shape::Whole {
+            self.oracle.on_whole(&asked, &outcomes);
+        }
         for (command, mut outcome) in asked.commands.iter().zip(outcomes) {
-            self.tamper(&mut outcome);
+            self.tamper(command, &mut outcome);
             let shown = match &outcome {
                 Ok(reply) => format!("{reply:?}"),
                 Err(failure) => failure.to_string(),
@@ -241,7 +262,14 @@ impl World {
         }
     }
 
-    fn tamper(&mut self, outcome: &mut Result<Reply, Failure>) {
+    fn tamper(&mut self, command: &Command, outcome: &mut Result<Reply, Failure>) {
+        let unknown = |failure: &Failure| {
+            let refusal = FailureKind::Memory(MemoryRefusal::NotRemembered);
+            command.name() == "GET" && failure.kind().to_string() == refusal.to_string()
+        };
+        if self.mutant == Some(Mutant::MakeUp) && outcome.as_ref().is_err_and(unknown) {
+            *outcome = Ok(Reply::null().with_source(Source::Unknown));
+        }
         if let (Some(Mutant::ForgeSource), Ok(reply)) = (self.mutant, &outcome) {
             *outcome = Ok(reply.clone().with_source(Source::Server));
         }
@@ -256,6 +284,10 @@ impl World {
             FailureKind::Down(_) => "failure: down",
             FailureKind::Isolated => "failure: isolated",
             FailureKind::Memory(_) => "failure: memory refuses",
+            FailureKind::Aborted(abort) => match abort.reason() {
+                FailureKind::Memory(_) => "failure: transaction discarded by memory",
+                _ => "failure: transaction discarded by the server",
+            },
             FailureKind::ClientClosed => "failure: client closed",
             _ => "failure: other",
         };

@@ -153,12 +153,19 @@ impl World {
             count = count.min(link.room());
         }
         if self.setup.choppy && !self.healed {
-            // Draws that are used up let everything through, or nothing would ever get on.
+            // All of it where draws are used up: nothing would stop the clock.
             count -= self.entropy.below(count as u64 + 1) as usize;
         }
         let mut accepted = bytes[..count].to_vec();
         if self.mutant == Some(Mutant::SkipByte) && count > 20 && self.entropy.chance(10) {
             accepted.remove(count / 2);
+        }
+        if self.mutant == Some(Mutant::SlipIn) {
+            let multi = b"$5\r\nMULTI\r\n";
+            if let Some(at) = accepted.windows(multi.len()).position(|bytes| bytes == multi) {
+                let behind = at + multi.len();
+                accepted.splice(behind..behind, *b"*1\r\n$4\r\nPING\r\n");
+            }
         }
         link.accept(&accepted);
         link.chunk = Some((chunk, count));
@@ -236,8 +243,16 @@ impl World {
         }
         let bytes: Vec<u8> = link.up.drain(..count).collect();
         let mut when = self.when();
-        let outgoing = self.server.receive(id, &bytes, &mut when);
+        let given_up = self.links[&id].stage != Stage::Open;
+        let outgoing = self.server.receive(id, &bytes, &mut when, given_up);
         self.seq = when.seq;
+        for block in std::mem::take(&mut self.server.blocks) {
+            self.oracle.on_block(&block);
+            self.count(match block.executed {
+                0 => "a transaction was discarded by the server",
+                _ => "a transaction was carried out by the server",
+            });
+        }
         let link = self.links.get_mut(&id).expect("still there");
         for frame in outgoing.frames {
             link.send(&frame, false);
@@ -272,6 +287,10 @@ impl World {
         if link.down_due || link.silent || link.stage != Stage::Open {
             return;
         }
+        if !self.engine.may_read(link.conn) {
+            return self.count("reading is stopped");
+        }
+        let Some(link) = self.links.get_mut(&id) else { return };
         if link.down_cut == Some(0) {
             self.count("fault: cut on the way to the client");
             let reset = self.entropy.chance(50);
@@ -288,7 +307,7 @@ impl World {
     pub(crate) fn down(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.down_due = false;
-        if link.stage != Stage::Open || link.silent {
+        if link.stage != Stage::Open || link.silent || !self.engine.may_read(link.conn) {
             return;
         }
         let mut count = link.down.len();
@@ -309,15 +328,28 @@ impl World {
         self.read_down(id);
     }
 
+    /// Reading may go on: what was read before comes first.
+    pub(crate) fn resume(&mut self, id: u64) {
+        let open = self.links.get(&id).is_some_and(|link| link.stage == Stage::Open);
+        if open {
+            self.count("reading goes on");
+            self.give(id);
+            self.read_down(id);
+        }
+    }
+
     /// Gives the engine what was read, and sees to it that whole frames are taken.
     pub(crate) fn give(&mut self, id: u64) {
         let now = self.clock();
         let Some(link) = self.links.get_mut(&id) else { return };
         let busy = link.blocked || link.chunk.is_some();
         let skipped = self.mutant == Some(Mutant::NoReadWhileBlocked) && busy;
+        let conn = link.conn;
         if !skipped {
-            self.engine.received(link.conn, &mut link.inbox, now);
+            self.engine.received(conn, &mut link.inbox, now);
         }
+        let stopped = !self.engine.may_read(conn);
+        let link = self.links.get_mut(&id).expect("just found");
         let (whole, pushes) = link.whole();
         let taken = link.read - link.inbox.len();
         link.taken = whole;
@@ -326,13 +358,13 @@ impl World {
         let Some(link) = self.links.get(&id) else { return };
         let open = link.stage == Stage::Open;
         let poisoned = link.poisoned.is_some_and(|end| link.read >= end);
-        if open && poisoned {
+        if open && poisoned && !stopped {
             self.oracle.fail(3, "what no server may say did not cost the connection");
-        } else if open && taken != whole && link.poisoned.is_none() {
+        } else if open && taken != whole && link.poisoned.is_none() && !stopped {
             let number = if busy { 15 } else { 20 };
             let what = format!("{taken} bytes were taken, and whole frames end at {whole}");
             self.oracle.fail(number, what);
-        } else if open && self.pushes.0 != self.pushes.1 {
+        } else if open && self.pushes.0 != self.pushes.1 && !self.stops_reading {
             self.oracle.fail(4, format!("pushes sent and seen: {:?}", self.pushes));
         }
         self.pushes.1 = self.pushes.0;

@@ -5,6 +5,10 @@
 /// into the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
+    /// The server carries out only a part of a transaction.
+    HalfExec,
+    /// The network slips a command in between MULTI and EXEC.
+    SlipIn,
     /// The driver reports the end of a request twice.
     EndTwice,
     /// The driver loses the wake-up of a request that has ended.
@@ -17,6 +21,14 @@ pub enum Mutant {
     IgnoreClose,
     /// The driver loses a push.
     LosePush,
+    /// The network loses a message.
+    LoseMessage,
+    /// The network delivers a message twice.
+    SendTwice,
+    /// The server forgets a subscription.
+    ForgetTopic,
+    /// The driver loses the wake-up of a reader.
+    LoseStreamWake,
     /// The network leaves out a byte on its way to the server.
     SkipByte,
     /// The server carries a command out twice.
@@ -51,6 +63,14 @@ pub enum Mutant {
     LeakSecret,
     /// The client is not told what its operator wants.
     DisobeyOperator,
+    /// The server does not keep what is written to keys whose last state is to be kept.
+    LoseReplays,
+    /// The server does not add what is to be added.
+    LoseMerges,
+    /// The server adds it twice.
+    MergeTwice,
+    /// The driver says that a key is absent of which nothing is remembered.
+    MakeUp,
 }
 
 impl Mutant {
@@ -68,6 +88,12 @@ impl Mutant {
         (Mutant::DenyWritten, 6),
         (Mutant::ForgeNo, 6),
         (Mutant::KeepDeleted, 7),
+        (Mutant::LoseMessage, 11),
+        (Mutant::SendTwice, 11),
+        (Mutant::ForgetTopic, 11),
+        (Mutant::LoseStreamWake, 11),
+        (Mutant::HalfExec, 9),
+        (Mutant::SlipIn, 9),
         (Mutant::LoseWake, 12),
         (Mutant::IgnoreTimer, 12),
         (Mutant::Hurry, 13),
@@ -80,5 +106,9 @@ impl Mutant {
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
         (Mutant::DisobeyOperator, 22),
+        (Mutant::LoseReplays, 7),
+        (Mutant::LoseMerges, 7),
+        (Mutant::MergeTwice, 6),
+        (Mutant::MakeUp, 18),
     ];
 }

@@ -18,6 +18,7 @@ use unfazed_core::{
 use crate::{
     chaos::Undo,
     entropy::Entropy,
+    listeners::{Change, Listener},
     mutants::Mutant,
     network::{Link, Stage},
     oracle::{Oracle, Tally, Violation},
@@ -68,10 +69,14 @@ pub(crate) enum Action {
     Dialled(u64, Result<(), Cause>),
     Up(u64),
     Down(u64),
+    Resume(u64),
     Write(u64),
     Written(u64),
     End(u64),
     Caller(u64),
+    Listener(u64),
+    Hear(u64),
+    Publish,
     Cancel(u64),
     Chaos,
     Undo(Undo),
@@ -104,6 +109,15 @@ pub(crate) struct World {
     pub(crate) detached: Vec<Ticket>,
     pub(crate) ended: Vec<Ticket>,
     pub(crate) cancelled: BTreeSet<u64>,
+    pub(crate) listeners: BTreeMap<u64, Listener>,
+    /// Requests for topics under way, by waker.
+    pub(crate) changes: BTreeMap<u64, Change>,
+    /// The last messages were published.
+    published_last: bool,
+    /// The runtime is gone.
+    pub(crate) abandoned: bool,
+    /// Some stream has stopped reading: what its connection has to say may be seen late.
+    pub(crate) stops_reading: bool,
     pub(crate) ids: u64,
     pub(crate) wakers: u64,
     pub(crate) armed: Option<Duration>,
@@ -138,10 +152,15 @@ impl World {
         (server.up, server.password) = (entropy.chance(85), password);
         server.resp2 = entropy.chance(10);
         server.hangs_up_at_hello = entropy.chance(5);
+        server.refuses_unsubscribe = entropy.chance(30);
         server.tampering.execute_twice = mutant == Some(Mutant::ExecuteTwice);
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
+        server.tampering.half_exec = mutant == Some(Mutant::HalfExec);
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
+        server.tampering.lose_replays = mutant == Some(Mutant::LoseReplays);
+        server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
+        server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
         let mut oracle = Oracle::default();
         oracle.policy = setup.policy;
         oracle.secret = Some(SECRET.to_owned());
@@ -165,6 +184,11 @@ impl World {
             detached: Vec::new(),
             ended: Vec::new(),
             cancelled: BTreeSet::new(),
+            listeners: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            published_last: false,
+            abandoned: false,
+            stops_reading: false,
             ids: 0,
             wakers: 0,
             armed: None,
@@ -203,6 +227,13 @@ impl World {
             let delay = self.entropy.micros(0, 20_000);
             self.at(delay, Action::Caller(caller));
         }
+        for listener in 0..self.setup.listeners {
+            let delay = self.entropy.micros(0, 20_000);
+            self.at(delay, Action::Listener(listener));
+        }
+        if self.setup.listeners > 0 {
+            self.at(Duration::ZERO, Action::Publish);
+        }
         self.at(Duration::ZERO, Action::Chaos);
         self.oracle.on_forced(self.setup.config.forced, self.seq);
         if self.setup.operator_millis.is_some() {
@@ -231,7 +262,12 @@ impl World {
         }
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
+        let (states, sums) = self.oracle.settled;
+        counters.insert("keys held against their last state", states);
+        counters.insert("keys held against what was added", sums);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
+        counters.insert("server: subscribed", self.server.subscribed.0);
+        counters.insert("server: refused to subscribe or unsubscribe", self.server.subscribed.1);
         counters.insert("refused for now: LOADING, READONLY and the like", self.server.refused);
         counters.insert("a write carried out again after no answer", self.server.repeated);
         Ok(Story {
@@ -260,10 +296,14 @@ impl World {
             Action::Dialled(link, result) => self.dialled(link, result),
             Action::Up(link) => self.up(link),
             Action::Down(link) => self.down(link),
+            Action::Resume(link) => self.resume(link),
             Action::Write(link) => self.write(link),
             Action::Written(link) => self.written(link),
             Action::End(link) => self.end(link),
             Action::Caller(caller) => self.caller(caller),
+            Action::Listener(at) => self.listener(at),
+            Action::Hear(at) => self.slow_reader(at),
+            Action::Publish => self.publish(),
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
             Action::Undo(undo) => self.undo(undo),
@@ -394,6 +434,11 @@ impl World {
             Output::Open { conn, target, .. } => self.open(conn, &target),
             Output::Close { conn, linger } => self.close_asked(conn, linger),
             Output::Flush { conn } => self.flush(conn),
+            Output::Read { conn } => {
+                if let Some(id) = self.link_of(conn) {
+                    self.at(Duration::ZERO, Action::Resume(id));
+                }
+            }
             Output::Push(_) => {
                 self.pushes.1 += u64::from(self.mutant != Some(Mutant::LosePush));
             }
@@ -413,7 +458,7 @@ impl World {
         self.trace(format_args!("   {event}"));
         match event {
             Event::HealthChanged { from, to, cause } => {
-                self.oracle.on_health(*from, *to);
+                self.oracle.on_health(*from, *to, self.seq);
                 match (from, to, cause) {
                     (_, Health::Degraded, Some(Cause::Refused)) if *from != Health::Recovering => {
                         self.count("trip: refused");
@@ -444,6 +489,19 @@ impl World {
                 self.count("event: data set unknown");
             }
             Event::DataSet { .. } => self.count("event: the same data set"),
+            Event::ReplayRefused { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: what was owed was refused");
+            }
+            Event::MergesSkipped { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges skipped");
+            }
+            Event::MergesUnanswered { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges unanswered");
+            }
+            Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
             Event::Full { bound: Bound::QueueRequests | Bound::QueueBytes } => {
                 self.count("event: queue full");
@@ -526,11 +584,17 @@ impl World {
         demand(14, queued < limits.queue.requests_max + BATCH_MAX, "queued requests");
         let queued = status.queued_bytes - status.waiting_bytes;
         demand(14, queued < limits.queue.bytes_max + BATCH_BYTES_MAX, "queued bytes");
-        demand(14, status.connections <= 3, "connections");
+        let (waiting, own) = self.stream_bounds();
+        let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
+        let ending = self.links.values().filter(ending).count();
+        let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
+        demand(14, status.connections <= 3 + sides, "connections");
+        demand(14, status.messages_waiting <= waiting, "messages");
+        demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;
         demand(14, status.journal_entries <= memory.journal_entries_max, "journal");
-        demand(14, status.overlay_entries <= memory.entries_max, "overlay");
-        demand(14, status.shadow_entries <= memory.entries_max, "shadow");
+        let entries = status.overlay_entries + status.shadow_entries;
+        demand(14, entries <= memory.entries_max, "overlay and shadow");
         let first = self.asked.values().map(|asked| asked.deadline).min();
         demand(
             13,
@@ -545,6 +609,7 @@ impl World {
         if self.closing_since.is_some() && self.engine.health() == Health::Closed {
             demand(14, status.queued_requests == 0 && status.connections == 0, "after closing");
             demand(14, status.journal_entries == 0, "journal after closing");
+            demand(14, status.streams + status.subscriptions == 0, "streams after closing");
             demand(14, status.overlay_entries + status.shadow_entries == 0, "memory after closing");
             demand(14, self.armed.is_none(), "a timer after closing");
         }
@@ -572,6 +637,7 @@ impl World {
             link.silent |= link.up_cut == Some(0);
             (link.up_cut, link.down_cut) = (None, None);
         }
+        self.find_half_open();
         let over = self.setup.over_at - self.setup.heal_at;
         self.at(over, Action::Check);
     }
@@ -583,10 +649,22 @@ impl World {
         let closing = self.closing_since.is_some();
         let goal = if closing { Health::Closed } else { Health::Live };
         let quiet = self.asked.is_empty() && self.detached.is_empty() && status.health == goal;
-        if quiet && status.queued_requests == 0 {
-            return self.finish();
+        let topics = if closing { None } else { self.unsettled_topics() };
+        if quiet && status.queued_requests == 0 && topics.is_none() {
+            if self.setup.listeners == 0 || closing {
+                return self.finish();
+            }
+            // Everybody must hear what is published now.
+            if !std::mem::replace(&mut self.published_last, true) {
+                self.publish_last();
+            } else if self.unheard().is_none() {
+                return self.finish();
+            }
         }
         if self.now > self.setup.over_at + PROGRESS {
+            if let Some(what) = topics.or_else(|| self.unheard()).filter(|_| quiet) {
+                return self.oracle.fail(11, what);
+            }
             return self.oracle.stuck(format!("not finished: {:?}, {status:?}", self.asked));
         }
         self.at(Duration::from_millis(50), Action::Check);
@@ -594,6 +672,7 @@ impl World {
 
     fn finish(&mut self) {
         if self.closing_since.is_some() {
+            self.check_ended();
             self.done = true;
             return;
         }
@@ -601,6 +680,7 @@ impl World {
         if status.queued_bytes + status.journal_entries + status.overlay_entries > 0 {
             self.oracle.fail(14, format!("something is left: {status:?}"));
         }
+        self.oracle.check_settled(&self.server, self.when().unix);
         match self.setup.ending {
             Ending::Nothing => self.done = true,
             Ending::Shutdown => {
@@ -614,9 +694,11 @@ impl World {
                 for caller in 0..self.setup.callers {
                     self.ask(caller);
                 }
+                self.abandoned = true;
                 self.engine.abandon(self.clock());
                 self.links.clear();
                 self.settle();
+                self.check_ended();
                 if !self.asked.is_empty() || self.engine.status().queued_requests > 0 {
                     let what = format!("pending after its runtime is gone: {:?}", self.asked);
                     self.oracle.fail(1, what);

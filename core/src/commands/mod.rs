@@ -7,6 +7,7 @@
 //! - [`Hashes`]: fields under a key
 //! - [`Keys`]: deleting, expiring, renaming, finding keys of any type
 //! - [`Scripting`]: code that runs on the server
+//! - [`PubSub`]: publishing, and what a server says of its subscribers
 //! - [`Server`]: the server itself
 //! - [`Generic`]: any command at all, by its name
 //!
@@ -32,6 +33,7 @@ mod effects;
 mod generic;
 mod hashes;
 mod keys;
+mod pubsub;
 mod scripting;
 mod server;
 mod spec;
@@ -43,6 +45,7 @@ mod tests;
 pub use generic::{Command, Generic};
 pub use hashes::Hashes;
 pub use keys::{ExpireIf, ExpireTime, Expiry, Keys, ScanOptions, Ttl};
+pub use pubsub::PubSub;
 pub use scripting::Scripting;
 pub use server::Server;
 pub use spec::{KeySpec, Spec};
@@ -53,8 +56,8 @@ use crate::{reply::FromReply, request::Request};
 /// All that it takes to call commands by their names: `use unfazed_core::commands::prelude::*`.
 pub mod prelude {
     pub use super::{
-        ExpireIf, ExpireTime, Expiry, Generic, Hashes, Keys, ScanOptions, Scripting, Server,
-        SetOptions, Strings, Ttl,
+        ExpireIf, ExpireTime, Expiry, Generic, Hashes, Keys, PubSub, ScanOptions, Scripting,
+        Server, SetOptions, Strings, Ttl,
     };
 }
 

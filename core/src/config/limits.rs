@@ -1,5 +1,7 @@
 //! The bounds: everything that could grow has one.
 
+use crate::fallback::SharedStore as Store;
+
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
@@ -67,6 +69,33 @@ impl Default for MemoryLimits {
             journal_bytes_max: 16 * MIB,
         }
     }
+}
+
+/// What subscriptions may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionLimits {
+    /// How many streams of messages there may be, and how many channels and patterns they may want in
+    /// all, one that several want counted for each; default 100,000. One more is an error.
+    pub subscriptions_max: usize,
+    /// How many messages may wait for the reader of one stream; default 65,536.
+    pub messages_max: usize,
+    /// How many bytes these may have, names and payloads; default 16 MiB.
+    pub bytes_max: usize,
+}
+
+impl Default for SubscriptionLimits {
+    fn default() -> Self {
+        SubscriptionLimits { subscriptions_max: 100_000, messages_max: 65_536, bytes_max: 16 * MIB }
+    }
+}
+
+/// What a store may hold, entries and bytes, as far as it can be said in a configuration: no more than
+/// a size can be.
+pub(super) fn of_store<A>(store: &Store<A>) -> (usize, usize) {
+    let bounds = store.bounds();
+    let size = |bound: usize| bound.min(isize::MAX as usize);
+    (size(bounds.entries_max), size(bounds.bytes_max))
 }
 
 /// What may wait inside one client.

@@ -81,13 +81,13 @@ pub use breaker::Breaker;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
 pub use forced::Forced;
-pub use limits::{MemoryLimits, QueueLimits, ReplyLimits};
+pub use limits::{MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
 pub use publish::Publish;
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
 pub use secret::Secret;
 
-use crate::fallback::{Fallback, NativeScripts};
+use crate::fallback::{Fallback, NativeScripts, SharedStore as Store};
 
 /// The URL that errors show where any would do.
 const URL_EXAMPLE: &str = "redis://localhost:6379";
@@ -157,6 +157,8 @@ pub struct Config {
     pub replies: ReplyLimits,
     /// What may be kept in memory.
     pub memory: MemoryLimits,
+    /// What subscriptions may take.
+    pub subscriptions: SubscriptionLimits,
     /// Whether a request that no fallback rule matches fails at once while the server is down;
     /// default false: it waits within its deadline.
     pub fail_fast: bool,
@@ -197,6 +199,19 @@ impl Config {
         Self::new(Deployment::Memory)
     }
 
+    /// No server: this embedded store, which its other clients and the program share.
+    ///
+    /// The store has its bounds already, so that `memory_entries_max` and `memory_bytes_max` are set to
+    /// what they are, and can't be set to anything else.
+    #[must_use]
+    pub fn in_store<A>(store: &Store<A>) -> Self {
+        let (entries_max, bytes_max) = limits::of_store(store);
+        let mut config = Self::new(Deployment::Store(store.into()));
+        config.memory.entries_max = entries_max;
+        config.memory.bytes_max = bytes_max;
+        config
+    }
+
     /// All defaults, for this deployment.
     fn new(deployment: Deployment) -> Self {
         Config {
@@ -219,6 +234,7 @@ impl Config {
             queue: QueueLimits::default(),
             replies: ReplyLimits::default(),
             memory: MemoryLimits::default(),
+            subscriptions: SubscriptionLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
             native_scripts: NativeScripts::default(),
@@ -300,14 +316,15 @@ impl Config {
     /// The URL that says the same, with `***` for the password.
     ///
     /// It names what differs from the defaults. The retry schedule, the native scripts and the fallback
-    /// rules are in no URL.
+    /// rules are in no URL, nor is a store that others hold as well: the URL has a private one in its
+    /// stead.
     #[must_use]
     pub fn to_url(&self) -> String {
         url::show(self, secret::MASK)
     }
 
     /// The URL that says the same, password included: [`Config::from_url`] makes an equal `Config`
-    /// out of it, but for the retry schedule, the native scripts and the fallback rules.
+    /// out of it, but for what is in no URL; see [`Config::to_url`].
     ///
     /// ```
     /// use unfazed_core::config::Config;

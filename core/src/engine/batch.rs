@@ -1,4 +1,5 @@
-//! A pipeline as it is submitted: the commands' bytes in one piece, and what each of them is.
+//! A pipeline or a transaction as it is submitted: the commands' bytes in one piece, and what each of
+//! them is.
 
 use std::fmt;
 
@@ -8,13 +9,16 @@ use crate::{
     request::{Effect, Options, Request},
 };
 
-/// Commands that are submitted together, in order, under one ticket.
+/// Commands that are submitted together, in order, under one ticket: a pipeline, or a
+/// [transaction](Batch::into_transaction).
 #[derive(Clone, Default)]
 pub struct Batch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) items: Vec<Item>,
     pub(crate) names: Vec<(u32, Box<str>)>,
     pub(crate) options: Options,
+    /// They run as one, or none of them does.
+    pub(crate) is_transaction: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,15 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Batch::default()
+    }
+
+    /// The same commands as a transaction: all of them run, one right after the other, or none does.
+    ///
+    /// It is sent between MULTI and EXEC, and repeated only as a whole: where each of its commands may
+    /// be, and none reads what a later one writes.
+    #[must_use]
+    pub fn into_transaction(self) -> Self {
+        Batch { is_transaction: true, ..self }
     }
 
     /// Adds a command and gives its position.
@@ -74,6 +87,11 @@ impl Batch {
     pub(crate) fn name_of(&self, at: usize) -> &str {
         let found = self.names.binary_search_by_key(&at, |(of, _)| *of as usize);
         found.map_or(self.items[at].spec.name(), |found| &self.names[found].1)
+    }
+
+    /// What it is as a whole, where a command's name would stand.
+    pub(crate) fn what(&self) -> &'static str {
+        if self.is_transaction { Spec::transaction().name() } else { "pipeline" }
     }
 
     /// How many commands it holds.

@@ -1,25 +1,30 @@
 //! Requests go on: replies come in, connections are lost, delays and deadlines pass.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
+    block::Block,
     classify::{Class, classify},
+    transaction::forget,
 };
 use crate::{
-    config::{Backoff, Forced},
-    connection::{Connection, Due, Op, Owner, State, refused_unasked},
+    config::{Backoff, Forced, MaybeRetry},
+    connection::{Connection, Due, Op, Owed, Owner, Role, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
     request::Effect,
-    resp::Reply,
+    resp::{Kind, Reply},
 };
 
 /// The first delay after an answer that says the server or slot is not ready.
-const NOT_READY_BASE: Duration = Duration::from_millis(100);
+pub(super) const NOT_READY_BASE: Duration = Duration::from_millis(100);
 
 /// How long a connection must have been in use before a refused write retires it, so that a replica
 /// is not dialled anew for each write.
@@ -33,8 +38,11 @@ impl<W> Engine<W> {
             return bytes.clear();
         };
         connection.note_inbound(now);
+        if connection.paused {
+            return;
+        }
         let mut decoder = connection.lend_decoder();
-        let decoded = decoder.decode_each(bytes, |reply| self.on_frame(conn, reply));
+        let decoded = decoder.decode_while(bytes, |reply| self.on_frame(conn, reply));
         if let Err(fault) = decoded {
             self.kill(conn, Cause::Protocol(fault));
         }
@@ -61,25 +69,62 @@ impl<W> Engine<W> {
     }
 
     #[inline]
-    fn on_frame(&mut self, conn: ConnId, reply: Reply) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+    fn on_frame(&mut self, conn: ConnId, reply: Reply) -> ControlFlow<()> {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return ControlFlow::Continue(());
+        };
         if connection.is_deaf() {
+            return ControlFlow::Continue(());
+        }
+        if reply.is_push() || (reply.kind() == Kind::Array && connection.has_array_notices()) {
+            match self.on_notice(conn, &reply) {
+                Some(flow) => return flow,
+                None if reply.is_push() => {
+                    self.on_push(reply);
+                    return ControlFlow::Continue(());
+                }
+                None => {}
+            }
+        }
+        self.on_answer(conn, reply);
+        ControlFlow::Continue(())
+    }
+
+    #[inline]
+    fn on_answer(&mut self, conn: ConnId, reply: Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        if connection.has_unsubscribed_last()
+            && let Some(error) = reply.error()
+            && self.on_late_refusal(conn, &error)
+        {
             return;
         }
-        if reply.is_push() {
-            return self.on_push(reply);
-        }
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let Some((owed, start)) = connection.answered() else {
-            return self.on_unasked(conn, &reply);
+            return self.on_early(conn, &reply);
         };
         match owed.owner {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
+            Owner::Change(change) => self.on_change_reply(conn, &change, &reply),
         }
     }
 
+    /// A reply to what was not written to its end: to nothing that was asked, but in a transaction, of
+    /// which each command is answered by itself.
     #[cold]
+    fn on_early(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        match connection.answered_early(|op| self.blocks.of(op).map_or(0, Block::due)) {
+            Some((Owed { owner: Owner::Transaction(op), end }, start)) => {
+                self.on_transaction_reply(conn, op, reply.clone(), start, end);
+            }
+            _ => self.on_unasked(conn, reply),
+        }
+    }
+
     fn on_unasked(&mut self, conn: ConnId, reply: &Reply) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         match reply.error() {
@@ -119,7 +164,7 @@ impl<W> Engine<W> {
     fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
-                self.memory.overtaken(op.spec, note, self.now);
+                self.memory.overtaken(&self.blocks.commands(op, note), self.now);
             }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, reply, self.now);
@@ -129,20 +174,26 @@ impl<W> Engine<W> {
             }
         }
         if op.standing != Standing::Wait {
-            self.tally.by_rule(op, reply);
+            self.tally.by_rule(op, op.effect, reply.source(), reply.view());
         }
     }
 
-    fn on_error_reply(
+    fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
+        self.node.window.answer();
+        let class = classify(op.spec, &error);
+        self.on_refusal(conn, op, error, class, start, end);
+    }
+
+    /// The server has answered with an error of this class.
+    pub(super) fn on_refusal(
         &mut self,
         conn: ConnId,
         mut op: Op,
         error: ServerError,
+        class: Class,
         start: u64,
         end: u64,
     ) {
-        self.node.window.answer();
-        let class = classify(op.spec, &error);
         let mut executed = Executed::No;
         match class {
             Class::Told(told) => {
@@ -213,8 +264,8 @@ impl<W> Engine<W> {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.tally.server += 1;
-        let failure = self.failure(op, FailureKind::Server(error), executed);
-        self.end(op, Err(failure));
+        let failure = self.failure(op, self.refusal_kind(op, error), executed);
+        self.fail(op, failure);
     }
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
@@ -277,39 +328,56 @@ impl<W> Engine<W> {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
-        connection.close(cause);
-        self.node.dial.closing(conn);
+        let role = connection.role;
+        connection.close(cause.clone());
+        match role {
+            Role::Main => self.node.dial.closing(conn),
+            Role::Own(feed) => {
+                if let Some(side) = self.side_mut(feed) {
+                    side.dial.closing(conn);
+                }
+            }
+        }
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
+        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.outputs.push_back(Output::Close { conn, linger });
     }
 
     /// Lets a connection finish what it owes, and dials another for what is to come.
-    fn retire(&mut self, conn: ConnId, cause: Cause) {
+    pub(super) fn retire(&mut self, conn: ConnId, cause: Cause) {
         if self.node.conn != Some(conn) {
             return;
         }
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
         connection.retiring = true;
         self.node.conn = None;
+        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.on_lost(cause);
     }
 
     pub(super) fn on_closed(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.remove(conn.0) else { return };
-        let cause = connection.closing_cause().cloned().unwrap_or(cause);
-        if self.node.dial.is(conn) {
-            let awaited_hello = connection.awaits_hello();
-            return self.dial_lost(awaited_hello, cause);
-        }
-        // On a connection that was made long ago this is the kernel giving up on an unreachable peer.
-        let cause = match cause {
-            Cause::ConnectTimeout => Cause::Silent,
-            other => other,
+        let Some(connection) = self.connections.get(conn.0) else { return };
+        let mut cause = connection.closing_cause().cloned().unwrap_or(cause);
+        let dialled = match connection.role {
+            Role::Main => self.node.dial.is(conn),
+            Role::Own(feed) => self.side_mut(feed).is_some_and(|side| side.dial.is(conn)),
         };
+        if !dialled && cause == Cause::ConnectTimeout {
+            // On one that was made long ago this is the kernel giving up on an unreachable peer.
+            cause = Cause::Silent;
+        }
+        self.carry_no_more(conn, &cause);
+        let Some(connection) = self.connections.remove(conn.0) else { return };
+        match connection.role {
+            Role::Main if dialled => return self.dial_lost(connection.awaits_hello(), cause),
+            Role::Main => {}
+            Role::Own(feed) if dialled => return self.side_dial_lost(feed, cause),
+            Role::Own(_) => return,
+        }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
         if self.node.conn == Some(conn) {
             self.node.conn = None;
@@ -317,9 +385,12 @@ impl<W> Engine<W> {
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
             match owner {
-                Owner::Request(op) => back.extend(self.lost(op, bytes, whole, &cause)),
                 Owner::Own(own) => self.lost_own(&own, whole),
-                Owner::Handshake => {}
+                Owner::Handshake | Owner::Change(_) => {}
+                owner => {
+                    let op = owner.into_op().expect("all others have one");
+                    back.extend(self.lost(op, bytes, whole, &cause));
+                }
             }
         }
         // They are older than anything in the backlog, and go before it.
@@ -343,6 +414,10 @@ impl<W> Engine<W> {
         if !self.tickets.wants(op.ticket) {
             self.give_up(&op);
             return None;
+        }
+        if let Some(block) = self.blocks.of(&op).filter(|_| op.maybe) {
+            let repeats = block.may_repeat(&bytes);
+            op.maybe_retry = if repeats { MaybeRetry::Always } else { MaybeRetry::Never };
         }
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
@@ -370,12 +445,13 @@ impl<W> Engine<W> {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
             match owner {
-                Owner::Request(mut op) => {
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake | Owner::Change(_) => {}
+                owner => {
+                    let mut op = owner.into_op().expect("all others have one");
                     op.maybe |= whole;
                     self.end_without_answer(&op, kind.clone());
                 }
-                Owner::Own(own) => self.lost_own(&own, whole),
-                Owner::Handshake => {}
             }
         }
     }
@@ -384,10 +460,9 @@ impl<W> Engine<W> {
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
-        for parked in &self.held {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
-        }
-        parked.append(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
+        held.iter().for_each(|parked| self.unhold(parked));
+        parked.append(&mut held);
         parked.extend(self.scripts.take(|_| true));
         self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
@@ -405,9 +480,9 @@ impl<W> Engine<W> {
     /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
     pub(super) fn taint(&mut self, op: &Op) {
         if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
-            self.memory.overtaken(op.spec, note, self.now);
+            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        forget(&mut self.memory, &self.blocks, op, self.now);
     }
 
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
@@ -422,7 +497,7 @@ impl<W> Engine<W> {
             self.taint(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
-        self.end(op, Err(failure));
+        self.fail(op, failure);
     }
 
     // ---- time passes ---------------------------------------------------------------------------
@@ -460,6 +535,7 @@ impl<W> Engine<W> {
             let waiter = self.tickets.end_wait(ticket, result);
             self.wake(waiter);
         }
+        self.expire_topics();
     }
 
     /// Ends what is on a connection and has expired. What the writer has not seen is taken back, so
@@ -477,16 +553,14 @@ impl<W> Engine<W> {
         let mut expired = Vec::new();
         for (_, connection) in self.connections.iter() {
             for owed in connection.owed() {
-                let Owner::Request(op) = &owed.owner else { continue };
-                if !self.tickets.is_expired(op.ticket) {
-                    continue;
-                }
+                let op = owed.owner.op().filter(|op| self.tickets.is_expired(op.ticket));
+                let Some(op) = op else { continue };
                 let maybe = op.maybe || !connection.is_unsent(owed.end);
                 let executed = if maybe { Executed::Maybe } else { Executed::No };
                 let kind = FailureKind::DeadlinePassed(Stage::Reply);
                 expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
                 if maybe {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    forget(&mut self.memory, &self.blocks, op, self.now);
                 }
             }
             for (op, ..) in &connection.refused {
@@ -518,7 +592,7 @@ impl<W> Engine<W> {
                 std::mem::take(&mut self.held).into_iter().partition(expired);
             self.held = kept.into();
             for parked in &gone {
-                self.memory.disengage(parked.op.spec, &parked.arguments());
+                self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
                 self.unheld = true;
             }
             ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
@@ -553,7 +627,8 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let hopeless = self.connections.len() == 0 && self.scripts.len() == 0;
+        let hopeless = self.scripts.len() == 0
+            && !self.connections.iter().any(|(_, connection)| connection.is_main());
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }
@@ -572,6 +647,8 @@ impl<W> Engine<W> {
         self.node.conn = None;
         self.node.dial = super::dial::Dial::Idle;
         self.end_parked(&FailureKind::ClientClosed);
+        self.end_streams(FailureKind::ClientClosed);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);

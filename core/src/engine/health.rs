@@ -138,12 +138,13 @@ impl<W> Engine<W> {
         let from = self.health();
         self.node.phase = phase;
         let to = self.health();
+        // What keeps it down may not be what brought it down.
+        if cause.is_some() || (from != to && to == Health::Live) {
+            self.node.cause.clone_from(&cause);
+        }
         if from != to {
             self.scripts.stale();
             self.node.phase_since = self.now.instant;
-            if cause.is_some() || to == Health::Live {
-                self.node.cause.clone_from(&cause);
-            }
             self.stirred = true;
             self.event(Event::HealthChanged { from, to, cause });
         }
@@ -198,6 +199,7 @@ impl<W> Engine<W> {
         }
         self.end_connect_waits();
         self.place_backlog();
+        self.carry_on(conn);
         self.run_phase(self.now.instant);
     }
 
@@ -282,7 +284,7 @@ impl<W> Engine<W> {
         self.announce();
     }
 
-    /// What brought the server's fall about, for those who are told that it is down.
+    /// What keeps the server down, for those who are told that it is.
     pub(super) fn down_cause(&self) -> Cause {
         self.node.cause.clone().unwrap_or(Cause::Local)
     }

@@ -6,7 +6,7 @@ use crate::{
     failure::{Bound, Executed, FailureKind, MEMORY, MemoryRefusal},
     fallback::{Answer, NativeDone, Policy, Standing},
     request::{Effect, split_command},
-    resp::{Reply, Source, Value},
+    resp::{Reply, Source},
 };
 
 impl<W> Engine<W> {
@@ -18,12 +18,19 @@ impl<W> Engine<W> {
             return self.end_maybe(op, parked.cause);
         }
         if let Some(ran) = ran {
-            return self.end_script(&parked, ran);
+            return self.end_script(parked, ran);
         }
         let Some(Parked { op, bytes, .. }) = self.begin_script(parked) else { return };
+        if op.spec.is_transaction() {
+            return self.run_in_memory(&op, &bytes);
+        }
         let args = split_command(&bytes);
-        if op.spec.is_publish() {
-            return self.publish_locally(&op, &args);
+        if op.spec.is_publish()
+            && let Some(receivers) = self.answer_about_channels(op.spec, &args)
+        {
+            // The message stays with this client.
+            let reply = Reply::from(receivers).with_source(Source::Overlay);
+            return self.end_from_memory(&op, reply);
         }
         match self.memory.answer(op.spec, op.standing, &args, self.now) {
             Ok(reply) => self.end_from_memory(&op, reply),
@@ -35,16 +42,22 @@ impl<W> Engine<W> {
     /// Answers a command where there is no server; `ran` is what a native script has done for it.
     pub(super) fn place_in_store(&mut self, parked: Parked, ran: Option<NativeDone>) {
         if let Some(ran) = ran {
-            self.end_script(&parked, ran);
+            self.end_script(parked, ran);
         } else if let Some(Parked { op, bytes, .. }) = self.begin_script(parked) {
             self.answer_from_store(&op, &bytes);
         }
     }
 
     pub(super) fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
+        if op.spec.is_transaction() {
+            return self.run_in_store(op, bytes);
+        }
         let args = split_command(bytes);
-        let store = self.store.as_mut().expect("only asked where there is one");
-        match store.execute(&args, self.now) {
+        if let Some(value) = self.answer_about_channels(op.spec, &args) {
+            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+        }
+        let store = self.store.as_ref().expect("only asked where there is one");
+        match store.execute_at(&args, self.now) {
             Answer::Reply(value) => {
                 self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
                 self.tell_of_memory();
@@ -73,7 +86,7 @@ impl<W> Engine<W> {
                 self.end(op, Err(failure.at(Some(MEMORY.into()))));
             }
             None => {
-                self.tally.by_memory(op, &reply);
+                self.tally.by_memory(op, op.effect, &reply);
                 self.end(op, Ok(reply));
             }
         }
@@ -81,37 +94,18 @@ impl<W> Engine<W> {
 
     /// Ends a command that memory can't answer.
     pub(super) fn refuse_in_memory(&mut self, op: &Op, refusal: MemoryRefusal) {
-        if let MemoryRefusal::Full(bound) = refusal {
-            self.tell_memory_full(bound);
-        }
-        self.tally.refused(op);
+        self.memory_has_refused(op, &refusal);
         self.end_without_answer(op, FailureKind::Memory(refusal));
     }
 
-    // ---- messages ------------------------------------------------------------------------------
-
-    /// Answers PUBLISH without a server: the message stays with this client.
-    fn publish_locally(&mut self, op: &Op, words: &[&[u8]]) {
-        let value = match &words[op.spec.words()..] {
-            [channel, message] => {
-                let receivers = self.deliver_locally(channel, message);
-                Value::Integer(i64::try_from(receivers).unwrap_or(i64::MAX))
-            }
-            _ => {
-                let name = op.spec.name().to_ascii_lowercase();
-                Value::error(format!("ERR wrong number of arguments for '{name}' command"))
-            }
-        };
-        self.end_from_memory(op, Reply::from(value).with_source(Source::Overlay));
-    }
-
-    /// Hands a message that stays local to this client's own subscribers, and gives how many these are:
-    /// none, as long as there are no subscriptions.
-    fn deliver_locally(&mut self, _channel: &[u8], _message: &[u8]) -> usize {
-        0
-    }
-
     // ---- what operators are told ---------------------------------------------------------------
+
+    pub(super) fn memory_has_refused(&mut self, op: &Op, refusal: &MemoryRefusal) {
+        if let MemoryRefusal::Full(bound) = refusal {
+            self.tell_memory_full(*bound);
+        }
+        self.tally.refused(op);
+    }
 
     /// Tells that memory is full, once until there is room again.
     fn tell_memory_full(&mut self, bound: Bound) {
@@ -128,7 +122,7 @@ impl<W> Engine<W> {
     /// How much there is of what a bound of memory bounds.
     fn holds(&self, bound: Bound) -> usize {
         let (entries, bytes) = match &self.store {
-            Some(store) => (store.len(), store.bytes()),
+            Some(store) => store.size(),
             None => self.memory.overlay_size(),
         };
         match bound {
@@ -136,7 +130,7 @@ impl<W> Engine<W> {
             Bound::MemoryBytes => bytes,
             Bound::JournalEntries => self.memory.journal_size().0,
             Bound::JournalBytes => self.memory.journal_size().1,
-            Bound::QueueRequests | Bound::QueueBytes => 0,
+            _ => 0,
         }
     }
 

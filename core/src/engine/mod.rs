@@ -29,11 +29,20 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
-//! `health` judges, `force` lets an operator overrule it, `recovery` pays what is owed after an
-//! outage.
+//! `submit` takes requests in and places them, `in_memory` answers what no server does, `flow` carries
+//! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
+//! made of), `scripts` has functions run that stand in for scripts; `dial` makes connections, `health`
+//! judges, `force` lets an operator overrule it, `recovery` pays what is owed after an outage; `status`
+//! is what operators see.
+//!
+//! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
+//! connections together, `side` makes connections of their own where they need one. Their callers'
+//! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
+//! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
+//! [`close_stream`](Engine::close_stream).
 
 mod batch;
+mod block;
 mod classify;
 mod dial;
 mod flow;
@@ -41,12 +50,18 @@ mod force;
 mod health;
 mod heritage;
 mod in_memory;
+mod local;
+mod notices;
+mod outcomes;
 mod output;
 mod recovery;
 mod scripts;
+mod side;
 mod status;
 mod submit;
+mod subscriptions;
 mod tickets;
+mod transaction;
 
 use std::{
     borrow::Cow,
@@ -58,27 +73,31 @@ use std::{
 
 pub use batch::Batch;
 pub use heritage::Lineage;
+pub use notices::OWN_CONNECTIONS_MAX;
+pub use outcomes::Outcomes;
 pub use output::{
-    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Target,
-    Ticket,
+    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, StreamId,
+    Target, Ticket,
 };
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
+pub(crate) use subscriptions::FeedId;
 
 use crate::{
     Failure, Now,
     config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
     failure::{Bound, Cause, Executed, FailureKind},
-    fallback::{Memory, Store},
-    request::split_arguments,
+    fallback::{Memory, SharedStore},
     resp::Reply,
     rng::Rng,
     slab::Slab,
 };
+use block::Blocks;
 use dial::Dial;
 use health::{Phase, Window};
 use status::Tally;
+use subscriptions::Subscriptions;
 use tickets::Tickets;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
@@ -89,13 +108,15 @@ pub struct Engine<W> {
     rng: Rng,
     now: Now,
     tickets: Tickets<W>,
+    /// What the transactions are made of that have not ended.
+    blocks: Blocks,
     ready: Vec<W>,
     connections: Slab<Connection>,
     node: Node,
     /// Answers in the server's stead, where some key pattern may degrade.
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
-    store: Option<Store>,
+    store: Option<SharedStore>,
     /// Waits for a connection, in order.
     backlog: VecDeque<Parked>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
@@ -112,6 +133,7 @@ pub struct Engine<W> {
     in_line: Queued,
     /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
+    pubsub: Subscriptions<W>,
     outputs: VecDeque<Output>,
     pushes: usize,
     /// What the last `Output::Wait` said: the adapter will be back by then.
@@ -181,13 +203,6 @@ struct Parked {
     cause: Option<Cause>,
 }
 
-impl Parked {
-    /// The arguments, without the words of the command's name.
-    fn arguments(&self) -> Vec<&[u8]> {
-        split_arguments(self.op.spec, &self.bytes)
-    }
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Queued {
     requests: usize,
@@ -245,8 +260,11 @@ impl<W> Engine<W> {
         };
         let memory = Memory::new(&config, rng.next());
         let tally = Tally::new(&config, memory.degrades());
-        let store = matches!(config.deployment, Deployment::Memory)
-            .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
+        let store = match &config.deployment {
+            Deployment::Memory => Some(SharedStore::private(rng.next(), (&config.memory).into())),
+            Deployment::Store(store) => Some(store.clone()),
+            _ => None,
+        };
         let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
@@ -274,9 +292,9 @@ impl<W> Engine<W> {
         let forced = config.forced;
         let mut engine = Engine {
             delays,
-            rng,
             now,
             tickets: Tickets::new(),
+            blocks: Blocks::default(),
             ready: Vec::new(),
             connections: Slab::new(),
             node,
@@ -291,6 +309,7 @@ impl<W> Engine<W> {
             line: VecDeque::new(),
             in_line: Queued::default(),
             queued: Queued::default(),
+            pubsub: Subscriptions::new(rng.next()),
             outputs: VecDeque::new(),
             pushes: 0,
             armed: None,
@@ -304,6 +323,7 @@ impl<W> Engine<W> {
             begun: false,
             closing: Closing::Open,
             scratch: Vec::new(),
+            rng,
             config,
         };
         engine.force(forced, now);
@@ -330,6 +350,7 @@ impl<W> Engine<W> {
         }
         self.run_timers();
         self.admit();
+        self.run_feeds();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -366,6 +387,9 @@ impl<W> Engine<W> {
         self.note_time(now);
         self.on_received(conn, bytes);
         self.admit();
+        if self.pubsub.has_news() {
+            self.run_feeds();
+        }
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
             self.run_closing(self.now.instant);
@@ -425,6 +449,11 @@ impl<W> Engine<W> {
             .any(|(_, connection)| !connection.is_ready() || !connection.owes_nothing())
     }
 
+    /// Whether messages may come at any moment: something is subscribed to.
+    pub fn listens(&self) -> bool {
+        self.pubsub.listens()
+    }
+
     // ---- callers -------------------------------------------------------------------------------
 
     /// Sets who is to be woken when the ticket has ended. Gives back who was to be before, to be
@@ -444,8 +473,8 @@ impl<W> Engine<W> {
         self.tickets.take_one(ticket)
     }
 
-    /// What came of each command of a pipeline, once all have ended; frees the ticket.
-    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Vec<Result<Reply, Failure>>> {
+    /// What came of a pipeline or a transaction, once it has ended; frees the ticket.
+    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Outcomes> {
         self.tickets.take_many(ticket)
     }
 
@@ -487,6 +516,8 @@ impl<W> Engine<W> {
             self.settle_lost(conn, &FailureKind::RuntimeDropped);
         }
         self.end_parked(&FailureKind::RuntimeDropped);
+        self.end_streams(FailureKind::RuntimeDropped);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
@@ -535,9 +566,11 @@ impl<W> Engine<W> {
         self.ready.extend(waiter);
     }
 
-    /// Ends one command of a request: the only place where that happens.
+    /// Ends one command of a request: the only place where that happens. What may be a transaction goes
+    /// through [`fail`](Engine::fail).
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        debug_assert!(self.blocks.of(op).is_none(), "transactions have their own ways to end");
         if op.engaged {
             self.release(op);
         }
@@ -546,8 +579,17 @@ impl<W> Engine<W> {
         self.wake(waiter);
     }
 
+    /// Ends one command of a request, or a transaction, with a failure.
+    fn fail(&mut self, op: &Op, failure: Failure) {
+        if op.spec.is_transaction() {
+            return self.end_whole(op, Outcomes::failed(failure));
+        }
+        self.end(op, Err(failure));
+    }
+
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
-        let name: Cow<'static, str> = match self.tickets.name_of(op.ticket, op.item) {
+        let unknown = self.tickets.name_of(op.ticket, op.item);
+        let name: Cow<'static, str> = match unknown.filter(|_| !op.spec.is_transaction()) {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };
@@ -573,7 +615,12 @@ impl<W> Engine<W> {
         };
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
         let unheld = self.unheld.then_some(self.now.instant);
+        let carriers = self.pubsub.carriers.iter().filter_map(|(_, carrier)| {
+            let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
+            dial.into_iter().chain(carrier.retry).min()
+        });
         connections
+            .chain(carriers)
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
             .chain(self.node.phase.due(self.node.conn.is_some()))
@@ -591,6 +638,8 @@ impl<W> Engine<W> {
         let now = self.now.instant;
         self.run_delayed(now);
         self.run_dial(now);
+        self.run_sides(now);
+        self.run_retries(now);
         self.run_connections(now);
         self.run_phase(now);
         self.run_deadlines(now);

@@ -20,6 +20,10 @@ pub struct ConnId(pub(crate) Id);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) Id);
 
+/// One stream of messages. A stale id is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub(crate) Id);
+
 /// One name look-up. A stale one is inert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lookup(pub(crate) u64);
@@ -41,6 +45,12 @@ impl fmt::Debug for ConnId {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ticket {:?}", self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {:?}", self.0)
     }
 }
 
@@ -114,7 +124,13 @@ pub enum Output {
     /// Run a function of the user's, without any lock held, and answer with [`Input::Ran`]. There is
     /// one at a time.
     Run(NativeRun),
-    /// A push frame that answers nothing.
+    /// More may be read from `conn`, on which reading was to stop
+    /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
+    Read {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// A push frame that answers nothing and belongs to no subscription.
     Push(Reply),
     /// Something that operators want to know.
     Event(Event),

@@ -12,9 +12,10 @@
 //! replicas, and it changes nothing.
 //!
 //! What is owed goes out in order, a piece at a time. The first answer that says that the server can't
-//! serve now ends the attempt, and what was not paid stays owed. An answer that would be the same the
-//! next time ends that one key's debt, and operators are told. `heritage` says whether the data are
-//! those that were written to.
+//! serve now ends the attempt, and what was not paid stays owed; what was refused goes last the next
+//! time, so that nothing waits behind it which the server would take. An answer that would be the same
+//! the next time ends that one key's debt, and operators are told. `heritage` says whether the data
+//! are those that were written to.
 
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,12 @@ impl<W> Engine<W> {
 
     fn probe(&mut self, passed: u32) {
         let Some(conn) = self.node.conn else { return };
+        // Its data may have been replaced while it could not be used, under the same connection. What
+        // it says comes before the answers that may end the outage.
+        let may_be_last = passed + 1 >= self.config.breaker.probes;
+        if may_be_last && self.memory.degrades() && !self.node.heritage.is_asked() {
+            self.ask_lineage(conn);
+        }
         self.ask(conn, Own::Probe(Question::Ping), &[b"PING"]);
         self.ask(conn, Own::Probe(Question::Role), &[b"ROLE"]);
         self.ask(conn, Own::Probe(Question::Del), &[b"DEL", PROBE_KEY]);
@@ -258,7 +265,7 @@ impl<W> Engine<W> {
         let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
         match fate {
             Fate::NotNow => {
-                self.memory.put_back(key);
+                self.memory.put_last(key);
                 if self.is_draining() {
                     let next = self.next_probe();
                     self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
@@ -347,11 +354,9 @@ impl<W> Engine<W> {
 
     /// Places what waited behind keys; what still has to wait is held again, in the same order.
     pub(super) fn place_held(&mut self) {
-        self.unheld = false;
         let held = std::mem::take(&mut self.held);
-        for parked in &held {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
-        }
+        held.iter().for_each(|parked| self.unhold(parked));
+        self.unheld = false;
         for parked in held {
             self.place(parked);
         }

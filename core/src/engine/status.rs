@@ -44,6 +44,18 @@ pub struct Status {
     pub tickets: usize,
     /// Sockets open or being opened.
     pub connections: usize,
+    /// Streams of messages that are open.
+    pub streams: usize,
+    /// Channels and patterns that streams want. One that several want counts for each.
+    pub subscriptions: usize,
+    /// Channels and patterns that the server has confirmed, each once.
+    pub subscriptions_confirmed: usize,
+    /// Messages that wait for their readers.
+    pub messages_waiting: usize,
+    /// Their bytes.
+    pub messages_waiting_bytes: usize,
+    /// Messages that were dropped because their stream had no room for them.
+    pub messages_dropped: u64,
     /// Entries written in memory since the server went down, or the entries of `memory://`.
     pub overlay_entries: usize,
     /// Their bytes.
@@ -85,7 +97,7 @@ pub struct PatternStatus {
     /// What the server answered.
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
-    /// pattern of its first key, and only where that may be answered otherwise than by waiting for the
+    /// pattern of its first key, those of a transaction for that of its first; and only where that may be answered otherwise than by waiting for the
     /// server: of other patterns nothing is counted here. Nor is it for those after the 255th.
     pub server: Counts,
     /// What was answered from writes in memory.
@@ -178,28 +190,29 @@ impl Tally {
         }
     }
 
-    /// Counts an answer from memory, which is not an error.
-    pub(super) fn by_memory(&mut self, op: &Op, reply: &Reply) {
+    /// Counts an answer from memory, which is not an error, to a command of this effect; the pattern is
+    /// that of `op`, which the command is or is a part of.
+    pub(super) fn by_memory(&mut self, op: &Op, effect: Effect, reply: &Reply) {
         match reply.source() {
             Source::Server => self.server += 1,
             Source::Overlay | Source::Store => self.overlay += 1,
             Source::Shadow => self.shadow += 1,
             Source::Unknown => self.unknown += 1,
         }
-        self.by_rule(op, reply);
+        self.by_rule(op, effect, reply.source(), reply.view());
     }
 
-    /// Counts an answer, which is not an error, for the pattern that its command is of.
-    pub(super) fn by_rule(&mut self, op: &Op, reply: &Reply) {
+    /// Counts an answer, which is not an error, for the pattern of `op` alone.
+    pub(super) fn by_rule(&mut self, op: &Op, effect: Effect, source: Source, view: View<'_>) {
         let Some(pattern) = self.patterns.get_mut(usize::from(op.rule)) else { return };
-        let counts = match reply.source() {
+        let counts = match source {
             Source::Server => &mut pattern.server,
             Source::Overlay | Source::Store => &mut pattern.overlay,
             Source::Shadow => &mut pattern.shadow,
             Source::Unknown => &mut pattern.unknown,
         };
-        match op.effect {
-            Effect::Read if finds_something(reply.view()) => counts.hits += 1,
+        match effect {
+            Effect::Read if finds_something(view) => counts.hits += 1,
             Effect::Read => counts.misses += 1,
             _ => counts.writes += 1,
         }
@@ -228,12 +241,13 @@ impl<W> Engine<W> {
     #[must_use]
     pub fn status(&self) -> Status {
         let (overlay_entries, overlay_bytes) = match &self.store {
-            Some(store) => (store.len(), store.bytes()),
+            Some(store) => store.size(),
             None => self.memory.overlay_size(),
         };
         let (shadow_entries, shadow_bytes) = self.memory.shadow_size();
         let (journal_entries, journal_bytes) = self.memory.journal_size();
         let since = self.node.phase_since;
+        let pubsub = self.pubsub.size();
         Status {
             node: self.node.label.clone(),
             health: self.health(),
@@ -248,6 +262,12 @@ impl<W> Engine<W> {
             waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
+            streams: pubsub.streams,
+            subscriptions: pubsub.wanted,
+            subscriptions_confirmed: pubsub.confirmed,
+            messages_waiting: pubsub.waiting,
+            messages_waiting_bytes: pubsub.waiting_bytes,
+            messages_dropped: pubsub.dropped,
             overlay_entries,
             overlay_bytes,
             shadow_entries,
@@ -296,9 +316,9 @@ impl<W> Engine<W> {
         }
         let server = self.node.conn.map(|_| AnsweredBy::Server);
         let insists = self.forced == Some(Forced::Redis);
-        let settles = self.node.phase.is_draining() && !self.is_held_down();
+        let settles = self.settles();
         match mode {
-            Mode::Fail if self.node.phase.is_down() => None,
+            Mode::Fail if self.node.phase.is_down() && !settles => None,
             Mode::Wait | Mode::Fail => server,
             _ if !self.node.phase.is_down() || insists || settles => server,
             _ => Some(AnsweredBy::Memory),

@@ -15,7 +15,7 @@ use crate::{
 
 /// Where a new request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     Now,
     InLine,
 }
@@ -32,8 +32,12 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, and this version has \
-    no transactions or subscriptions";
+    share; database, name and credentials belong in the client's configuration, and `subscribe` gives \
+    a stream of messages";
+const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
+    would get into the transaction: use `transaction`, which sends all of it in one piece";
+const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
+    connections of their own for optimistic transactions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -107,8 +111,9 @@ impl<W> Engine<W> {
         Ok((ticket, flush))
     }
 
-    /// Accepts a pipeline: its commands go out in order, each ends on its own, the ticket ends with
-    /// the last of them.
+    /// Accepts a pipeline or a transaction. The commands of a pipeline go out in order, each ends on its
+    /// own, the ticket ends with the last of them. Those of a transaction go out in one piece between
+    /// MULTI and EXEC, and end as one; it counts as one request.
     ///
     /// # Errors
     ///
@@ -120,6 +125,9 @@ impl<W> Engine<W> {
         now: Now,
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
+        if batch.is_transaction {
+            return self.submit_transaction(batch, waiter);
+        }
         for (at, item) in batch.items.iter().enumerate() {
             self.check_use(item.spec, batch.name_of(at))?;
         }
@@ -212,6 +220,12 @@ impl<W> Engine<W> {
     /// comes.
     pub fn cancel(&mut self, ticket: Ticket, now: Now) {
         self.note_time(now);
+        if let Some(stream) = self.tickets.stream_of(ticket) {
+            self.tickets.remove(ticket);
+            self.pubsub.forget_leave(ticket);
+            self.pubsub.fail_join(stream, ticket, None);
+            return self.run_feeds();
+        }
         if self.tickets.remove(ticket).is_none() {
             return;
         }
@@ -229,12 +243,18 @@ impl<W> Engine<W> {
 
     /// Gives a ticket up, but not its request, which is carried out all the same: fire and forget.
     pub fn detach(&mut self, ticket: Ticket) {
+        if let Some(stream) = self.tickets.stream_of(ticket) {
+            // It has no deadline any longer.
+            self.pubsub.forget_leave(ticket);
+            self.pubsub.detach_join(stream, ticket);
+            self.tickets.remove(ticket);
+        }
         self.tickets.detach(ticket);
     }
 
     // ---- inside --------------------------------------------------------------------------------
 
-    fn check_open(&self, command: &str) -> Result<(), Rejected> {
+    pub(super) fn check_open(&self, command: &str) -> Result<(), Rejected> {
         match self.closing {
             Closing::Open => Ok(()),
             Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
@@ -257,18 +277,18 @@ impl<W> Engine<W> {
     fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
+            () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
+            () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
             () if spec.is_session() => SHARED_CONNECTION,
-            () if spec.is_blocking() => BLOCKS,
+            // Memory answers at once, or says that it does not know the command.
+            () if spec.is_blocking() && self.store.is_none() => BLOCKS,
             () => return Ok(()),
         };
-        if self.store.is_some() {
-            return Ok(());
-        }
         let kind = FailureKind::Misuse(advice);
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
     }
 
-    fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
+    pub(super) fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
         // Nobody overtakes those who stand in line.
         if self.line.is_empty() && self.has_room() {
             self.full_told = false;
@@ -292,7 +312,7 @@ impl<W> Engine<W> {
             && self.queued.bytes - self.in_line.bytes < self.config.queue.bytes_max
     }
 
-    fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
+    pub(super) fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
         self.stirred = true;
         self.ensure_dial();
         for parked in &request {
@@ -332,13 +352,13 @@ impl<W> Engine<W> {
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, standing: Standing) -> Option<ConnId> {
+    pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
         let served = self.node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
-    fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
+    pub(super) fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
         let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
@@ -355,7 +375,7 @@ impl<W> Engine<W> {
     }
 
     /// Any way but straight onto the connection.
-    fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
+    pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
         if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
             self.answer_from_store(&op, bytes);
@@ -398,7 +418,8 @@ impl<W> Engine<W> {
         if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
-        if standing == Standing::Fail {
+        let settles = self.settles();
+        if standing == Standing::Fail && !settles {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
@@ -409,13 +430,12 @@ impl<W> Engine<W> {
             return self.scripts.wait(parked);
         }
         let insists = self.forced == Some(Forced::Redis);
-        let draining = self.node.phase.is_draining() && !self.is_held_down();
-        let by_server = insists || draining;
+        let by_server = insists || settles;
         if !by_server && standing != Standing::Mixed && self.memory.is_quiet() {
             return self.place_in_memory(parked, ran);
         }
-        let args = parked.arguments();
-        match self.memory.claim(parked.op.spec, standing, &args, by_server) {
+        let commands = self.blocks.commands(&parked.op, &parked.bytes);
+        match self.memory.claim(&commands, standing, by_server) {
             Claim::Memory if insists => self.hold(parked),
             Claim::Memory => self.place_in_memory(parked, ran),
             Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
@@ -434,15 +454,21 @@ impl<W> Engine<W> {
     fn place_mixed(&mut self, mut parked: Parked) {
         if parked.op.effect != Effect::Read {
             parked.op.engaged = true;
-            self.memory.engage(parked.op.spec, &parked.arguments());
+            self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         }
         self.place_on_server(parked);
     }
 
     /// Lets a command wait behind older ones, and what comes later to its keys behind it.
     fn hold(&mut self, parked: Parked) {
-        self.memory.engage(parked.op.spec, &parked.arguments());
+        self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         self.held.push_back(parked);
+    }
+
+    /// Nobody has to wait for what was held any more: it is about to go another way.
+    pub(super) fn unhold(&mut self, parked: &Parked) {
+        self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
+        self.unheld = true;
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -456,7 +482,13 @@ impl<W> Engine<W> {
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-        connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
+        match self.blocks.of_mut(&op) {
+            None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
+            Some(block) => {
+                block.begin();
+                connection.send_transaction(op, now, |out| out.extend_from_slice(&bytes));
+            }
+        }
     }
 
     /// Ends a command that may have been executed and is not to be repeated.
@@ -472,6 +504,7 @@ impl<W> Engine<W> {
         if op.engaged {
             self.release(op);
         }
+        self.blocks.drop_of(op);
         self.queued.subtract(op);
     }
 
@@ -479,7 +512,7 @@ impl<W> Engine<W> {
     #[cold]
     pub(super) fn release(&mut self, op: &Op) {
         if let Some(note) = &op.note {
-            self.memory.disengage(op.spec, &split_arguments(op.spec, note));
+            self.memory.disengage(&self.blocks.commands(op, note));
         }
         self.unheld = true;
     }
@@ -494,7 +527,7 @@ impl<W> Engine<W> {
             std::mem::take(&mut self.held).into_iter().partition(unwanted);
         self.held = kept.into();
         for parked in &gone {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
+            self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
             self.unheld = true;
         }
         dropped.extend(gone);
@@ -559,13 +592,13 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
-fn cost_of(bytes: &[u8]) -> u32 {
+pub(super) fn cost_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Op {
     /// One that was not sent yet.
-    fn new(
+    pub(super) fn new(
         config: &Config,
         ticket: Ticket,
         item: u32,
@@ -598,11 +631,16 @@ impl Op {
 
     /// Whether it may be sent again although it may have been executed.
     pub(super) fn may_repeat(&self) -> bool {
-        match self.maybe_retry {
-            MaybeRetry::Never => false,
-            MaybeRetry::Repeatable => self.effect <= Effect::Repeatable,
-            MaybeRetry::Idempotent => self.effect <= Effect::IdempotentWrite,
-            MaybeRetry::Always => true,
-        }
+        permits(self.maybe_retry, self.effect)
+    }
+}
+
+/// Whether a command of this effect may be sent again although it may have been executed.
+pub(super) fn permits(choice: MaybeRetry, effect: Effect) -> bool {
+    match choice {
+        MaybeRetry::Never => false,
+        MaybeRetry::Repeatable => effect <= Effect::Repeatable,
+        MaybeRetry::Idempotent => effect <= Effect::IdempotentWrite,
+        MaybeRetry::Always => true,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Ticket;
+use super::{Outcomes, StreamId, Ticket};
 use crate::{Failure, resp::Reply, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
@@ -40,8 +40,15 @@ pub(crate) enum Work {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
     },
+    /// A transaction, which ends as a whole.
+    Whole(Option<Outcomes>),
     /// Waits for the first connection, or for its judgement: ends without a reply.
     Wait(Option<Result<(), Failure>>),
+    /// Waits for topics of a stream to be confirmed or dropped: ends without a reply.
+    Topics {
+        of: StreamId,
+        result: Option<Result<(), Failure>>,
+    },
 }
 
 impl<W> Tickets<W> {
@@ -114,7 +121,30 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
-            Work::Wait(_) => unreachable!("a wait has no items"),
+            Work::Whole(_) => return self.fail_whole(ticket, outcome),
+            Work::Wait(_) | Work::Topics { .. } => unreachable!("a wait has no items"),
+        }
+        if slot.detached {
+            self.slots.free(ticket.0);
+            return None;
+        }
+        slot.waiter.take()
+    }
+
+    #[cold]
+    fn fail_whole(&mut self, ticket: Ticket, outcome: Outcome) -> Option<W> {
+        let failure = outcome.expect_err("a transaction ends well by `end_whole`");
+        self.end_whole(ticket, Outcomes::failed(failure))
+    }
+
+    /// Ends a transaction. Gives whom to wake.
+    pub(crate) fn end_whole(&mut self, ticket: Ticket, outcomes: Outcomes) -> Option<W> {
+        let slot = self.slots.get_mut(ticket.0)?;
+        match &mut slot.work {
+            // What expired has ended; its late reply changes nothing.
+            Work::Whole(Some(_)) => return None,
+            Work::Whole(place) => *place = Some(outcomes.named(slot.names.take())),
+            _ => unreachable!("only a transaction ends as a whole"),
         }
         if slot.detached {
             self.slots.free(ticket.0);
@@ -126,7 +156,7 @@ impl<W> Tickets<W> {
     /// Ends a wait.
     pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
-        let Work::Wait(place) = &mut slot.work else {
+        let (Work::Wait(place) | Work::Topics { result: place, .. }) = &mut slot.work else {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
@@ -144,17 +174,22 @@ impl<W> Tickets<W> {
         Some(outcome)
     }
 
-    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Vec<Outcome>> {
-        let Work::Many { outcomes, left: 0 } = &mut self.slots.get_mut(ticket.0)?.work else {
-            return None;
+    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Outcomes> {
+        let outcomes = match &mut self.slots.get_mut(ticket.0)?.work {
+            Work::Many { outcomes, left: 0 } => Outcomes::each(std::mem::take(outcomes)),
+            Work::Whole(outcomes) => outcomes.take()?,
+            _ => return None,
         };
-        let outcomes = std::mem::take(outcomes);
         self.slots.free(ticket.0);
-        Some(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
+        Some(outcomes)
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
-        let Work::Wait(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
+        let (Work::Wait(place) | Work::Topics { result: place, .. }) =
+            &mut self.slots.get_mut(ticket.0)?.work
+        else {
+            return None;
+        };
         let result = place.take()?;
         self.slots.free(ticket.0);
         Some(result)
@@ -227,6 +262,23 @@ impl<W> Tickets<W> {
         waits.map(|(id, _)| Ticket(id)).collect()
     }
 
+    /// The waits for topics that have expired and not ended, each with the stream.
+    pub(crate) fn expired_topics(&self) -> Vec<(Ticket, StreamId)> {
+        let open = self.slots.iter().filter_map(|(id, slot)| match slot.work {
+            Work::Topics { of, result: None } if slot.expired => Some((Ticket(id), of)),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    /// The stream for whose topics this one still waits.
+    pub(crate) fn stream_of(&self, ticket: Ticket) -> Option<StreamId> {
+        match self.slots.get(ticket.0)?.work {
+            Work::Topics { of, result: None } => Some(of),
+            _ => None,
+        }
+    }
+
     /// The name of a command that the table does not know.
     pub(crate) fn name_of(&self, ticket: Ticket, item: u32) -> Option<&str> {
         let names = self.slots.get(ticket.0)?.names.as_deref()?;
@@ -240,7 +292,8 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
-            Work::Wait(result) => result.is_some(),
+            Work::Whole(outcomes) => outcomes.is_some(),
+            Work::Wait(result) | Work::Topics { result, .. } => result.is_some(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What recovery owes the server: one entry a key, the oldest first.
+//! What recovery owes the server: one entry a key, the oldest first, but what was refused last.
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ pub(super) struct Journal {
 }
 
 /// What is owed to one key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Entry {
     /// A deletion.
     Delete,
@@ -43,8 +43,10 @@ pub(super) struct Sending {
     pub(super) answered: usize,
     /// The first error among the answers, and which command it was the answer to.
     pub(super) refused: Option<(usize, ServerError)>,
-    /// MULTI was refused, so that each command ran by itself.
+    /// MULTI was refused, so that each command runs by itself.
     pub(super) bare: bool,
+    /// At least one of them has.
+    pub(super) ran: bool,
 }
 
 impl Sending {
@@ -152,6 +154,12 @@ impl Journal {
         self.sending -= usize::from(owed.sending.take().is_some());
     }
 
+    /// The same, and all others come before it from now on.
+    pub(super) fn put_last(&mut self, key: &[u8]) {
+        self.put_back(key);
+        self.owed.renew(key);
+    }
+
     pub(super) fn sending_mut(&mut self, key: &[u8]) -> Option<&mut Sending> {
         self.owed.get_mut(key)?.sending.as_mut()
     }
@@ -244,5 +252,16 @@ mod tests {
         journal.send(b"a", Sending::default());
         journal.remove(b"a");
         assert_eq!(journal.sending(), 0);
+    }
+
+    #[test]
+    fn what_was_refused_comes_last() {
+        let mut journal = Journal::new(1, 10, 100);
+        for key in ["a", "b", "c"] {
+            journal.owe(key.as_bytes(), Entry::Delete);
+        }
+        journal.send(b"a", Sending::default());
+        journal.put_last(b"a");
+        assert_eq!((journal.next(9).concat(), journal.sending()), (b"bca".to_vec(), 0));
     }
 }

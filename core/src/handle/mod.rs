@@ -14,8 +14,9 @@
 //!
 //! - `shared` is the lock, `state` what stands under it; nothing in either depends on async, so a
 //!   blocking client can stand on them as well;
-//! - `pending` is a request from its caller's side;
-//! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
+//! - `pending` is a request from its caller's side, `subscription` a stream of messages from its
+//!   reader's;
+//! - `views`, `pipeline` and `transaction` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
 //! - `events` hands out what operators want to know.
@@ -32,8 +33,10 @@ mod runtime;
 mod shared;
 mod slots;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
@@ -44,7 +47,9 @@ pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunB
 pub use runtime::{Runtime, Stream, Wire};
 pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
-pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
+pub use state::{Drained, Handback, Job, Reading, State, Step, Wakes, Write};
+pub use subscription::{Changing, Subscribe, Subscriber, Subscribing, Subscription, Wish};
+pub use transaction::Transactions;
 pub use views::{Asking, Sourcing, Views};
 
 use crate::{
@@ -103,13 +108,17 @@ impl Handle {
         Handle { owner: Arc::new(Owner { shared }) }
     }
 
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
     /// Waits until the client can answer: the server is reached, or is judged down where some key
     /// pattern may degrade. Ends within `connect_timeout`.
     pub fn connected(&self) -> Connected {
         Connected::new(&self.owner.shared)
     }
 
-    /// Submits a pipeline. Gives the outcome of each command, in order.
+    /// Submits a pipeline or a transaction. Gives the outcome of each command, in order.
     pub fn submit_batch(&self, batch: &Batch) -> PendingReplies {
         PendingReplies::new(&self.owner.shared, batch)
     }

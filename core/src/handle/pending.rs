@@ -15,7 +15,7 @@ use std::{
 use super::shared::Shared;
 use crate::{
     Failure,
-    engine::{Batch, Engine, Rejected, Ticket},
+    engine::{Batch, Engine, Outcomes, Rejected, Ticket},
     failure::FailureKind,
     reply::{DecodeError, FromReply},
     request::Request,
@@ -114,7 +114,7 @@ impl PendingReplies {
     pub(super) fn new(shared: &Arc<Shared>, batch: &Batch) -> Self {
         let stage = match shared.submit_batch(batch) {
             Ok(ticket) => Stage::Many(ticket),
-            Err(rejected) => refused(shared, rejected, "pipeline"),
+            Err(rejected) => refused(shared, rejected, batch.what()),
         };
         PendingReplies { wait: Wait::new(shared, stage) }
     }
@@ -160,7 +160,7 @@ impl Wait {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
         match self.stage {
-            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Ok),
+            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Outcomes::spread),
             _ => self.refusal(cx),
         }
     }
@@ -268,16 +268,11 @@ impl Future for Connected {
                 return Poll::Ready(Err(failure.take().expect("polled after it had ended")));
             }
         };
-        let mut state = this.shared.lock();
-        if let Some(result) = state.engine.take_wait(ticket) {
-            drop(state);
+        let result = this.shared.poll_wait(ticket, cx);
+        if result.is_ready() {
             this.ticket = Err(None);
-            return Poll::Ready(result);
         }
-        let old = state.engine.set_waiter(ticket, cx.waker().clone());
-        drop(state);
-        drop(old);
-        Poll::Pending
+        result
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Failure, Now,
-    config::{Config, Deployment, Forced},
+    config::{Config, Forced},
     engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
@@ -102,7 +102,7 @@ impl Shared {
         let clock = (clocks.now)();
         let engine = Engine::new(config.clone(), seed, clock)?;
         let node = engine.status().node;
-        let embedded = matches!(config.deployment, Deployment::Memory);
+        let embedded = config.deployment.is_embedded();
         let mode = if embedded { Mode::Inline } else { Mode::Idle };
         let state = Mutex::new(State {
             engine,
@@ -148,7 +148,7 @@ impl Shared {
 
     /// Submits a pipeline.
     pub fn submit_batch(self: &Arc<Self>, batch: &Batch) -> Result<Ticket, Rejected> {
-        self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
+        self.submit_with(batch.what(), |engine, now| engine.submit_batch(batch, None, now))
     }
 
     /// Submits something; writes it where the engine says that it is the caller's turn to.
@@ -219,6 +219,38 @@ impl Shared {
             drop(state);
             wakes.wake();
         }
+    }
+
+    /// Asks the engine something about subscriptions, with somebody there who drives the client.
+    pub(super) fn subscribing<T>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Engine<Waker>, Now) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let now = self.now();
+        let mut state = match self.lock_driven("SUBSCRIBE") {
+            Ok(state) => state,
+            Err(Rejected::Failed(failure)) => return Err(failure),
+            Err(Rejected::Full) => unreachable!("nothing was submitted"),
+        };
+        let result = act(&mut state.engine, now);
+        self.settle_and_wake(state);
+        result
+    }
+
+    /// What came of a wait for a connection or for topics.
+    pub(super) fn poll_wait(
+        &self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let mut state = self.lock();
+        if let Some(result) = state.engine.take_wait(ticket) {
+            return Poll::Ready(result);
+        }
+        let old = state.engine.set_waiter(ticket, cx.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
     }
 
     /// Waits for the first connection.

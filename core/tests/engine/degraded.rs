@@ -40,7 +40,10 @@ impl Peer {
                 None if in_transaction > 0 && word != "EXEC" => "+QUEUED\r\n".to_owned(),
                 None => match word {
                     "HELLO" => "%0\r\n".to_owned(),
-                    "INFO" => format!("+run_id:{}\r\n", self.run),
+                    "INFO" => {
+                        let info = format!("run_id:{0}\r\nmaster_replid:{0}\r\n", self.run);
+                        format!("${}\r\n{info}\r\n", info.len())
+                    }
                     "PING" => "+PONG\r\n".to_owned(),
                     "ROLE" => "*1\r\n+master\r\n".to_owned(),
                     "MULTI" | "SET" => "+OK\r\n".to_owned(),

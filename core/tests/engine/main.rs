@@ -7,6 +7,7 @@ mod force;
 mod publish;
 mod scripts;
 mod status;
+mod transactions;
 
 use std::{
     sync::{
@@ -281,7 +282,12 @@ fn a_key_that_may_degrade_is_read_and_written_through_an_outage() {
     for _ in 0..40 {
         world.wait(Duration::from_millis(50));
         let sent = world.write();
-        let answers = [("PING", "+PONG\r\n"), ("ROLE", "*1\r\n+master\r\n"), ("DEL", ":0\r\n")];
+        let answers = [
+            ("INFO", "$31\r\nrun_id:two\r\nmaster_replid:two\r\n\r\n"),
+            ("PING", "+PONG\r\n"),
+            ("ROLE", "*1\r\n+master\r\n"),
+            ("DEL", ":0\r\n"),
+        ];
         for (word, answer) in answers {
             for _ in 0..sent.matches(&format!("\r\n{word}\r\n")).count() {
                 world.say(answer);
@@ -945,7 +951,8 @@ fn spans_that_never_end_are_no_trouble() {
     world.write();
     world.say("$1\r\na\r\n$1\r\nb\r\n-LOADING\r\n");
     assert_eq!(world.value::<String>(patient), "a");
-    assert!(world.engine.take_batch(pipeline).expect("ended")[0].is_ok());
+    let outcomes = world.engine.take_batch(pipeline).expect("ended").spread();
+    assert!(outcomes.expect("each has its own")[0].is_ok());
     world.wait(Duration::from_secs(6));
     let failure = world.engine.take(refused).expect("ended").expect_err("still loading");
     assert!(failure.is_timeout(), "{failure}");
@@ -995,7 +1002,8 @@ fn a_long_pipeline_that_is_not_taken_is_taken_back_whole() {
             world.engine.written(conn, chunk, 1, world.now);
         }
     }
-    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed");
+    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed").spread();
+    let outcomes = outcomes.expect("each has its own");
     let failure = outcomes.into_iter().next_back().expect("many").expect_err("not answered");
     assert_eq!((failure.executed(), failure.command()), (Executed::No, "MODULE.SET"));
     assert!(world.engine.unwritten(conn) < 100);

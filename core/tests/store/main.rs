@@ -22,7 +22,8 @@
 //! sequence is run again), and what follows meets them expired on both sides.
 //!
 //! **Longer runs.** `UNFAZED_STORE_COMMANDS=10000000` runs at least so many commands, best in
-//! release, and `UNFAZED_STORE_SEED=7` other ones.
+//! release, and `UNFAZED_STORE_SEED=7` other ones. A report names the seed and the number of the
+//! sequence; `UNFAZED_STORE_FIRST=1234` begins with that one.
 #![expect(clippy::disallowed_methods, reason = "a real server has a real clock and a real socket")]
 
 mod collections;
@@ -35,6 +36,7 @@ mod server;
 mod tolerated;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 use unfazed_core::fallback::store::{Answer, Bounds, Store};
 use unfazed_core::resp::Value;
@@ -60,6 +62,7 @@ const ATTEMPTS_MAX: usize = 50;
 #[test]
 fn replies_errors_and_expiry_are_those_of_a_server() {
     let (commands, seed) = (setting("UNFAZED_STORE_COMMANDS"), setting("UNFAZED_STORE_SEED"));
+    let first = setting("UNFAZED_STORE_FIRST").unwrap_or(0);
     let commands =
         commands.map_or(COMMANDS_MIN, |number| usize::try_from(number).expect("64 bits"));
     assert!(
@@ -70,7 +73,7 @@ fn replies_errors_and_expiry_are_those_of_a_server() {
     let mut pair = Pair::start();
     let tables = tables(&mut pair);
     let mut reports: Vec<Report> = Vec::new();
-    let mut number = 0;
+    let mut number = first;
     while total(&pair) < commands && reports.len() < REPORTS_MAX {
         let steps = sequence(&tables, seed, number);
         if let Err(difference) = pair.run_in_time(&steps) {
@@ -83,7 +86,13 @@ fn replies_errors_and_expiry_are_those_of_a_server() {
         number += 1;
     }
     let (poor, shown) = distribution(&pair, &tables);
-    println!("seed {seed}, {number} sequences\n{shown}");
+    // Past the capturing of tests: the numbers are a part of what a check tells.
+    let version = pair.server.version();
+    writeln!(
+        io::stdout(),
+        "store and redis {version}, seed {seed}, sequences {first}..{number}: {shown}"
+    )
+    .expect("somebody who listens");
     let shown: Vec<_> = reports.iter().map(|report| format!("\n{report}\n")).collect();
     assert!(reports.is_empty(), "the store differs from the server:\n{}", shown.concat());
     assert!(poor.is_empty(), "too few runs or errors: {poor:?}");
@@ -109,7 +118,6 @@ fn tables(pair: &mut Pair) -> Tables {
         strange.iter().all(newer),
         "there are rows of commands that no server has: {strange:?}"
     );
-    println!("redis {} does not know {strange:?}", pair.server.version());
     let tables = TABLES.iter().map(|table| table.iter().filter(|row| known(row.name)).collect());
     Tables(tables.collect())
 }

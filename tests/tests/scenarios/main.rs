@@ -5,12 +5,20 @@
 //! `on_blocking`. All are in one binary because linking costs more than most of them run.
 
 mod adapters;
+mod bounds;
 mod commands;
+mod degraded;
 mod hostile;
 mod lifecycle;
 mod matrix;
+mod other_data;
 mod outages;
 mod outcomes;
+mod pubsub;
+mod recovery;
 mod secrets;
 mod support;
+mod transactions;
+mod two_clients;
+mod under_fire;
 mod values;

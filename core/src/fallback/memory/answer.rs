@@ -45,6 +45,19 @@ impl Memory {
         words: &[&[u8]],
         now: Now,
     ) -> Result<Reply, MemoryRefusal> {
+        let result = self.answer_untrimmed(spec, standing, words, now);
+        self.trim(now);
+        result
+    }
+
+    /// The same, and does not yet make room for what was written at the expense of what is clean.
+    pub(super) fn answer_untrimmed(
+        &mut self,
+        spec: &Spec,
+        standing: Standing,
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, MemoryRefusal> {
         if let Some(why) = deeds::never(spec) {
             return Err(MemoryRefusal::Never(why));
         }
@@ -198,7 +211,6 @@ impl Memory {
                 self.owe(deed, key, &plan, &value, now);
             }
         }
-        self.trim(now);
         // What is said of a plain write does not depend on what was there before.
         let plain = matches!(deed.makes, Makes::Whole) && deed.needs == Needs::Nothing;
         let source = if plain && value == Value::OK { Source::Overlay } else { source };

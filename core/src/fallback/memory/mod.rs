@@ -19,12 +19,13 @@ mod learn;
 mod script;
 mod settle;
 mod survey;
+mod transaction;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::{
-    Bounds, Mode, Policy, Rules, Standing, Store, deeds, engaged::Engaged, journal::Journal,
+    Bounds, Mode, Part, Policy, Rules, Standing, Store, deeds, engaged::Engaged, journal::Journal,
     keyed::Keyed, shadow::Shadow,
 };
 use crate::{
@@ -183,23 +184,18 @@ impl Memory {
         self.engaged.is_empty() && self.journal.sending() == 0
     }
 
-    /// Who serves a command while the server is judged down; `draining` is while recovery settles
-    /// one key after the other.
-    pub(crate) fn claim(
-        &self,
-        spec: &Spec,
-        standing: Standing,
-        args: &[&[u8]],
-        draining: bool,
-    ) -> Claim {
-        let keys = || spec.keys().of(args);
-        let engaged = self.engaged.concerns(spec, args);
+    /// Who serves a command, or all those of a transaction, while the server is judged down;
+    /// `draining` is while recovery settles one key after the other.
+    pub(crate) fn claim(&self, commands: &[Part<'_>], standing: Standing, draining: bool) -> Claim {
+        let keys = || commands.iter().flat_map(Part::keys);
+        let concerns_all = commands.iter().any(|one| one.spec.concerns_all_keys());
+        let engaged = commands.iter().any(|one| self.engaged.concerns(one.spec, one.args()));
         let owed = keys().any(|key| self.journal.contains(key))
-            || (spec.concerns_all_keys() && self.journal.len() > 0);
+            || (concerns_all && self.journal.len() > 0);
         if standing == Standing::Mixed {
             return if engaged || owed { Claim::Held } else { Claim::Server };
         }
-        let reads = !deeds::writes(spec, args);
+        let reads = !commands.iter().any(|one| deeds::writes(one.spec, one.args()));
         if !draining {
             let waits = engaged || keys().any(|key| self.journal.is_sending(key));
             return if waits && !reads { Claim::Held } else { Claim::Memory };
@@ -207,18 +203,20 @@ impl Memory {
         if !engaged && !owed {
             return Claim::Server;
         }
-        let all_owed = !spec.concerns_all_keys() && keys().all(|key| self.journal.contains(key));
+        let all_owed = standing != Standing::Fail
+            && !concerns_all
+            && keys().all(|key| self.journal.contains(key));
         if reads && all_owed && !engaged { Claim::Memory } else { Claim::Held }
     }
 
-    /// From now on what comes later for the keys of this command waits behind it.
-    pub(crate) fn engage(&mut self, spec: &Spec, args: &[&[u8]]) {
-        self.engaged.add(spec, args);
+    /// From now on what comes later for the keys of these commands waits behind them.
+    pub(crate) fn engage(&mut self, commands: &[Part<'_>]) {
+        commands.iter().for_each(|one| self.engaged.add(one.spec, one.args()));
     }
 
-    /// It has ended, or is about to go another way.
-    pub(crate) fn disengage(&mut self, spec: &Spec, args: &[&[u8]]) {
-        self.engaged.remove(spec, args);
+    /// They have ended, or are about to go another way.
+    pub(crate) fn disengage(&mut self, commands: &[Part<'_>]) {
+        commands.iter().for_each(|one| self.engaged.remove(one.spec, one.args()));
     }
 
     // ---- what is known of a key ----------------------------------------------------------------
