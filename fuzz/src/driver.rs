@@ -153,7 +153,7 @@ impl World {
             count = count.min(link.room());
         }
         if self.setup.choppy && !self.healed {
-            // All of it where draws are used up: nothing would stop the clock.
+            // Draws that are used up let everything through, or nothing would ever get on.
             count -= self.entropy.below(count as u64 + 1) as usize;
         }
         let mut accepted = bytes[..count].to_vec();

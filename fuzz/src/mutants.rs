@@ -61,8 +61,6 @@ pub enum Mutant {
     OtherPieces,
     /// Something that is formatted holds the password.
     LeakSecret,
-    /// The client is not told what its operator wants.
-    DisobeyOperator,
     /// The server does not keep what is written to keys whose last state is to be kept.
     LoseReplays,
     /// The server does not add what is to be added.
@@ -71,6 +69,8 @@ pub enum Mutant {
     MergeTwice,
     /// The driver says that a key is absent of which nothing is remembered.
     MakeUp,
+    /// The client is not told what its operator wants.
+    DisobeyOperator,
 }
 
 impl Mutant {
@@ -105,10 +105,10 @@ impl Mutant {
         (Mutant::OverWritten, 0),
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
-        (Mutant::DisobeyOperator, 22),
         (Mutant::LoseReplays, 7),
         (Mutant::LoseMerges, 7),
         (Mutant::MergeTwice, 6),
         (Mutant::MakeUp, 18),
+        (Mutant::DisobeyOperator, 22),
     ];
 }

@@ -43,19 +43,24 @@ impl Default for ReplyLimits {
 }
 
 /// What may be kept in memory for the time without a server, and what `memory://` may hold.
+///
+/// Remembered values and what is written without a server share the first two bounds. Where there is
+/// no room, remembered values go first, the least recently used before the others; what was written
+/// is never dropped, so that then a write is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryLimits {
-    /// How many keys the store holds at most; default 10,000.
+    /// How many values there may be; default 10,000. While degraded twice as many keys may have been
+    /// written or deleted.
     pub entries_max: usize,
-    /// How many bytes the store holds at most, keys included; default 100 MiB.
+    /// How many bytes they may take, keys included; default 100 MiB.
     pub bytes_max: usize,
     /// The largest server value that is remembered for the time without a server, in bytes;
     /// default 64 KiB: larger ones cost more than they are likely to save.
     pub shadow_value_max: usize,
     /// How many keys may wait for recovery to write them to the server; default 10,000.
     pub journal_entries_max: usize,
-    /// How many bytes those may take; default 16 MiB.
+    /// How many bytes those may take, with what is to be added to them; default 16 MiB.
     pub journal_bytes_max: usize,
 }
 

@@ -398,8 +398,8 @@ impl Connection {
             ("NOSUB", Some(Owner::Request(op))) if op.spec.is_script() || op.spec.is_unknown() => {
                 LateRefusal::Doubtful
             }
-            ("NOSUB", _) => LateRefusal::Taken,
-            (
+            ("NOSUB", _)
+            | (
                 "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "CROSSSLOT",
                 Some(Owner::Own(Own::Ping)),
             ) => LateRefusal::Taken,

@@ -323,13 +323,16 @@ impl<W> Engine<W> {
 
     /// Takes a connection out of use; what it owes is settled when the adapter has closed it.
     pub(super) fn kill(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let Some(connection) = self.connections.get(conn.0) else { return };
         if matches!(connection.state, State::Closing { .. }) {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
         let role = connection.role;
-        connection.close(cause.clone());
+        self.carry_no_more(conn, &cause);
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.close(cause);
+        }
         match role {
             Role::Main => self.node.dial.closing(conn),
             Role::Own(feed) => {
@@ -341,7 +344,6 @@ impl<W> Engine<W> {
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
-        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.outputs.push_back(Output::Close { conn, linger });
     }
@@ -627,8 +629,8 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let hopeless = self.scripts.len() == 0
-            && !self.connections.iter().any(|(_, connection)| connection.is_main());
+        let connected = self.connections.iter().any(|(_, connection)| connection.is_main());
+        let hopeless = !connected && self.scripts.len() == 0;
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }

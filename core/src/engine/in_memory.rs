@@ -108,7 +108,7 @@ impl<W> Engine<W> {
     }
 
     /// Tells that memory is full, once until there is room again.
-    fn tell_memory_full(&mut self, bound: Bound) {
+    pub(super) fn tell_memory_full(&mut self, bound: Bound) {
         let holds = self.holds(bound);
         match self.told.full.iter_mut().find(|(of, _)| *of == bound) {
             Some((_, told)) => *told = holds,

@@ -157,11 +157,12 @@ impl<W> Engine<W> {
             _ if self.node.conn != Some(conn) => {}
             Own::Ping => {}
             Own::Lineage => self.on_lineage(reply),
-            Own::Probe(question) => self.on_probe(question, reply),
+            Own::Probe(question) => self.on_probe(conn, question, reply),
         }
     }
 
-    fn on_probe(&mut self, question: Question, reply: &Reply) {
+    fn on_probe(&mut self, conn: ConnId, question: Question, reply: &Reply) {
+        let mut elsewhere = None;
         let Phase::Down { stage: Stage::Asking { owed, failed, passed }, .. } =
             &mut self.node.phase
         else {
@@ -176,15 +177,22 @@ impl<W> Engine<W> {
         }
         let (failed, passed) = (failed.take(), *passed + 1);
         let now = self.now.instant;
-        let next =
-            if failed.is_some() || (self.is_held_down() && passed >= self.config.breaker.probes) {
-                Stage::Waiting(self.next_probe())
-            } else if passed < self.config.breaker.probes {
-                Stage::Between { passed, until: now + self.config.breaker.probe_gap }
-            } else {
-                Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
-            };
+        let next = if let Some(cause) = &failed {
+            // On this connection it would be the same the next time, on another one perhaps not: the
+            // name may lead to another server by now, and a new handshake gives the password anew.
+            elsewhere = leads_astray(cause).then(|| cause.clone());
+            Stage::Waiting(self.next_probe())
+        } else if passed < self.config.breaker.probes {
+            Stage::Between { passed, until: now + self.config.breaker.probe_gap }
+        } else if self.is_held_down() {
+            Stage::Waiting(self.next_probe())
+        } else {
+            Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
+        };
         self.enter_stage(next, failed);
+        if let Some(cause) = elsewhere {
+            self.retire(conn, cause);
+        }
     }
 
     // ---- what is owed --------------------------------------------------------------------------
@@ -418,4 +426,13 @@ fn judge(question: Question, reply: &Reply) -> Result<(), Cause> {
     let is_replica = question == Question::Role
         && reply.view().items().next().is_some_and(|role| role.payload() == b"slave");
     if is_replica { Err(Cause::NotMaster) } else { Ok(()) }
+}
+
+/// Whether it is this connection that is of no use, whatever becomes of the server.
+fn leads_astray(cause: &Cause) -> bool {
+    match cause {
+        Cause::NotMaster => true,
+        Cause::NotReady(error) => matches!(error.code(), "READONLY" | "NOAUTH"),
+        _ => false,
+    }
 }

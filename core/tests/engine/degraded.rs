@@ -707,3 +707,47 @@ fn members_are_merged_one_by_one() {
     expected.extend(["MULTI", "DEL l", "RPUSH l y", "EXEC"]);
     assert_eq!(peer.heard, expected);
 }
+
+#[test]
+fn a_replica_that_answers_is_left_for_whoever_the_name_leads_to() {
+    for (question, answer) in [
+        ("ROLE", "*1\r\n+slave\r\n"),
+        ("DEL unfazed:probe:absent", "-READONLY a replica\r\n"),
+        ("PING", "-NOAUTH Authentication required.\r\n"),
+    ] {
+        let mut world = world(memory(Policy::Invalidate), &[]);
+        world.run_now::<()>(&Request::new("SET a 1"));
+        world.dial();
+        let first = world.conn;
+        let mut peer = Peer::new("one").saying(question, answer);
+        while peer.says.len() == 1 {
+            world.wait(Duration::from_millis(10));
+            peer.serve(&mut world);
+        }
+        let mut rounds = 0;
+        while world.conn == first {
+            world.wait(Duration::from_millis(50));
+            rounds += 1;
+            assert!(rounds < 100, "{question}: another connection is made");
+        }
+        assert_eq!(world.engine.health(), Health::Degraded, "{question}");
+        world.open();
+        peer.recover(&mut world);
+        assert_eq!(world.engine.health(), Health::Live, "{question}: {:?}", world.events);
+        assert_eq!(peer.heard, ["DEL a"], "{question}");
+    }
+}
+
+#[test]
+fn values_that_have_expired_and_are_owed_nothing_make_room_for_others() {
+    let config =
+        World::plain().fallback(Fallback::memory("*", Policy::Discard)).memory_entries_max(2);
+    let mut world = world_with(config, &[]);
+    for at in 0..40 {
+        world.run_now::<()>(
+            &Request::new("SET").arg(&format!("k{at}")).arg("1").arg("PX").arg("500"),
+        );
+        world.wait(Duration::from_millis(501));
+    }
+    assert_eq!(world.told("is full"), 0, "{:?}", world.events);
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::generate::Step;
-use crate::pair::{Difference, Pair, Stop};
+use crate::pair::{Difference, Pair};
 use crate::random::Args;
 
 /// How long a failing sequence may be run again and again to shorten it.
@@ -66,10 +66,8 @@ impl Search<'_> {
         if self.began.elapsed() > SHORTENING_MAX {
             return false;
         }
-        match self.pair.run(&steps) {
-            Err(Stop::Differ(difference))
-                if difference.command[0].eq_ignore_ascii_case(&self.name) =>
-            {
+        match self.pair.run_in_time(&steps) {
+            Err(difference) if difference.command[0].eq_ignore_ascii_case(&self.name) => {
                 // Behind the difference nothing is needed.
                 steps.truncate(difference.step + 1);
                 self.report = Report { steps, difference, came_again: true, ..self.report };

@@ -11,6 +11,7 @@ mod degraded;
 mod hostile;
 mod lifecycle;
 mod matrix;
+mod operators;
 mod other_data;
 mod outages;
 mod outcomes;

@@ -1,5 +1,7 @@
 //! One command is done in memory, or refused.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Memory, WRITTEN_FACTOR, Written};
@@ -262,26 +264,57 @@ impl Memory {
                 Makes::Value => return Err(MemoryRefusal::Unmergeable.into()),
             }
         }
-        self.check_room(written, more)?;
+        self.check_room(written, more, now)?;
         Ok(plan)
     }
 
     /// Whether there is room for what these writes leave behind, beside their values; `more` is how much
     /// the journal takes for each.
-    pub(super) fn check_room(&self, written: &[&[u8]], more: usize) -> Result<(), MemoryRefusal> {
-        let new = written.iter().filter(|key| !self.is_written(key));
-        let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
-        let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
-        let bytes_max = self.bounds.bytes_max;
-        if count > 0 && self.written.len() + count > written_max {
-            return Err(MemoryRefusal::Full(Bound::MemoryEntries));
-        }
-        if count > 0 && self.written_bytes + self.overlay.bytes() + bytes > bytes_max {
-            return Err(MemoryRefusal::Full(Bound::MemoryBytes));
+    pub(super) fn check_room(
+        &mut self,
+        written: &[&[u8]],
+        more: usize,
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
+        if self.check_room_for_keys(written).is_err() {
+            self.drop_forgotten(now);
+            self.check_room_for_keys(written)?;
         }
         let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
         let owed = written.iter().filter(owed).map(|key| (*key, more));
         self.journal.lacks(owed).map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
+    }
+
+    fn check_room_for_keys(&self, written: &[&[u8]]) -> Result<(), MemoryRefusal> {
+        let new = written.iter().filter(|key| !self.is_written(key));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
+        let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
+        let all_bytes = self.written_bytes + self.overlay.bytes() + bytes;
+        if count > 0 && self.written.len() + count > written_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryEntries));
+        }
+        if count > 0 && all_bytes > self.bounds.bytes_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryBytes));
+        }
+        Ok(())
+    }
+
+    /// Forgets the keys that were written, hold nothing any more, and are owed nothing: all that is
+    /// lost is that they are known to be absent. Goes through all of them, so not each time that there
+    /// is no room.
+    fn drop_forgotten(&mut self, now: Now) {
+        if self.swept_at.is_some_and(|at| now.instant < at + SWEEP_INTERVAL) {
+            return;
+        }
+        self.swept_at = Some(now.instant);
+        let (overlay, journal) = (&self.overlay, &self.journal);
+        let mut bytes = 0;
+        self.written.retain(|key, _| {
+            let kept = journal.contains(key) || overlay.contains(key, now);
+            bytes += if kept { key.len() } else { 0 };
+            kept
+        });
+        self.written_bytes = bytes;
     }
 
     /// Whether what is written at once can be recovered at once.
@@ -478,6 +511,9 @@ impl Memory {
         }
     }
 }
+
+/// How often at most all written keys are gone through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a server says of a sum that is no 64-bit number, or none at all.
 const OVERFLOW: &str = "ERR increment or decrement would overflow";

@@ -21,6 +21,8 @@ mod settle;
 mod survey;
 mod transaction;
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use hashbrown::HashMap;
 
@@ -52,6 +54,8 @@ pub(crate) struct Memory {
     /// what the shadow knows of it is older.
     written: HashMap<Bytes, Written, Keyed>,
     written_bytes: usize,
+    /// When the written keys were last gone through for those that need not be known any more.
+    swept_at: Option<Instant>,
     shadow: Shadow,
     /// Always empty: what a `Miss` is answered from.
     blank: Store,
@@ -108,6 +112,7 @@ impl Memory {
             overlay: Store::new(rng.next(), bounds),
             written: HashMap::with_hasher(Keyed::new(rng.next())),
             written_bytes: 0,
+            swept_at: None,
             shadow: Shadow::new(&mut rng, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),
             journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),

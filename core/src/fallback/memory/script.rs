@@ -78,7 +78,7 @@ impl Memory {
         if first.is_some_and(|first| policies.any(|policy| policy != first)) {
             return Err(MemoryRefusal::Mixed);
         }
-        self.check_room(&keys, 0)?;
+        self.check_room(&keys, 0, now)?;
         self.bound_overlay(&keys);
         let taken = self.overlay.take_over(from.store(), &keys, now);
         taken.map_err(MemoryRefusal::Full)?;
