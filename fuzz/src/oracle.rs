@@ -253,7 +253,7 @@ impl Oracle {
         let from_server = source == Source::Server;
         let obeys = match self.forced {
             Some(Forced::Redis) => from_server || !(since || asked.shape == Shape::One),
-            Some(Forced::Memory) => !(from_server && since && command.degrades().0),
+            Some(Forced::Memory) => !(from_server && since && asked.degrades(command).0),
             Some(Forced::Isolated) => !(from_server && since),
             _ => true,
         };
@@ -286,12 +286,12 @@ impl Oracle {
             if retry == MaybeRetry::Always {
                 self.add_again(command);
             }
-            if whole && command.id.is_some() {
-                self.in_wholes.insert(line.clone());
-            }
-            // What is replayed may go out twice, and a sum may look like one of its parts.
+            // What is replayed may go out twice and by itself, and a sum may look like one of its parts.
             let replayed = |key: &String| key.starts_with("last") || key.starts_with("sum");
             let counted = command.id.is_some() && !command.keys.iter().any(replayed);
+            if whole && counted {
+                self.in_wholes.insert(line.clone());
+            }
             if counted && (once(command) || whole_once) {
                 self.lines.entry(line.clone()).or_default().most = Some(1);
             }

@@ -97,8 +97,9 @@ pub struct PatternStatus {
     /// What the server answered.
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
-    /// pattern of its first key, those of a transaction for that of its first; and only where that may be answered otherwise than by waiting for the
-    /// server: of other patterns nothing is counted here. Nor is it for those after the 255th.
+    /// pattern of its first key, those of a transaction for that of its first; and only where that may
+    /// be answered otherwise than by waiting for the server: of other patterns nothing is counted here.
+    /// Nor is it for those after the 255th.
     pub server: Counts,
     /// What was answered from writes in memory.
     pub overlay: Counts,

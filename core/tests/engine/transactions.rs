@@ -676,7 +676,11 @@ fn in_memory_all_of_it_is_done_or_nothing() {
         (&["INCR cache:a", "EVAL code 1 cache:a"], 1, "on the server only"),
         (&["INCR cache:a", "INCR cache:a cache:b"], 1, "wrong number of arguments"),
         (&["INCR cache:a", "DEL cache:a", "SET cache:b 1", "LOLWUT cache:c"], 3, "can't answer"),
-        (&["DEL cache:a", "SET cache:b 1", "SET cache:c 1", "SET cache:d 1"], 3, "is reached"),
+        (
+            &["DEL cache:a", "SET cache:b 1", "SET cache:c 1", "SET cache:d 1"],
+            3,
+            "journal_entries_max is reached",
+        ),
     ];
     for (commands, item, reason) in cases {
         let mut batch = Batch::new();
