@@ -36,6 +36,8 @@ impl<W> Engine<W> {
             _ => {}
         }
         self.scripts.stale();
+        // Connections of their own that subscriptions need may be made again, or no longer.
+        self.pubsub.stirred = true;
         self.place_all_anew();
         self.run_phase(self.now.instant);
         self.admit();

@@ -26,8 +26,10 @@ impl<W> Engine<W> {
     /// Begins to dial, if there is neither a connection nor an attempt at one.
     pub(super) fn ensure_side(&mut self, feed: FeedId) {
         // While its reader has no room, nobody would read what it says.
-        let may =
-            self.closing == Closing::Open && self.node.conn.is_some() && self.pubsub.has_room(feed);
+        let may = self.closing == Closing::Open
+            && !self.is_isolated()
+            && self.node.conn.is_some()
+            && self.pubsub.has_room(feed);
         let Some(carrier) = self.pubsub.get(feed) else { return };
         let idle = carrier.side.as_ref().is_some_and(|side| matches!(side.dial, Dial::Idle));
         if may && idle && carrier.conn.is_none() {
