@@ -200,8 +200,10 @@ pub enum Bound {
     JournalEntries,
     /// How many bytes that may take.
     JournalBytes,
-    /// How many messages may wait for the reader of one stream, or how many bytes of them.
-    StreamMessages,
+    /// How many messages may wait for the reader of one stream.
+    SubscriptionMessages,
+    /// How many bytes these may have.
+    SubscriptionBytes,
 }
 
 impl Bound {
@@ -216,7 +218,8 @@ impl Bound {
             Bound::MemoryBytes => "memory_bytes_max",
             Bound::JournalEntries => "journal_entries_max",
             Bound::JournalBytes => "journal_bytes_max",
-            Bound::StreamMessages => "subscription_messages_max",
+            Bound::SubscriptionMessages => "subscription_messages_max",
+            Bound::SubscriptionBytes => "subscription_bytes_max",
         }
     }
 }

@@ -376,9 +376,9 @@ impl Oracle {
         let line = command.line();
         let (source, value) = (reply.source(), reply.view().to_value());
         self.tally.ok += 1;
+        self.check_forced(asked, command, source);
         self.add_open(command, -1);
         self.add_acked(command);
-        self.check_forced(asked, command, source);
         let (degrades, misses) = asked.degrades(command);
         let misses = misses && self.policy.is_some();
         let many = asked.shape == Shape::Many;

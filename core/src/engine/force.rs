@@ -71,12 +71,17 @@ impl<W> Engine<W> {
 
     /// Whether commands of this standing are taken from the server now.
     pub(super) fn is_degraded(&self, standing: Standing) -> bool {
-        self.node.phase.is_down()
-            && match standing {
-                standing if standing.waits() => false,
-                Standing::Fail => true,
-                _ => self.forced != Some(Forced::Redis),
-            }
+        let taken = match standing {
+            standing if standing.waits() => false,
+            Standing::Fail => true,
+            _ => self.forced != Some(Forced::Redis),
+        };
+        taken && self.node.phase.is_down() && !self.settles()
+    }
+
+    /// Whether the server answers again but for keys that are owed something.
+    pub(super) fn settles(&self) -> bool {
+        self.node.phase.is_draining() && !self.is_held_down()
     }
 
     /// Whether some key pattern may be answered from memory while the server is down.
@@ -88,7 +93,8 @@ impl<W> Engine<W> {
     /// before all that came later, and what it is nobody knows yet.
     pub(super) fn is_clearing(&self) -> bool {
         self.connections.iter().any(|(_, found)| {
-            found.was_ready() && matches!(found.closing_cause(), Some(Cause::Forced(_)))
+            let forced = matches!(found.closing_cause(), Some(Cause::Forced(_)));
+            forced && found.is_main() && found.was_ready()
         })
     }
 
@@ -142,26 +148,25 @@ impl<W> Engine<W> {
         for conn in &unopened {
             // Nobody has heard of it, and nobody will say that it is closed.
             self.connections.remove(conn.0);
-            if self.node.dial.is(*conn) {
-                self.node.dial = Dial::Idle;
-            }
-        }
-        for feed in self.pubsub.feeds() {
-            let Some(side) = self.side_mut(feed) else { continue };
-            match side.dial {
-                Dial::Opening { conn, .. } if unopened.contains(&conn) => side.dial = Dial::Idle,
-                Dial::Resolving { .. } => side.dial = Dial::Idle,
-                _ => {}
-            }
         }
         let open: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in open {
             self.kill(conn, Cause::Forced(Forced::Isolated));
         }
-        // An attempt under way ends when its connection is closed.
-        if !matches!(self.node.dial, Dial::Opening { .. }) {
-            self.node.dial = Dial::Idle;
-        }
+        give_up_dial(&mut self.node.dial, &unopened);
         self.node.failed_dials = 0;
+        for feed in self.pubsub.feeds() {
+            if let Some(side) = self.side_mut(feed) {
+                give_up_dial(&mut side.dial, &unopened);
+            }
+        }
+    }
+}
+
+/// An attempt under way ends when its connection is closed, unless nobody has begun it.
+fn give_up_dial(dial: &mut Dial, unopened: &[ConnId]) {
+    match dial {
+        Dial::Opening { conn, .. } if !unopened.contains(conn) => {}
+        _ => *dial = Dial::Idle,
     }
 }

@@ -18,7 +18,7 @@ impl<W> Engine<W> {
             return self.end_maybe(op, parked.cause);
         }
         if let Some(ran) = ran {
-            return self.end_script(&parked, ran);
+            return self.end_script(parked, ran);
         }
         let Some(Parked { op, bytes, .. }) = self.begin_script(parked) else { return };
         if op.spec.is_transaction() {
@@ -41,7 +41,7 @@ impl<W> Engine<W> {
     /// Answers a command where there is no server; `ran` is what a native script has done for it.
     pub(super) fn place_in_store(&mut self, parked: Parked, ran: Option<NativeDone>) {
         if let Some(ran) = ran {
-            self.end_script(&parked, ran);
+            self.end_script(parked, ran);
         } else if let Some(Parked { op, bytes, .. }) = self.begin_script(parked) {
             self.answer_from_store(&op, &bytes);
         }
@@ -93,14 +93,19 @@ impl<W> Engine<W> {
 
     /// Ends a command that memory can't answer.
     pub(super) fn refuse_in_memory(&mut self, op: &Op, refusal: MemoryRefusal) {
-        if let MemoryRefusal::Full(bound) = refusal {
-            self.tell_memory_full(bound);
-        }
-        self.tally.refused(op.rule, op.effect);
+        self.memory_has_refused(op.rule, op.effect, &refusal);
         self.end_without_answer(op, FailureKind::Memory(refusal));
     }
 
     // ---- what operators are told ---------------------------------------------------------------
+
+    /// Counts a refusal for the pattern and the kind of its command, and tells of a bound.
+    pub(super) fn memory_has_refused(&mut self, rule: u8, effect: Effect, refusal: &MemoryRefusal) {
+        if let MemoryRefusal::Full(bound) = refusal {
+            self.tell_memory_full(*bound);
+        }
+        self.tally.refused(rule, effect);
+    }
 
     /// Tells that memory is full, once until there is room again.
     pub(super) fn tell_memory_full(&mut self, bound: Bound) {
@@ -125,7 +130,7 @@ impl<W> Engine<W> {
             Bound::MemoryBytes => bytes,
             Bound::JournalEntries => self.memory.journal_size().0,
             Bound::JournalBytes => self.memory.journal_size().1,
-            Bound::QueueRequests | Bound::QueueBytes | Bound::StreamMessages => 0,
+            _ => 0,
         }
     }
 

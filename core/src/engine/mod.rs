@@ -29,10 +29,11 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! `submit` takes requests in and places them, `flow` carries them on, `transaction` does both for
-//! those that are to run as one (`block` is what one is made of), `in_memory` answers without the
-//! server; `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery`
-//! pays what is owed after an outage.
+//! `submit` takes requests in and places them, `in_memory` answers what no server does, `flow` carries
+//! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
+//! made of), `scripts` has functions run that stand in for scripts; `dial` makes connections, `health`
+//! judges, `force` lets an operator overrule it, `recovery` pays what is owed after an outage; `status`
+//! is what operators see.
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'

@@ -21,7 +21,7 @@ use crate::{
     args::ToArgs,
     config::Backoff,
     connection::{Change, LateRefusal, Role},
-    failure::{Bound, Cause, Executed, FailureKind, Stage},
+    failure::{Cause, Executed, FailureKind, Stage},
     pubsub::{Action, Delivery, Incoming, Notice, Overflow, StreamOptions, TopicKind},
     resp::{Protocol, Reply, Row},
 };
@@ -281,8 +281,8 @@ impl<W> Engine<W> {
                 self.wake(waiter);
             }
         }
-        if full {
-            self.tell_full(Bound::StreamMessages);
+        if let Some(bound) = full {
+            self.tell_full(bound);
         }
     }
 

@@ -10,13 +10,11 @@ use std::collections::VecDeque;
 
 use super::{Engine, Output, Parked};
 use crate::{
-    Now,
-    commands::Spec,
     connection::Op,
     failure::{FailureKind, MEMORY, MemoryRefusal},
-    fallback::{Declared, NativeDone, NativeRun, ScriptStore, SharedStore, misuse},
+    fallback::{NativeDone, NativeRun, misuse},
     reply::ServerError,
-    request::{Effect, split_command},
+    request::split_command,
     resp::{Reply, Source},
 };
 
@@ -104,7 +102,7 @@ impl<W> Engine<W> {
         }
         let (seed, now) = (self.rng.next(), self.now);
         let lent = match &self.store {
-            Some(store) => Ok(lend_all(store, op.spec, args, seed, now)),
+            Some(store) => Ok(store.lend_to_script(op.spec, args, seed, now)),
             None => self.memory.lend_to_script(op.spec, op.standing, args, seed, now),
         };
         match lent {
@@ -148,8 +146,8 @@ impl<W> Engine<W> {
     }
 
     /// Takes over what a script has done, all of it or nothing.
-    pub(super) fn end_script(&mut self, parked: &Parked, done: NativeDone) {
-        let NativeDone { result, store, .. } = done;
+    pub(super) fn end_script(&mut self, parked: Parked, done: NativeDone) {
+        let NativeDone { result, store: lent, .. } = done;
         let op = &parked.op;
         let reply = match result {
             Ok(reply) => reply,
@@ -159,37 +157,21 @@ impl<W> Engine<W> {
             return self.fail_script(op, &reply);
         }
         let taken = match &self.store {
-            Some(own) => take_all(own, &store, self.now),
-            None => self.memory.take_from_script(op.standing, &store, self.now),
+            Some(own) => match own.take_from_script(&lent, self.now) {
+                // Others have it as well, and have changed what the script went by.
+                Ok(false) => return self.place_in_store(parked, None),
+                Ok(true) => Ok(Source::Store),
+                Err(bound) => Err(MemoryRefusal::Full(bound)),
+            },
+            None => {
+                let taken = self.memory.take_from_script(op.standing, &lent, self.now);
+                taken.map(|()| lent.source())
+            }
         };
         match taken {
-            Ok(()) => {
-                let source = match &self.store {
-                    Some(_) => Source::Store,
-                    None => store.source(),
-                };
-                self.end_from_memory(op, reply.with_source(source));
-            }
+            Ok(source) => self.end_from_memory(op, reply.with_source(source)),
             Err(refusal) => self.refuse_in_memory(op, refusal),
         }
         self.tell_of_memory();
     }
-}
-
-/// What a script works on where all there is stands in one store.
-fn lend_all(store: &SharedStore, spec: &Spec, args: &[&[u8]], seed: u64, now: Now) -> ScriptStore {
-    store.with_database(now, |database, now| {
-        let mut lent = ScriptStore::new(seed, database.bounds(), now);
-        for key in spec.keys().of(args) {
-            lent.store_mut().borrow_from(database, key, now);
-            lent.declare(key, Declared::OWN);
-        }
-        lent.read_only(spec.effect() == Effect::Read)
-    })
-}
-
-fn take_all(store: &SharedStore, from: &ScriptStore, now: Now) -> Result<(), MemoryRefusal> {
-    let wrote: Vec<_> = from.wrote().map(|(key, _)| key).collect();
-    let taken = store.with_database(now, |own, now| own.take_over(from.store(), &wrote, now));
-    taken.map_err(MemoryRefusal::Full)
 }

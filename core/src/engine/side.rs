@@ -87,11 +87,14 @@ impl<W> Engine<W> {
 
     /// It was not ready yet, and is gone.
     pub(super) fn side_dial_lost(&mut self, feed: FeedId, cause: Cause) {
-        let isolated = self.is_isolated();
         let Some(side) = self.side_mut(feed) else { return };
         let Dial::Opening { mut rest, end, .. } = std::mem::take(&mut side.dial) else { return };
+        // An operator's doing is no fault of the server's.
+        if self.is_isolated() || matches!(cause, Cause::Forced(_)) {
+            return;
+        }
         match rest.pop_front() {
-            Some(next) if self.now.instant < end && !isolated => {
+            Some(next) if self.now.instant < end => {
                 let dial = self.open(Role::Own(feed), Target::Tcp(next), rest, end);
                 self.set_side(feed, dial);
             }
@@ -113,9 +116,10 @@ impl<W> Engine<W> {
     /// begun.
     pub(super) fn side_lost(&mut self, feed: FeedId, cause: &Cause) {
         let now = self.now.instant;
+        let forced = matches!(cause, Cause::Forced(_));
         let Some(side) = self.side_mut(feed) else { return };
         let lived = side.ready_at.take().map(|at| now.saturating_duration_since(at));
-        if lived.is_some_and(|lived| lived >= STABLE_AFTER) {
+        if forced || lived.is_some_and(|lived| lived >= STABLE_AFTER) {
             side.failed_dials = 0;
         } else {
             side.failed_dials = side.failed_dials.saturating_add(1);
@@ -123,7 +127,7 @@ impl<W> Engine<W> {
             let until = now + self.dial_delay(failed);
             self.set_side(feed, Dial::Waiting(until));
         }
-        if self.closing == Closing::Open {
+        if self.closing == Closing::Open && !forced {
             self.tell_error(cause.clone());
         }
     }

@@ -96,8 +96,9 @@ pub struct PatternStatus {
     /// What the server answered.
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
-    /// pattern of its first key, and only where that may be answered otherwise than by waiting for the
-    /// server: of other patterns nothing is counted here. Nor is it for those after the 255th.
+    /// pattern of its first key, in a transaction too, and only where that may be answered otherwise
+    /// than by waiting for the server: of other patterns nothing is counted here. Nor is it for those
+    /// after the 255th.
     pub server: Counts,
     /// What was answered from writes in memory.
     pub overlay: Counts,
@@ -315,7 +316,7 @@ impl<W> Engine<W> {
         }
         let server = self.node.conn.map(|_| AnsweredBy::Server);
         let insists = self.forced == Some(Forced::Redis);
-        let settles = self.node.phase.is_draining() && !self.is_held_down();
+        let settles = self.settles();
         match mode {
             Mode::Fail if self.node.phase.is_down() && !settles => None,
             Mode::Wait | Mode::Fail => server,

@@ -418,8 +418,8 @@ impl<W> Engine<W> {
         if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
-        let draining = self.node.phase.is_draining() && !self.is_held_down();
-        if standing == Standing::Fail && !draining {
+        let settles = self.settles();
+        if standing == Standing::Fail && !settles {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
@@ -430,7 +430,7 @@ impl<W> Engine<W> {
             return self.scripts.wait(parked);
         }
         let insists = self.forced == Some(Forced::Redis);
-        let by_server = insists || draining;
+        let by_server = insists || settles;
         if !by_server && standing != Standing::Mixed && self.memory.is_quiet() {
             return self.place_in_memory(parked, ran);
         }

@@ -29,7 +29,7 @@ use super::{ConnId, StreamId, Ticket, side::Side};
 use crate::{
     Failure,
     config::SubscriptionLimits,
-    failure::Cause,
+    failure::{Bound, Cause},
     fallback::glob,
     pubsub::{
         Action, Delivery, Feed, Inbox, Incoming, Message, Overflow, Payload, StreamOptions, Topic,
@@ -59,7 +59,7 @@ pub(super) struct Subscriptions<W> {
     /// What came of it, for the engine to pass on.
     ended: Vec<End>,
     woken: Vec<W>,
-    full: bool,
+    full: Option<Bound>,
     /// Some stream should be read before more comes in.
     crowded: bool,
     /// Some carrier may have something to do.
@@ -137,7 +137,7 @@ impl<W> Subscriptions<W> {
             seed,
             ended: Vec::new(),
             woken: Vec::new(),
-            full: false,
+            full: None,
             crowded: false,
             stirred: false,
         }
@@ -408,7 +408,9 @@ impl<W> Subscriptions<W> {
             let dropped = stream.inbox.push(Message::new(topic.clone(), delivery.channel, payload));
             if dropped > 0 {
                 self.dropped += dropped;
-                self.full |= !std::mem::replace(&mut stream.full_told, true);
+                if !std::mem::replace(&mut stream.full_told, true) {
+                    self.full = Some(stream.inbox.lack());
+                }
             }
             self.crowded |= stream.inbox.is_crowded();
             room &= !stream.inbox.is_full();
@@ -685,11 +687,11 @@ impl<W> Subscriptions<W> {
 
     /// Whether there is anything to be passed on.
     pub(super) fn has_news(&self) -> bool {
-        self.stirred || self.full || !self.ended.is_empty() || !self.woken.is_empty()
+        self.stirred || self.full.is_some() || !self.ended.is_empty() || !self.woken.is_empty()
     }
 
-    /// The requests that have ended, who is to be woken, and whether some stream has become full.
-    pub(super) fn take_news(&mut self, woken: &mut Vec<W>) -> (Vec<End>, bool) {
+    /// The requests that have ended, who is to be woken, and of what some stream has become full.
+    pub(super) fn take_news(&mut self, woken: &mut Vec<W>) -> (Vec<End>, Option<Bound>) {
         woken.append(&mut self.woken);
         (std::mem::take(&mut self.ended), std::mem::take(&mut self.full))
     }

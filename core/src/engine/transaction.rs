@@ -29,7 +29,7 @@ use crate::{
     commands::Spec,
     config::Deployment,
     connection::Op,
-    failure::{Abort, Cause, Executed, FailureKind, MEMORY, MemoryRefusal},
+    failure::{Abort, Cause, Executed, FailureKind, MEMORY},
     fallback::{Memory, Part, Standing, Stopped, Why},
     reply::ServerError,
     request::Effect,
@@ -255,10 +255,7 @@ impl<W> Engine<W> {
         });
         if let Err(Stopped { at, why: Why::Refused(refusal) }) = &result {
             let (rule, effect) = self.counts_as(op, *at);
-            self.tally.refused(rule, effect);
-            if let MemoryRefusal::Full(bound) = refusal {
-                self.tell_memory_full(*bound);
-            }
+            self.memory_has_refused(rule, effect, refusal);
         }
         self.end_in_memory(op, result);
     }

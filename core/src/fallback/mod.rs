@@ -25,7 +25,7 @@ pub(crate) use delta::Command;
 pub(crate) use memory::{Answered, Claim, Memory, Refused, Step};
 pub(crate) use part::{Part, Stopped, Why};
 pub use policy::{Fallback, Mode, Policy, Rules};
-pub(crate) use script::{Declared, misuse};
+pub(crate) use script::misuse;
 pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};
 pub use shared::{Ambient, Store as SharedStore};
 pub(crate) use standing::Standing;

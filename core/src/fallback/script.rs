@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::{
     Answer, Bounds, Policy, Store,
     deeds::{Deed, IfAbsent, Makes, Needs, On},
+    store::Savepoint,
 };
 use crate::{
     Now,
@@ -49,6 +50,8 @@ pub struct ScriptStore {
     /// Time stands still while a script runs.
     now: Now,
     refusal: Option<MemoryRefusal>,
+    /// What was lent, where others may change it meanwhile.
+    before: Option<Savepoint>,
 }
 
 /// What is known of a key, and what may be done to it.
@@ -201,6 +204,7 @@ impl ScriptStore {
             stale: false,
             now,
             refusal: None,
+            before: None,
         }
     }
 
@@ -326,6 +330,16 @@ impl ScriptStore {
     pub(super) fn stale(mut self, stale: bool) -> Self {
         self.stale = stale;
         self
+    }
+
+    /// What was lent, where others may change it meanwhile.
+    pub(super) fn before(mut self, before: Savepoint) -> Self {
+        self.before = Some(before);
+        self
+    }
+
+    pub(super) fn was_lent(&self) -> Option<&Savepoint> {
+        self.before.as_ref()
     }
 
     pub(crate) fn declare(&mut self, key: &[u8], declared: Declared) {

@@ -8,14 +8,17 @@ use std::{
 };
 
 use super::{
-    Part, Stopped,
+    Part, ScriptStore, Stopped,
+    script::Declared,
     store::{Answer, Bounds, Store as Database},
 };
 use crate::{
     Now,
+    commands::Spec,
     config::Config,
     config::MemoryLimits,
     failure::Bound,
+    request::Effect,
     resp::{Reply, Source, Value},
 };
 
@@ -255,14 +258,37 @@ impl Store {
         Ok(values.into_iter().map(reply).collect())
     }
 
-    /// Does something with the store itself, at the time that it is in there.
-    pub(crate) fn with_database<T>(
+    /// What stands at the keys that a script's caller declared, for the script to work on.
+    pub(crate) fn lend_to_script(
         &self,
+        spec: &Spec,
+        args: &[&[u8]],
+        seed: u64,
         now: Now,
-        act: impl FnOnce(&mut Database, Now) -> T,
-    ) -> T {
+    ) -> ScriptStore {
+        let Inner { database, clock } = &*self.lock();
+        let now = clock.shifted(now);
+        let mut lent = ScriptStore::new(seed, database.bounds(), now)
+            .read_only(spec.effect() == Effect::Read)
+            .before(database.savepoint(spec.keys().of(args), now));
+        for key in spec.keys().of(args) {
+            lent.store_mut().borrow_from(database, key, now);
+            lent.declare(key, Declared::OWN);
+        }
+        lent
+    }
+
+    /// Takes over what a script has written, all of it or nothing. Gives whether it did: not where what
+    /// stands at the keys is no longer what was lent.
+    pub(crate) fn take_from_script(&self, from: &ScriptStore, now: Now) -> Result<bool, Bound> {
         let Inner { database, clock } = &mut *self.lock();
-        act(database, clock.shifted(now))
+        let now = clock.shifted(now);
+        if !from.was_lent().is_some_and(|before| database.stands_as(before, now)) {
+            return Ok(false);
+        }
+        let wrote: Vec<_> = from.wrote().map(|(key, _)| &key[..]).collect();
+        database.take_over(from.store(), &wrote, now)?;
+        Ok(true)
     }
 
     /// Which bound the last write was in the way of that was refused for lack of room.

@@ -6,7 +6,7 @@ use super::{
     message::{Incoming, Message},
     topic::Topic,
 };
-use crate::failure::Cause;
+use crate::failure::{Bound, Cause};
 
 /// What becomes of messages for which a stream's buffer has no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +146,15 @@ impl Inbox {
     fn is_over(&self) -> bool {
         self.messages + self.handed.0 > self.messages_max
             || self.bytes + self.handed.1 > self.bytes_max
+    }
+
+    /// Which bound it has reached.
+    pub(crate) fn lack(&self) -> Bound {
+        if self.messages + self.handed.0 >= self.messages_max {
+            Bound::SubscriptionMessages
+        } else {
+            Bound::SubscriptionBytes
+        }
     }
 
     /// Whether no more is to be read for it.

@@ -25,7 +25,7 @@ scenarios! {
     deltas_are_bounded_too,
 }
 
-/// How often the client said that something was full.
+/// How often the client said that a bound is reached.
 fn told(changes: &mut Changes, bound: Bound) -> usize {
     let full = |event: &&Event| matches!(event, Event::Full { bound: told } if *told == bound);
     changes.events().iter().filter(full).count()
@@ -34,11 +34,9 @@ fn told(changes: &mut Changes, bound: Bound) -> usize {
 /// Waits until the client has said as often that the journal is full, and no more often.
 #[track_caller]
 fn expect_journal_full(changes: &mut Changes, count: usize) {
-    let full = |event: &Event| {
-        let journal = [Bound::JournalEntries, Bound::JournalBytes];
-        matches!(event, Event::Full { bound } if journal.contains(bound))
-    };
-    changes.expect_some(count, full);
+    changes.expect_some(count, |event| {
+        matches!(event, Event::Full { bound: Bound::JournalEntries | Bound::JournalBytes })
+    });
 }
 
 #[track_caller]

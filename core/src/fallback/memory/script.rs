@@ -83,8 +83,7 @@ impl Memory {
         }
         self.check_room(&keys, 0)?;
         self.bound_overlay(&keys);
-        let entries: Vec<&Bytes> = wrote.iter().map(|(key, _)| *key).collect();
-        let taken = self.overlay.take_over(from.store(), &entries, now);
+        let taken = self.overlay.take_over(from.store(), &keys, now);
         taken.map_err(MemoryRefusal::Full)?;
         for (key, expiry) in wrote {
             self.note_written(key, expiry, now);

@@ -224,29 +224,17 @@ impl Store {
     pub(crate) fn take_over(
         &mut self,
         other: &Store,
-        keys: &[&Bytes],
+        keys: &[&[u8]],
         now: Now,
     ) -> Result<(), Bound> {
-        let at = now.unix_millis();
         let (entries, bytes) = (self.len(), self.bytes());
-        let before: Vec<_> = keys.iter().map(|key| self.keyspace.peek(key, at).cloned()).collect();
-        for key in keys {
-            self.replace(key, other.keyspace.peek(key, at).cloned(), at);
-        }
+        let before = self.savepoint(keys.iter().copied(), now);
+        self.roll_back(other.savepoint(keys.iter().copied(), now), now);
         // What takes no more than before always fits.
         let grown = self.len() > entries || self.bytes() > bytes;
         let Some(bound) = self.overruns(now).filter(|_| grown) else { return Ok(()) };
-        for (key, entry) in keys.iter().zip(before) {
-            self.replace(key, entry, at);
-        }
+        self.roll_back(before, now);
         Err(bound)
-    }
-
-    fn replace(&mut self, key: &[u8], entry: Option<Entry>, at: u64) {
-        match entry {
-            Some(entry) => self.keyspace.put_reserved(key, entry),
-            None => drop(self.keyspace.remove(key, at)),
-        }
     }
 
     /// Which bound is exceeded, because of what the store borrowed, if any is.

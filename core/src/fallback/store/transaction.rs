@@ -77,6 +77,15 @@ impl Store {
         Savepoint { all: true, ..self.savepoint(keys, now) }
     }
 
+    /// Whether what stands at the keys of a savepoint is what stood there.
+    pub(crate) fn stands_as(&self, before: &Savepoint, now: Now) -> bool {
+        let at = now.unix_millis();
+        before.entries.iter().all(|(key, entry)| match (entry, self.keyspace.peek(key, at)) {
+            (Some(before), Some(now)) => before.is_same(now),
+            (before, now) => before.is_none() && now.is_none(),
+        })
+    }
+
     /// Has what stood at the keys of a savepoint stand there again. Nothing else may have been changed
     /// since; then there is room for it.
     pub(crate) fn roll_back(&mut self, before: Savepoint, now: Now) {
