@@ -355,6 +355,11 @@ impl<W> Engine<W> {
             let waiter = self.tickets.end_wait(ticket, Err(failure));
             self.wake(waiter);
         }
+        for ticket in self.tickets.sleeps() {
+            let failure = Failure::new(kind.clone(), Executed::No, "sleep");
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
+        }
     }
 
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
@@ -405,6 +410,10 @@ impl<W> Engine<W> {
         for ticket in self.tickets.expired_waits() {
             let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
+            self.wake(waiter);
+        }
+        for ticket in self.tickets.due_sleeps() {
+            let waiter = self.tickets.end_wait(ticket, Ok(()));
             self.wake(waiter);
         }
     }

@@ -4,7 +4,7 @@
 //! its outputs. Its methods come in kinds:
 //!
 //! - **callers**: [`submit`](Engine::submit), [`submit_batch`](Engine::submit_batch),
-//!   [`connect`](Engine::connect) give a [`Ticket`];
+//!   [`connect`](Engine::connect), [`sleep`](Engine::sleep) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
 //! - **control plane**: [`handle_input`](Engine::handle_input) and
@@ -122,6 +122,8 @@ struct Node {
     conn: Option<ConnId>,
     /// When it became ready.
     ready_at: Option<Instant>,
+    /// How many have become ready so far.
+    made: u64,
     dial: Dial,
     failed_dials: u32,
     lookups: u64,
@@ -226,6 +228,7 @@ impl<W> Engine<W> {
             label,
             conn: None,
             ready_at: None,
+            made: 0,
             dial: Dial::Idle,
             failed_dials: 0,
             lookups: 0,
@@ -409,9 +412,15 @@ impl<W> Engine<W> {
         self.tickets.take_many(ticket)
     }
 
-    /// What came of a wait for a connection, once it has ended; frees the ticket.
+    /// What came of a wait for a connection, or of a sleep, once it has ended; frees the ticket.
     pub fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
         self.tickets.take_wait(ticket)
+    }
+
+    /// How many connections have become ready for requests so far. While the number stays the same,
+    /// it is one and the same connection that answers.
+    pub fn connections_made(&self) -> u64 {
+        self.node.made
     }
 
     /// Whether a ticket is neither ended nor given up.

@@ -1,6 +1,6 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
 use crate::{
@@ -198,6 +198,20 @@ impl<W> Engine<W> {
         self.ensure_dial();
         if self.store.is_some() || self.node.phase.was_judged() {
             self.end_connect_waits();
+        }
+        ticket
+    }
+
+    /// Waits for `span`: the ticket ends well with the first drain after it. If the client is closed or
+    /// what drives it is dropped before, it ends with that failure.
+    pub fn sleep(&mut self, span: Duration, waiter: Option<W>, now: Now) -> Ticket {
+        self.note_time(now);
+        let until = self.now.after(span);
+        let ticket = self.tickets.insert(Work::Sleep(None), waiter, until, Vec::new());
+        self.stirred = true;
+        if let Err(Rejected::Failed(failure)) = self.check_open("sleep") {
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
         }
         ticket
     }

@@ -42,6 +42,8 @@ pub(crate) enum Work {
     },
     /// Waits for the first connection, or for its judgement: ends without a reply.
     Wait(Option<Result<(), Failure>>),
+    /// Waits for its deadline, which is what it ends well with.
+    Sleep(Option<Result<(), Failure>>),
 }
 
 impl<W> Tickets<W> {
@@ -114,7 +116,7 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
-            Work::Wait(_) => unreachable!("a wait has no items"),
+            Work::Wait(_) | Work::Sleep(_) => unreachable!("a wait has no items"),
         }
         if slot.detached {
             self.slots.free(ticket.0);
@@ -123,10 +125,10 @@ impl<W> Tickets<W> {
         slot.waiter.take()
     }
 
-    /// Ends a wait.
+    /// Ends a wait, whatever it waits for.
     pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
-        let Work::Wait(place) = &mut slot.work else {
+        let (Work::Wait(place) | Work::Sleep(place)) = &mut slot.work else {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
@@ -154,7 +156,10 @@ impl<W> Tickets<W> {
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
-        let Work::Wait(place) = &mut self.slots.get_mut(ticket.0)?.work else { return None };
+        let (Work::Wait(place) | Work::Sleep(place)) = &mut self.slots.get_mut(ticket.0)?.work
+        else {
+            return None;
+        };
         let result = place.take()?;
         self.slots.free(ticket.0);
         Some(result)
@@ -211,20 +216,29 @@ impl<W> Tickets<W> {
         self.slots.get(ticket.0).is_some_and(|slot| slot.expired)
     }
 
-    /// The waits that have not ended.
+    /// The waits for a connection that have not ended.
     pub(crate) fn waits(&self) -> Vec<Ticket> {
-        self.open_waits(|_| true)
+        self.those(|slot| matches!(slot.work, Work::Wait(None)))
     }
 
-    /// The waits that have expired and not ended.
+    /// The waits for a connection that have expired and not ended.
     pub(crate) fn expired_waits(&self) -> Vec<Ticket> {
-        self.open_waits(|slot| slot.expired)
+        self.those(|slot| matches!(slot.work, Work::Wait(None)) && slot.expired)
     }
 
-    fn open_waits(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
-        let open = |slot: &Slot<W>| matches!(slot.work, Work::Wait(None)) && which(slot);
-        let waits = self.slots.iter().filter(|(_, slot)| open(slot));
-        waits.map(|(id, _)| Ticket(id)).collect()
+    /// The sleeps that have not ended.
+    pub(crate) fn sleeps(&self) -> Vec<Ticket> {
+        self.those(|slot| matches!(slot.work, Work::Sleep(None)))
+    }
+
+    /// The sleeps whose time has come.
+    pub(crate) fn due_sleeps(&self) -> Vec<Ticket> {
+        self.those(|slot| matches!(slot.work, Work::Sleep(None)) && slot.expired)
+    }
+
+    fn those(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
+        let found = self.slots.iter().filter(|(_, slot)| which(slot));
+        found.map(|(id, _)| Ticket(id)).collect()
     }
 
     /// The name of a command that the table does not know.
@@ -240,7 +254,7 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
-            Work::Wait(result) => result.is_some(),
+            Work::Wait(result) | Work::Sleep(result) => result.is_some(),
         }
     }
 }
