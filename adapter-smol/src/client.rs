@@ -9,8 +9,9 @@ use unfazed_core::{
     Failure, Request,
     commands::Run,
     config::Config,
+    dialogue::{Converse, Dialogue},
     engine::{Batch, Status},
-    handle::{Events, Gather, Handle, Pending, RunBatch},
+    handle::{Conversation, Events, Gather, Handle, Pending, RunBatch},
     reply::FromReply,
 };
 
@@ -121,5 +122,13 @@ impl RunBatch for Client {
 
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
         self.0.run_batch(batch, gather)
+    }
+}
+
+impl Converse for Client {
+    type Conversation<D: Dialogue> = Conversation<D>;
+
+    fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
+        self.0.converse(dialogue)
     }
 }

@@ -26,7 +26,7 @@ pub use client::Client;
 pub use unfazed_core::{
     self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
     Health, Policy, Source, Sourced, Status, ToArg,
-    handle::{Connected, Events, Pending, PendingReplies},
+    handle::{Connected, Conversation, Events, Pending, PendingReplies},
 };
 
 /// What most programs need: the commands as methods, and how they fail.

@@ -18,6 +18,7 @@
 //! | the fleet | [`slot`] | which slot of a cluster a key belongs to |
 //! | decisions | [`engine`] | where a request goes next: retry, health, deadlines |
 //! | degraded mode | [`fallback`] | answers without a server, and the way back |
+//! | dialogues | [`dialogue`] | what takes several requests: machines that say what to send next |
 //! | the handle | [`handle`] | locks and wakers: what async adapters share |
 //!
 //! A layer names only the layers under it.
@@ -99,6 +100,7 @@ pub mod args;
 pub mod commands;
 pub mod config;
 mod connection;
+pub mod dialogue;
 pub mod engine;
 pub mod failure;
 pub mod fallback;
@@ -128,6 +130,7 @@ pub mod prelude {
         args::ToArg,
         commands::{Run, prelude::*},
         config::{Config, MaybeRetry},
+        dialogue::Converse,
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},

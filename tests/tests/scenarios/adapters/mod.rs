@@ -16,6 +16,7 @@ use std::{
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    dialogue::{Converse, Dialogue},
     engine::{Event, Status},
     handle::{Gather, RunBatch},
     reply::FromReply,
@@ -36,7 +37,7 @@ pub(crate) type EventSource = Box<dyn FnMut() -> Vec<Event> + Send>;
 
 /// What a scenario needs of an adapter, besides the commands.
 pub(crate) trait Adapter: Sized + 'static {
-    type Client: Run + RunBatch + Clone + fmt::Debug + Send + Sync + 'static;
+    type Client: Run + RunBatch + Converse + Clone + fmt::Debug + Send + Sync + 'static;
 
     /// How many callers one client is shared by where there should be many.
     const MANY: usize;
@@ -63,6 +64,9 @@ pub(crate) trait Adapter: Sized + 'static {
     where
         G::Output: Send;
 
+    /// The next item of a dialogue.
+    fn next<D: Dialogue>(conversation: &mut Talk<Self, D>) -> Option<Result<D::Item, Failure>>;
+
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
 
@@ -82,6 +86,11 @@ pub(crate) trait Adapter: Sized + 'static {
         Self::block_on(Self::done(pending))
     }
 
+    /// All items of a dialogue, or its failure.
+    fn all<D: Dialogue>(mut conversation: Talk<Self, D>) -> Result<Vec<D::Item>, Failure> {
+        std::iter::from_fn(|| Self::next(&mut conversation)).collect()
+    }
+
     /// Waits for a pipeline on this thread.
     fn wait_all<G: Gather>(pending: <Self::Client as RunBatch>::PendingBatch<G>) -> G::Output
     where
@@ -90,6 +99,9 @@ pub(crate) trait Adapter: Sized + 'static {
         Self::block_on(Self::gathered(pending))
     }
 }
+
+/// A dialogue under way on an adapter.
+pub(crate) type Talk<A, D> = <<A as Adapter>::Client as Converse>::Conversation<D>;
 
 /// An adapter on which a request is under way while nobody waits for it, so that it can be given up.
 pub(crate) trait Async: Adapter {

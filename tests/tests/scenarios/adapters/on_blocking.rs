@@ -5,10 +5,11 @@ use std::{
     thread,
 };
 
-use unfazed_blocking::Client;
+use unfazed_blocking::{Client, Conversation};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    dialogue::Dialogue,
     engine::Status,
     handle::{Gather, RunBatch},
     reply::FromReply,
@@ -53,6 +54,10 @@ impl Adapter for OnBlocking {
         G::Output: Send,
     {
         ready(ended)
+    }
+
+    fn next<D: Dialogue>(conversation: &mut Conversation<D>) -> Option<Result<D::Item, Failure>> {
+        conversation.next()
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

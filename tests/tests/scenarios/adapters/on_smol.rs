@@ -10,8 +10,9 @@ use std::{
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    dialogue::Dialogue,
     engine::Status,
-    handle::{Gather, RunBatch},
+    handle::{Conversation, Gather, RunBatch},
     reply::FromReply,
 };
 use unfazed_smol::Client;
@@ -54,6 +55,10 @@ impl Adapter for OnSmol {
         G::Output: Send,
     {
         pending
+    }
+
+    fn next<D: Dialogue>(conversation: &mut Conversation<D>) -> Option<Result<D::Item, Failure>> {
+        Self::block_on(conversation.next())
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

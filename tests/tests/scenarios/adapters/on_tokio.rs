@@ -12,8 +12,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    dialogue::Dialogue,
     engine::Status,
-    handle::{Gather, RunBatch},
+    handle::{Conversation, Gather, RunBatch},
     reply::FromReply,
 };
 use unfazed_tokio::Client;
@@ -71,6 +72,10 @@ impl Adapter for OnTokio {
         G::Output: Send,
     {
         pending
+    }
+
+    fn next<D: Dialogue>(conversation: &mut Conversation<D>) -> Option<Result<D::Item, Failure>> {
+        Self::block_on(conversation.next())
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
