@@ -18,7 +18,7 @@
 //! | the fleet | [`slot`] | which slot of a cluster a key belongs to |
 //! | decisions | [`engine`] | where a request goes next: retry, health, deadlines |
 //! | degraded mode | [`fallback`] | answers without a server, and the way back |
-//! | dialogues | [`dialogue`] | what takes several requests: machines that say what to send next |
+//! | dialogues | [`dialogue`] | what takes several requests: scans, and machines of your own |
 //! | the handle | [`handle`] | locks and wakers: what async adapters share |
 //!
 //! A layer names only the layers under it.
@@ -130,7 +130,7 @@ pub mod prelude {
         args::ToArg,
         commands::{Run, prelude::*},
         config::{Config, MaybeRetry},
-        dialogue::Converse,
+        dialogue::{Converse, Scans},
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},

@@ -13,6 +13,8 @@
 //! Nothing is sent before the first item is asked for, and dropping a conversation at any point is all it
 //! takes to end it.
 //!
+//! - [`Scans`]: all keys, or all that a hash, set or sorted set holds
+//!
 //! A machine of your own, which waits until a key has a value:
 //!
 //! ```
@@ -56,14 +58,20 @@
 //! }
 //! ```
 
+mod scan;
+#[cfg(test)]
+mod testing;
+
 use std::time::Duration;
+
+pub use scan::{Scan, Scans};
 
 use crate::{
     Failure, Now,
     engine::Batch,
     reply::FromReply,
     request::Options,
-    resp::Reply,
+    resp::{Reply, Source},
 };
 
 /// A pure machine that says what to send next, what to give, and when to wait.
@@ -159,7 +167,22 @@ fn decode<T: FromReply>(reply: &Reply, command: &'static str) -> Result<T, Failu
     T::from_reply(reply).map_err(|error| Failure::undecodable(error, command, reply, None))
 }
 
+/// Whether memory gave this, in the stead of a server that is down.
+fn is_from_memory(source: Source) -> bool {
+    !matches!(source, Source::Server | Source::Store)
+}
+
 /// Whatever a dialogue can be held on: clients, and views of them.
+///
+/// ```
+/// use std::time::Duration;
+/// use unfazed_core::{Failure, dialogue::Scans, handle::{Handle, Views}};
+///
+/// async fn all_keys(client: &Handle) -> Result<Vec<String>, Failure> {
+///     // The limit is for each request that the scan makes, not for all of it.
+///     client.within(Duration::from_secs(1)).scan().collect().await
+/// }
+/// ```
 pub trait Converse {
     /// A dialogue under way: it gives the items one by one, each as a `Result`, and ends after the last
     /// one or the first failure.

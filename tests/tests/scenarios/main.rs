@@ -10,6 +10,7 @@ mod hostile;
 mod lifecycle;
 mod outages;
 mod outcomes;
+mod scans;
 mod secrets;
 mod support;
 mod values;
