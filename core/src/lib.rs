@@ -109,6 +109,7 @@ pub mod reply;
 mod request;
 pub mod resp;
 mod rng;
+mod script;
 mod slab;
 pub mod slot;
 mod time;
@@ -121,6 +122,7 @@ pub use failure::{Cause, Executed, Failure, FailureKind};
 pub use fallback::{Fallback, Policy};
 pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
+pub use script::Script;
 pub use time::Now;
 
 /// What most programs need: the commands as methods, views and pipelines, the configuration, and how
@@ -136,5 +138,6 @@ pub mod prelude {
         fallback::{Fallback, Policy},
         handle::{Pipelines, Views},
         reply::{FromReply, Source, Sourced},
+        script::Script,
     };
 }

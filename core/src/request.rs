@@ -7,6 +7,7 @@ use crate::{
     commands::Spec,
     config::MaybeRetry,
     resp::encode,
+    script::Script,
 };
 
 /// What running a command twice does; the ground for every retry.
@@ -71,6 +72,8 @@ pub struct Request<'a> {
     /// What the caller says it does; what the table says if `None`.
     effect: Option<Effect>,
     options: Options,
+    /// What is called by its digest, where that is its first argument.
+    script: Option<&'a Script>,
 }
 
 impl<'a> Request<'a> {
@@ -107,7 +110,16 @@ impl<'a> Request<'a> {
             spilled: Vec::new(),
             effect: None,
             options: Options::default(),
+            script: None,
         }
+    }
+
+    /// A call of a script by its digest, which is sent again with its source where the server does not
+    /// know it. The keys, after their number, and the arguments are to be added.
+    #[must_use]
+    pub fn script(script: &'a Script) -> Self {
+        let call = Request::of(script.by_digest()).arg(script.digest());
+        Request { script: Some(script), ..call }
     }
 
     /// Adds an argument.
@@ -281,6 +293,12 @@ impl Request<'_> {
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.spec.keys().of(self.arguments())
+    }
+
+    /// The script that it calls by its digest.
+    #[inline]
+    pub(crate) fn called(&self) -> Option<&Script> {
+        self.script
     }
 
     pub(crate) fn unknown_name(&self) -> Option<&str> {

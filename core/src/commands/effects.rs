@@ -31,6 +31,19 @@ pub(super) fn lrem(args: &[Arg<'_>]) -> Effect {
     }
 }
 
+/// FUNCTION LOAD: with REPLACE the second one does the same again, without it is refused.
+pub(super) fn function_load(args: &[Arg<'_>]) -> Effect {
+    match args {
+        [option, _, ..] if is_one_of(option, &["REPLACE"]) => Effect::Repeatable,
+        _ => Effect::Write,
+    }
+}
+
+/// FUNCTION RESTORE: with FLUSH or REPLACE the second one does the same again, else it is refused.
+pub(super) fn function_restore(args: &[Arg<'_>]) -> Effect {
+    if has_option(args, 1, &["FLUSH", "REPLACE"]) { Effect::Repeatable } else { Effect::Write }
+}
+
 /// RESTORE: with REPLACE the second one does the same again, without it is refused.
 pub(super) fn restore(args: &[Arg<'_>]) -> Effect {
     if has_option(args, 3, &["REPLACE"]) { Effect::Repeatable } else { Effect::Write }
@@ -94,6 +107,10 @@ mod tests {
         assert_eq!(effect("ZADD k CH incr 1 m"), Write);
         assert_eq!(effect("RESTORE k 0 REPLACE"), Write);
         assert_eq!(effect("RESTORE k 0 dump ABSTTL REPLACE"), Repeatable);
+        assert_eq!(effect("FUNCTION LOAD REPLACE"), Write, "the code may be called so");
+        assert_eq!(effect("FUNCTION LOAD replace code"), Repeatable);
+        assert_eq!(effect("FUNCTION RESTORE FLUSH"), Write);
+        assert_eq!(effect("FUNCTION RESTORE dump FLUSH"), Repeatable);
         assert_eq!(effect("LREM k 0 v"), IdempotentWrite);
         assert_eq!(effect("LREM k 1 0"), Write);
         assert_eq!(effect("GETEX k"), Repeatable);

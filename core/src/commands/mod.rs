@@ -6,7 +6,8 @@
 //! - [`Strings`]: values, counters, bits
 //! - [`Hashes`]: fields under a key
 //! - [`Keys`]: deleting, expiring, renaming, finding keys of any type
-//! - [`Scripting`]: code that runs on the server
+//! - [`Scripting`]: scripts that run on the server
+//! - [`Functions`]: code that is loaded into the server
 //! - [`Server`]: the server itself
 //! - [`Generic`]: any command at all, by its name
 //!
@@ -29,9 +30,11 @@
 //! ```
 
 mod effects;
+mod functions;
 mod generic;
 mod hashes;
 mod keys;
+mod record;
 mod scripting;
 mod server;
 mod spec;
@@ -40,10 +43,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use functions::{
+    EngineStats, ExistingLibraries, Function, FunctionStats, Functions, Library, RunningFunction,
+};
 pub use generic::{Command, Generic};
 pub use hashes::Hashes;
 pub use keys::{ExpireIf, ExpireTime, Expiry, Keys, ScanOptions, Ttl};
-pub use scripting::Scripting;
+pub use scripting::{Call, Scripting};
 pub use server::Server;
 pub use spec::{KeySpec, Spec};
 pub use strings::{SetOptions, Strings};
@@ -53,8 +59,8 @@ use crate::{reply::FromReply, request::Request};
 /// All that it takes to call commands by their names: `use unfazed_core::commands::prelude::*`.
 pub mod prelude {
     pub use super::{
-        ExpireIf, ExpireTime, Expiry, Generic, Hashes, Keys, ScanOptions, Scripting, Server,
-        SetOptions, Strings, Ttl,
+        ExistingLibraries, ExpireIf, ExpireTime, Expiry, Functions, Generic, Hashes, Keys,
+        ScanOptions, Scripting, Server, SetOptions, Strings, Ttl,
     };
 }
 

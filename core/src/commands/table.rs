@@ -186,8 +186,8 @@ pub(super) static TABLE: &[Spec] = &[
     write("FUNCTION KILL", None),
     read("FUNCTION LIST", None),
     // Without REPLACE the second one is refused.
-    write("FUNCTION LOAD", None),
-    write("FUNCTION RESTORE", None),
+    write("FUNCTION LOAD", None).considering(effects::function_load),
+    write("FUNCTION RESTORE", None).considering(effects::function_restore),
     read("FUNCTION STATS", None),
     idempotent("GEOADD", First),
     read("GEODIST", First),

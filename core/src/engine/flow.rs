@@ -149,9 +149,10 @@ impl<W> Engine<W> {
                 self.retire(conn, Cause::Handshake(error.clone()));
             }
         }
-        let again = !matches!(class, Class::Told(_))
-            && u32::from(op.attempts) < self.config.retry.attempts_max
-            && self.tickets.wants(op.ticket);
+        let lacks_source = self.lacks_source(&op, &error);
+        let may_go = !matches!(class, Class::Told(_))
+            && u32::from(op.attempts) < self.config.retry.attempts_max;
+        let again = (may_go || lacks_source) && self.tickets.wants(op.ticket);
         if !again {
             return self.end_with_error(&op, error, executed);
         }
@@ -160,13 +161,14 @@ impl<W> Engine<W> {
             _ => self.config.retry.backoff.base,
         };
         let degraded = self.node.phase.is_down() && op.standing != Standing::Wait;
-        let delay = if degraded { Duration::ZERO } else { self.retry_delay(&op, base) };
+        let at_once = degraded || lacks_source;
+        let delay = if at_once { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
             Some(bytes) => {
                 let bytes = bytes.to_vec();
-                let cause = Some(Cause::NotReady(error));
-                self.delay(Parked { op, bytes, cause }, delay);
+                let parked = self.parked_again(op, bytes, error);
+                self.delay(parked, delay);
             }
             // A caller writes at this moment and has the bytes; it brings them back in an instant.
             None => connection.refused.push((op, start, end, error, delay)),
@@ -179,7 +181,8 @@ impl<W> Engine<W> {
         for (op, start, end, error, delay) in std::mem::take(&mut connection.refused) {
             let Some(connection) = self.connections.get(conn.0) else { return };
             let bytes = connection.log.copy(start, end).unwrap_or_default().to_vec();
-            self.delay(Parked { op, bytes, cause: Some(Cause::NotReady(error)) }, delay);
+            let parked = self.parked_again(op, bytes, error);
+            self.delay(parked, delay);
         }
         self.stirred = true;
     }

@@ -166,6 +166,7 @@ impl<W> Engine<W> {
         self.node.conn = Some(conn);
         self.node.ready_at = Some(self.now.instant);
         self.node.made += 1;
+        self.scripts_sent.clear();
         self.node.rejected = None;
         self.node.resp2_guessed = false;
         self.event(Event::Ready { node: self.node.label.clone() });

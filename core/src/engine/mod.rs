@@ -29,7 +29,7 @@
 //! ```
 //!
 //! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
-//! `health` judges, `recovery` pays what is owed after an outage.
+//! `health` judges, `recovery` pays what is owed after an outage, `scripts` sends sources.
 
 mod batch;
 mod classify;
@@ -38,6 +38,7 @@ mod flow;
 mod health;
 mod output;
 mod recovery;
+mod scripts;
 mod submit;
 mod tickets;
 
@@ -106,6 +107,7 @@ pub struct Engine<W> {
     /// Something happened since the control plane was last drained.
     stirred: bool,
     answers: Answers,
+    scripts_sent: scripts::Sent,
     /// Operators know that the queue is full.
     full_told: bool,
     /// Operators know that memory is full, which was when it had these many entries and bytes.
@@ -266,6 +268,7 @@ impl<W> Engine<W> {
             armed: None,
             stirred: false,
             answers: Answers::default(),
+            scripts_sent: scripts::Sent::default(),
             full_told: false,
             memory_full_told: None,
             closing: Closing::Open,

@@ -63,6 +63,9 @@ impl<W> Engine<W> {
             None => Vec::new(),
         };
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
+        if let Some(script) = request.called() {
+            self.tickets.note_scripts(ticket, vec![(0, script.clone())]);
+        }
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
@@ -122,10 +125,15 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
+        let whole = if batch.scripts.is_empty() { None } else { self.bring_sources(batch) };
+        let batch = whole.as_ref().unwrap_or(batch);
         let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
+        if !batch.scripts.is_empty() {
+            self.tickets.note_scripts(ticket, batch.scripts.clone());
+        }
         self.queued.requests += count;
         let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
         self.queued.bytes += costs.sum::<usize>();
@@ -407,9 +415,12 @@ impl<W> Engine<W> {
         let Some(conn) = self.node.conn else {
             return self.backlog.push_back(parked);
         };
-        let Parked { mut op, bytes, cause } = parked;
+        let Parked { mut op, mut bytes, cause } = parked;
         if op.maybe && !op.may_repeat() {
             return self.end_maybe(&op, cause);
+        }
+        if op.spec.is_script() {
+            self.bring_source(&mut op, &mut bytes);
         }
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::Ticket;
-use crate::{Failure, resp::Reply, slab::Slab};
+use super::{Ticket, scripts::Scripts};
+use crate::{Failure, resp::Reply, script::Script, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
 
@@ -23,6 +23,8 @@ pub(crate) struct Slot<W> {
     /// The names of commands that the table does not know, in the order of items; boxed, since few
     /// have any.
     names: Option<Box<Names>>,
+    /// What to send where a server does not know a script; few call any.
+    scripts: Option<Box<Scripts>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
     /// The deadline has passed; its items are about to be ended.
@@ -67,6 +69,7 @@ impl<W> Tickets<W> {
             waiter,
             deadline,
             names: if names.is_empty() { None } else { Some(Box::new(names)) },
+            scripts: None,
             detached: false,
             expired: false,
             retry_at: None,
@@ -239,6 +242,20 @@ impl<W> Tickets<W> {
     fn those(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
         let found = self.slots.iter().filter(|(_, slot)| which(slot));
         found.map(|(id, _)| Ticket(id)).collect()
+    }
+
+    /// Notes which scripts a request calls.
+    pub(super) fn note_scripts(&mut self, ticket: Ticket, scripts: Scripts) {
+        if let Some(slot) = self.slots.get_mut(ticket.0) {
+            slot.scripts = Some(Box::new(scripts));
+        }
+    }
+
+    /// The script that an item calls.
+    pub(super) fn script_of(&self, ticket: Ticket, item: u32) -> Option<&Script> {
+        let scripts = self.slots.get(ticket.0)?.scripts.as_deref()?;
+        let found = scripts.binary_search_by_key(&item, |(of, _)| *of).ok()?;
+        Some(&scripts[found].1)
     }
 
     /// The name of a command that the table does not know.

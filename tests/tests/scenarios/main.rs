@@ -11,6 +11,7 @@ mod lifecycle;
 mod outages;
 mod outcomes;
 mod scans;
+mod scripts;
 mod secrets;
 mod support;
 mod values;
