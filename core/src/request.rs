@@ -164,6 +164,24 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// Adds pairs, the second of each before the first: the score before the member.
+    pub(crate) fn swapped_pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
+        self.reserve(2 * pairs.pair_count());
+        pairs.for_each_pair(&mut |first, second| {
+            self.push(second);
+            self.push(first);
+        });
+        self
+    }
+
+    /// Adds the first of each pair, then the second of each: keys and ids of XREAD.
+    pub(crate) fn split_pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
+        self.reserve(2 * pairs.pair_count());
+        pairs.for_each_pair(&mut |first, _| self.push(first));
+        pairs.for_each_pair(&mut |_, second| self.push(second));
+        self
+    }
+
     /// Adds a whole number.
     #[must_use]
     pub fn int(mut self, number: i64) -> Self {

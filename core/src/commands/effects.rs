@@ -7,7 +7,21 @@ use crate::{args::Arg, request::Effect};
 
 /// SET: with a condition or GET, the second reply is another one.
 pub(super) fn set(args: &[Arg<'_>]) -> Effect {
-    let mut options = args.iter().skip(2);
+    unless_conditional(args, 2)
+}
+
+/// MSETEX: with a condition, the second reply is another one.
+pub(super) fn msetex(args: &[Arg<'_>]) -> Effect {
+    let pairs = args.first().and_then(|count| std::str::from_utf8(count.as_bytes()).ok());
+    match pairs.and_then(|count| count.parse::<usize>().ok()) {
+        Some(pairs) => unless_conditional(args, pairs.saturating_mul(2).saturating_add(1)),
+        None => Effect::Write,
+    }
+}
+
+/// Until when is no condition; whatever else stands from here on may be one.
+fn unless_conditional(args: &[Arg<'_>], from: usize) -> Effect {
+    let mut options = args.iter().skip(from);
     while let Some(option) = options.next() {
         if is_one_of(option, &["EX", "PX", "EXAT", "PXAT"]) {
             options.next();
@@ -90,6 +104,12 @@ mod tests {
             assert_eq!(effect(other), Write, "{other}");
         }
         assert_eq!(effect("SET k v EX"), Repeatable, "refused by the server, twice");
+        for plain in ["MSETEX 1 NX v", "MSETEX 2 a 1 b 2 EX 10", "MSETEX 1 a 1 KEEPTTL"] {
+            assert_eq!(effect(plain), Repeatable, "{plain}");
+        }
+        for other in ["MSETEX 1 a 1 NX", "MSETEX 1 a 1 PX 5 XX", "MSETEX x a 1"] {
+            assert_eq!(effect(other), Write, "{other}");
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ pub enum ExpireIf {
 }
 
 impl ExpireIf {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             ExpireIf::Nx => "NX",
             ExpireIf::Xx => "XX",

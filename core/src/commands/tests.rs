@@ -1,5 +1,7 @@
 //! What goes out on the wire for every method, and what is known of it.
 
+mod types;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
@@ -74,8 +76,13 @@ fn words(mut wire: &[u8]) -> Vec<String> {
 }
 
 /// Every method with what it sends.
-#[rustfmt::skip]
 fn methods() -> Vec<(Sent, &'static str)> {
+    [general_methods(), types::methods()].into_iter().flatten().collect()
+}
+
+/// Those that are not about one type of data, and those on strings and hashes.
+#[rustfmt::skip]
+fn general_methods() -> Vec<(Sent, &'static str)> {
     let c = &Recorder;
     let ms = Duration::from_millis(1500);
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_001);
