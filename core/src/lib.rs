@@ -132,7 +132,7 @@ pub mod prelude {
         args::ToArg,
         commands::{Run, prelude::*},
         config::{Config, MaybeRetry},
-        dialogue::{Converse, Scans},
+        dialogue::{Acks, Consumers, Converse, Scans},
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},

@@ -71,7 +71,9 @@ pub use lists::{Inserted, Lists, LposOptions, Side};
 pub use scripting::{Call, Scripting};
 pub use server::Server;
 pub use sets::Sets;
-pub use sorted_sets::{Aggregate, Combine, LexRange, ScoreEnd, SortedSets, ZAddOptions, ZRange};
+pub use sorted_sets::{
+    Aggregate, Combine, LexRange, ScoreEnd, Scored, SortedSets, ZAddOptions, ZRange,
+};
 pub use spec::{KeySpec, Spec};
 pub use streams::{
     ClaimOptions, Claimed, ClaimedIds, ConsumerDetails, ConsumerInfo, EntryDeletion, GroupDetails,

@@ -14,6 +14,7 @@
 //! takes to end it.
 //!
 //! - [`Scans`]: all keys, or all that a hash, set or sorted set holds
+//! - [`Consumers`]: streams, read as a member of a group; [`Acks`] for what was read
 //!
 //! A machine of your own, which waits until a key has a value:
 //!
@@ -58,12 +59,14 @@
 //! }
 //! ```
 
+mod consumer;
 mod scan;
 #[cfg(test)]
 mod testing;
 
 use std::time::Duration;
 
+pub use consumer::{Acks, Consumer, ConsumerBuilder, Consumers, Delivery, Origin};
 pub use scan::{Scan, Scans};
 
 use crate::{

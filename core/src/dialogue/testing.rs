@@ -117,6 +117,13 @@ impl<D: Dialogue> Talk<D> {
         self.next = Some(Heard::Answer(Answer::new(Err(failure), Some(1))));
         self
     }
+
+    /// Time passes, and what slept wakes up.
+    pub(super) fn wake_after(&mut self, span: Duration) -> &mut Self {
+        self.now = self.now + span;
+        self.next = Some(Heard::Awake);
+        self
+    }
 }
 
 impl<T> Said<T> {

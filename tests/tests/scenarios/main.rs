@@ -5,6 +5,7 @@
 //! `on_blocking`. All are in one binary because linking costs more than most of them run.
 
 mod adapters;
+mod collections;
 mod commands;
 mod hostile;
 mod lifecycle;

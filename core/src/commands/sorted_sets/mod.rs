@@ -299,7 +299,7 @@ pub trait SortedSets: Run {
         keys: impl ToArgs,
         end: ScoreEnd,
         count: u64,
-    ) -> Self::Pending<Option<(K, Vec<(T, f64)>)>>
+    ) -> Self::Pending<Option<(K, Scored<T>)>>
     where
         K: FromReply + Send + 'static,
         T: FromReply + Send + 'static,
@@ -441,3 +441,6 @@ pub trait SortedSets: Run {
 }
 
 impl<R: Run + ?Sized> SortedSets for R {}
+
+/// Members with their scores.
+pub type Scored<T> = Vec<(T, f64)>;

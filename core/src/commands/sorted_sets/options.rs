@@ -140,6 +140,7 @@ impl ZRange {
     }
 
     /// All that are in this range themselves, where all have the same score.
+    #[expect(clippy::needless_pass_by_value, reason = "taken as every method takes arguments")]
     pub fn members(members: impl LexRange) -> Self {
         ZRange::new(By::Lex, lex_bounds(&members))
     }

@@ -37,7 +37,8 @@ use crate::{
 /// are Rust's own: `xrange("log", ..)` is all, `xrange("log", id..)` is from this entry on. All of them
 /// answer with WRONGTYPE where the key holds something else.
 ///
-
+/// [`Consumers`](crate::dialogue::Consumers) put these commands together to consume streams as a member of
+/// a group.
 pub trait Streams: Run {
     /// Adds an entry under the next id and gives that. O(1). Since 5.0.
     fn xadd(&self, key: impl ToArg, fields: impl ToPairs) -> Self::Pending<StreamId> {
