@@ -112,3 +112,47 @@ impl<D: Dialogue> fmt::Debug for Conversation<D> {
         self.inner().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use unfazed_core::prelude::*;
+    use unfazed_tests::{Raw, Server};
+
+    use super::*;
+
+    #[test]
+    fn asking_for_an_item_ends_in_time_and_loses_nothing() {
+        let server = Server::start();
+        let client = Client::connect(&*server.url()).expect("there is a server");
+        let consumer = client.consumer("g", "me").stream("s").create(GroupStart::Beginning);
+        let mut consumer = consumer.run::<BTreeMap<String, u32>>();
+        for number in 0..3 {
+            let (start, limit) = (Instant::now(), Duration::from_millis(80));
+            assert!(consumer.next_within(limit).is_none());
+            assert!(start.elapsed() >= limit && !consumer.is_over());
+            client.xadd("s", ("number", number)).expect("a plain XADD");
+            let entry = consumer.next().expect("it goes on").expect("no failure");
+            assert_eq!(entry.fields["number"], number);
+        }
+    }
+
+    #[test]
+    fn a_forked_child_leaves_alone_what_its_parent_began() {
+        let server = Server::start();
+        let client = Client::connect(&*server.url()).expect("there is a server");
+        client.mset([("a", 1), ("b", 2)]).expect("a plain MSET");
+        let mut raw = Raw::connect(server.port());
+        let mut scan = client.scan::<String>();
+        scan.next().expect("there are two").expect("no failure");
+        // No `fork` is made: that is unsafe in a process with threads.
+        scan.pid = scan.pid.map(|pid| pid + 1);
+        let before = raw.int(&["DBSIZE"]);
+        assert!(scan.is_over() && scan.next().is_none());
+        assert!(scan.next_within(Duration::from_secs(1)).is_none());
+        drop(scan);
+        assert_eq!(raw.int(&["DBSIZE"]), before);
+        assert_eq!(client.scan::<String>().count(), 2);
+    }
+}

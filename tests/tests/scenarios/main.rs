@@ -14,5 +14,6 @@ mod outcomes;
 mod scans;
 mod scripts;
 mod secrets;
+mod streams;
 mod support;
 mod values;
