@@ -13,10 +13,12 @@ use std::{
 
 use unfazed_core::{
     Failure, Request,
+    args::ToArgs,
     commands::Run,
     config::{Config, Deployment},
     engine::{Batch, Event, Status},
-    handle::{self, Clocks, Gather, Handle, RunBatch, Shared, Writer},
+    handle::{self, Changing, Clocks, Gather, Handle, RunBatch, Shared, Subscribe, Wish, Writer},
+    pubsub::{Incoming, Payload},
     reply::FromReply,
     resp::Reply,
 };
@@ -46,6 +48,37 @@ struct Inner {
 /// A view of a [`Client`] that waits for no reply: see [`Client::detached`].
 #[derive(Clone, Copy, Debug)]
 pub struct Detached<'a>(&'a Client);
+
+/// A stream of messages; see [`Subscribe`].
+///
+/// It holds what its reader has not taken, up to its bound. Dropping it unsubscribes from what no other
+/// stream of the client wants. It keeps its client open. As an iterator it waits for each item, and ends
+/// when the client is closed.
+///
+/// While nobody waits for anything, the client looks at its connections a hundred times a second for
+/// as long as there is a subscription.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// use unfazed_blocking::{Client, prelude::*};
+///
+/// # fn example(client: &Client) -> Result<(), Failure> {
+/// let mut news = client.subscribe("news")?;
+/// while let Some(incoming) = news.next_within(Duration::from_secs(60))? {
+///     if let Incoming::Message(message) = incoming {
+///         println!("{:?}", message.payload);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Subscription<T = Payload> {
+    /// Always there, until it is dropped.
+    stream: Option<handle::Subscription<T>>,
+    client: Client,
+    /// Where it was made; none where there are no connections.
+    pid: Option<u32>,
+}
 
 /// A subscription to a client's events, from the moment it was made.
 ///
@@ -214,6 +247,169 @@ impl RunBatch for Client {
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> G::Output {
         let inner = self.here();
         inner.wait(inner.handle().run_batch(batch, gather))
+    }
+}
+
+impl Subscribe for Client {
+    type Subscribing = Result<Subscription, Failure>;
+
+    fn open(&self, wish: Wish<'_>) -> Result<Subscription, Failure> {
+        let inner = self.here();
+        let stream = inner.wait(inner.handle().open(wish))?;
+        Ok(Subscription { stream: Some(stream), client: self.clone(), pid: inner.pid })
+    }
+}
+
+impl<T: FromReply> Subscription<T> {
+    /// What comes next; `None` if nothing came within `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Once the client was closed and all was read; nothing will come any more.
+    pub fn next_within(&mut self, limit: Duration) -> Result<Option<Incoming<T>>, Failure> {
+        let limit = Instant::now().checked_add(limit);
+        let driver = self.driver();
+        let stream = self.stream.as_mut().expect("it is there until it is dropped");
+        let Some(driver) = driver else { return Err(stream.ended()) };
+        match driver.block_on(stream.next(), limit) {
+            None => Ok(None),
+            Some(Some(incoming)) => Ok(Some(incoming)),
+            Some(None) => Err(stream.ended()),
+        }
+    }
+
+    /// Iterates over what comes until nothing has come for `limit`, or the client was closed.
+    pub fn within(&mut self, limit: Duration) -> impl Iterator<Item = Incoming<T>> {
+        std::iter::from_fn(move || self.next_within(limit).ok().flatten())
+    }
+
+    /// What comes next, if it is there.
+    pub fn try_next(&mut self) -> Option<Incoming<T>> {
+        self.driver()?;
+        self.stream.as_mut()?.try_next()
+    }
+}
+
+impl<T> Subscription<T> {
+    /// Adds channels. Returns once the server has confirmed all of them.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses one of them or the client's deadline passes; then none of those that
+    /// this added is wanted.
+    pub fn subscribe(&self, channels: impl ToArgs) -> Result<(), Failure> {
+        self.change(|stream| stream.subscribe(channels))
+    }
+
+    /// Adds patterns, likewise.
+    ///
+    /// # Errors
+    ///
+    /// As for `subscribe`.
+    pub fn psubscribe(&self, patterns: impl ToArgs) -> Result<(), Failure> {
+        self.change(|stream| stream.psubscribe(patterns))
+    }
+
+    /// Adds shard channels, likewise.
+    ///
+    /// # Errors
+    ///
+    /// As for `subscribe`.
+    pub fn ssubscribe(&self, channels: impl ToArgs) -> Result<(), Failure> {
+        self.change(|stream| stream.ssubscribe(channels))
+    }
+
+    /// Takes channels away: from now on no message of theirs is given, not even one that has come
+    /// already. Returns once the server has dropped those that no other stream wants.
+    ///
+    /// # Errors
+    ///
+    /// When the client's deadline passes before that; the channels are taken away all the same.
+    pub fn unsubscribe(&mut self, channels: impl ToArgs) -> Result<(), Failure> {
+        self.change_mut(|stream| stream.unsubscribe(channels))
+    }
+
+    /// Takes patterns away, likewise.
+    ///
+    /// # Errors
+    ///
+    /// As for `unsubscribe`.
+    pub fn punsubscribe(&mut self, patterns: impl ToArgs) -> Result<(), Failure> {
+        self.change_mut(|stream| stream.punsubscribe(patterns))
+    }
+
+    /// Takes shard channels away, likewise.
+    ///
+    /// # Errors
+    ///
+    /// As for `unsubscribe`.
+    pub fn sunsubscribe(&mut self, channels: impl ToArgs) -> Result<(), Failure> {
+        self.change_mut(|stream| stream.sunsubscribe(channels))
+    }
+
+    /// The same stream, with payloads as `U`. What is no `U` comes as [`Incoming::Undecodable`], and the
+    /// stream goes on.
+    #[must_use]
+    pub fn typed<U: FromReply>(mut self) -> Subscription<U> {
+        let stream = self.stream.take().map(handle::Subscription::typed);
+        Subscription { stream, client: self.client.clone(), pid: self.pid }
+    }
+
+    fn change(
+        &self,
+        act: impl FnOnce(&handle::Subscription<T>) -> Changing,
+    ) -> Result<(), Failure> {
+        let stream = self.stream.as_ref().expect("it is there until it is dropped");
+        let Some(driver) = self.driver() else { return Err(stream.ended()) };
+        driver.block_on(act(stream), None).expect("without a limit, it waits until the end")
+    }
+
+    fn change_mut(
+        &mut self,
+        act: impl FnOnce(&mut handle::Subscription<T>) -> Changing,
+    ) -> Result<(), Failure> {
+        let driver = self.driver();
+        let stream = self.stream.as_mut().expect("it is there until it is dropped");
+        let Some(driver) = driver else { return Err(stream.ended()) };
+        driver.block_on(act(stream), None).expect("without a limit, it waits until the end")
+    }
+
+    /// Who drives it; nobody where this is a child, and the stream is its parent's.
+    fn driver(&self) -> Option<Arc<Driver>> {
+        let here = self.pid.is_none_or(|pid| pid == process::id());
+        here.then(|| self.client.here().driver.clone())
+    }
+}
+
+impl<T: FromReply> Iterator for Subscription<T> {
+    type Item = Incoming<T>;
+
+    fn next(&mut self) -> Option<Incoming<T>> {
+        let driver = self.driver()?;
+        let stream = self.stream.as_mut().expect("it is there until it is dropped");
+        driver.block_on(stream.next(), None)?
+    }
+}
+
+impl<T> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        let driver = self.driver();
+        let stream = self.stream.take();
+        match driver {
+            // Its locks may be held by threads that were not forked, and its sockets are in use.
+            None => std::mem::forget(stream),
+            Some(driver) => {
+                drop(stream);
+                // If nobody leads, somebody has to see to it that the server is told.
+                driver.attend();
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stream.fmt(f)
     }
 }
 

@@ -299,7 +299,7 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let mut baton = self.driver.lock();
         if let Some(poller) = self.poller.take() {
-            baton.armed = poller.armed;
+            baton.armed = poller.due();
             baton.watch = poller.watch;
             baton.poller = Some(poller);
             baton.call(&self.driver.bell);

@@ -41,11 +41,12 @@ mod driver;
 mod poller;
 mod socket;
 
-pub use client::{Client, Detached, Events};
+pub use client::{Client, Detached, Events, Subscription};
 pub use conversation::Conversation;
 pub use unfazed_core::{
     self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
     Health, Policy, Source, Sourced, Status, ToArg,
+    pubsub::{Incoming, Message, Payload},
 };
 
 /// What most programs need: the commands as methods, and how they fail.

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
     task::Waker,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -46,6 +46,8 @@ pub(crate) struct Poller {
     pub(crate) armed: Option<Instant>,
     /// Some peer is expected to act: the sockets are not to be left alone.
     pub(crate) watch: bool,
+    /// When the sockets are to be looked at again, though no peer owes anything.
+    look_again_after: Option<Duration>,
 }
 
 struct Connection {
@@ -57,6 +59,8 @@ struct Connection {
     buffer: BytesMut,
     /// How much of a large reply is known to be missing.
     missing: usize,
+    /// Nothing is to be read for now.
+    stopped: bool,
 }
 
 /// Whether the client is closed, and there is nothing left to lead.
@@ -78,7 +82,14 @@ impl Poller {
             wakes: Wakes::default(),
             armed: None,
             watch: true,
+            look_again_after: None,
         }
+    }
+
+    /// When there will be something to do or to look for at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let look = self.look_again_after.map(|after| Instant::now() + after);
+        self.armed.into_iter().chain(look).min()
     }
 
     /// Does all there is to do, then waits until there is more, but not if `hurry` says so and not
@@ -112,11 +123,12 @@ impl Poller {
     fn carry_out(&mut self) -> Turn {
         let now = now();
         let Poller { driving, waker, jobs, wakes, .. } = self;
-        let (drained, watch) = driving.shared().with_wakes(wakes, |state, wakes| {
-            let drained = state.drain(waker, now, jobs, wakes);
-            (drained, state.awaits_peer())
-        });
-        self.watch = watch;
+        let (drained, watch, look_again_after) =
+            driving.shared().with_wakes(wakes, |state, wakes| {
+                let drained = state.drain(waker, now, jobs, wakes);
+                (drained, state.awaits_peer(), state.look_again_after())
+            });
+        (self.watch, self.look_again_after) = (watch, look_again_after);
         let Drained::Wait(armed) = drained else { return Turn::Closed };
         self.armed = armed;
         for job in std::mem::take(&mut self.jobs) {
@@ -126,21 +138,27 @@ impl Poller {
             }
         }
         for at in (0..self.connections.len()).rev() {
+            self.read_on(at);
             self.step(at);
         }
         Turn::Open
     }
 
     /// Waits for the sockets, then reads and writes where it can.
-    fn wait(&mut self, bell: &Bell, span: Option<std::time::Duration>, hurry: &dyn Fn() -> bool) {
+    fn wait(&mut self, bell: &Bell, span: Option<Duration>, hurry: &dyn Fn() -> bool) {
         let Some(ear) = bell.ear() else { return };
         let mut fds = Vec::with_capacity(self.connections.len() + 1);
         fds.push(PollFd::new(ear, PollFlags::IN));
         fds.extend(self.connections.iter().map(|connection| {
             let mut events = PollFlags::empty();
-            events.set(PollFlags::IN, !connection.connecting);
+            events.set(PollFlags::IN, !connection.connecting && !connection.stopped);
             events.set(PollFlags::OUT, connection.connecting || connection.blocked);
-            PollFd::new(&*connection.socket, events)
+            // One of which nothing is wanted is left out, or its end would be reported on and on.
+            if events.is_empty() {
+                PollFd::new(ear, events)
+            } else {
+                PollFd::new(&*connection.socket, events)
+            }
         }));
         let timeout = span.map(|span| Timespec::try_from(span).unwrap_or(FAR));
         // Whoever rings from here on is heard; who did before is seen by `hurry` or the stir.
@@ -172,7 +190,7 @@ impl Poller {
                 connection.blocked = false;
                 bell.stir();
             }
-            if revents.intersects(!PollFlags::OUT) {
+            if revents.intersects(!PollFlags::OUT) && !connection.stopped {
                 self.read(at);
             }
         }
@@ -202,6 +220,7 @@ impl Poller {
                     blocked: false,
                     buffer: BytesMut::new(),
                     missing: 0,
+                    stopped: false,
                 });
                 if connected {
                     self.finish_opening(self.connections.len() - 1);
@@ -230,7 +249,7 @@ impl Poller {
     fn read(&mut self, at: usize) {
         for _ in 0..READS_MAX {
             let Poller { connections, driving, scratch, wakes, watch, .. } = self;
-            let Connection { conn, socket, buffer, missing, .. } = &mut connections[at];
+            let Connection { conn, socket, buffer, missing, stopped, .. } = &mut connections[at];
             let (rest, room) = (*missing, scratch.len());
             let large = rest > room;
             let read =
@@ -240,10 +259,11 @@ impl Poller {
                 Ok(0) => return self.close(at, Linger::Reset, Cause::EndOfStream),
                 Ok(count) => {
                     let now = now();
-                    (*missing, *watch) = driving.shared().with_wakes(wakes, |state, _| {
+                    let (reading, awaits) = driving.shared().with_wakes(wakes, |state, _| {
                         (state.received(*conn, buffer, now), state.awaits_peer())
                     });
-                    if large || count < room {
+                    (*missing, *stopped, *watch) = (reading.missing, reading.stop, awaits);
+                    if large || count < room || reading.stop || reading.give_way {
                         return;
                     }
                     scratch.resize((2 * room).min(READ_BYTES_MAX), 0);
@@ -252,6 +272,22 @@ impl Poller {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => return self.close(at, Linger::Reset, Cause::from(&error)),
             }
+        }
+    }
+
+    /// Takes up a connection again on which nothing was to be read: what was read before comes first.
+    fn read_on(&mut self, at: usize) {
+        let Poller { connections, driving, wakes, .. } = self;
+        let Connection { conn, buffer, missing, stopped, .. } = &mut connections[at];
+        if !*stopped {
+            return;
+        }
+        let now = now();
+        let reading = driving.shared().with_wakes(wakes, |state, _| {
+            state.may_read(*conn).then(|| state.received(*conn, buffer, now))
+        });
+        if let Some(reading) = reading {
+            (*missing, *stopped) = (reading.missing, reading.stop);
         }
     }
 

@@ -26,7 +26,11 @@ pub use client::Client;
 pub use unfazed_core::{
     self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
     Health, Policy, Source, Sourced, Status, ToArg,
-    handle::{Connected, Conversation, Events, Pending, PendingReplies},
+    handle::{
+        Changing, Connected, Conversation, Events, Pending, PendingReplies, Subscribing,
+        Subscription,
+    },
+    pubsub::{Incoming, Message, Payload},
 };
 
 /// What most programs need: the commands as methods, and how they fail.

@@ -11,7 +11,9 @@ use unfazed_core::{
     config::Config,
     dialogue::{Converse, Dialogue},
     engine::{Batch, Status},
-    handle::{Conversation, Events, Gather, Handle, Pending, RunBatch},
+    handle::{
+        Conversation, Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish,
+    },
     reply::FromReply,
 };
 
@@ -114,6 +116,14 @@ impl Run for Client {
 
     fn run<T: FromReply + Send + 'static>(&self, request: Request<'_>) -> Pending<T> {
         self.0.run(request)
+    }
+}
+
+impl Subscribe for Client {
+    type Subscribing = Subscribing;
+
+    fn open(&self, wish: Wish<'_>) -> Subscribing {
+        self.0.open(wish)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The store of `memory://`, beside a mutexed hash map that knows nothing of expiry or bounds.
+//! The store of `memory://`, beside `moka`, a cache for many threads, and a mutexed hash map, which
+//! knows nothing of expiry or bounds.
 
 use std::{
     hash::RandomState,
@@ -7,8 +8,10 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use hashbrown::HashMap;
+use moka::sync::Cache;
 use unfazed_benches::{KEYS, VALUE_BYTES, key, value};
 use unfazed_core::{
     Now,
@@ -22,8 +25,11 @@ fn store(c: &mut Criterion) {
     let store = Mutex::new(Store::new(7, Bounds::NONE));
     let run = |args: &[&[u8]]| store.lock().expect("no panic").execute(args, now);
     let map = Mutex::new(HashMap::<Vec<u8>, Vec<u8>, RandomState>::default());
+    let moka = Cache::<Vec<u8>, Bytes>::new(2 * KEYS as u64);
+    let shared = Bytes::from(value.clone());
     for key in &keys {
         let _ = black_box(run(&[b"SET", key, &value]));
+        moka.insert(key.clone(), shared.clone());
         map.lock().expect("no panic").insert(key.clone(), value.clone());
     }
     let mut turn = keys.iter().cycle();
@@ -34,9 +40,13 @@ fn store(c: &mut Criterion) {
     group.bench_function("GET, plain map", |b| {
         b.iter(|| map.lock().expect("no panic").get(next()).cloned());
     });
+    group.bench_function("GET, moka", |b| b.iter(|| moka.get(next())));
     group.bench_function("SET", |b| b.iter(|| run(&[b"SET", next(), &value])));
     group.bench_function("SET, plain map", |b| {
         b.iter(|| map.lock().expect("no panic").insert(next().clone(), value.clone()));
+    });
+    group.bench_function("SET, moka", |b| {
+        b.iter(|| moka.insert(next().clone(), Bytes::copy_from_slice(&value)));
     });
     group.bench_function("INCR", |b| b.iter(|| run(&[b"INCR", b"counter"])));
 }

@@ -66,6 +66,11 @@ pub enum FailureKind {
     Memory(MemoryRefusal),
     /// The command can't run on a connection that is shared; the text says what to use.
     Misuse(&'static str),
+    /// The client has as many streams or subscriptions as it may have, or as many connections of their
+    /// own for them; the text says which.
+    SubscriptionsFull(&'static str),
+    /// The stream of messages that it was for has ended or was dropped.
+    StreamEnded,
     /// The client was closed.
     ClientClosed,
     /// The runtime that drove the client's connections was dropped.
@@ -93,18 +98,52 @@ pub enum Stage {
     Reply,
 }
 
-/// Why the embedded store could not answer in the server's stead.
+/// Why memory could not answer in the server's stead. Each says what can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryRefusal {
-    /// The store does not know this command, or the command never degrades (FLUSHALL, scripts, …).
+    /// The embedded store does not know this command.
     Unsupported,
-    /// The answer depends on a value or time to live that only the server knows.
+    /// The command is never answered from memory, whatever the rules of its keys.
+    Never(Never),
+    /// The answer depends on a value or time to live that only the server knows: memory has never
+    /// seen the key.
     Unseen,
+    /// The key may only be read as it is remembered, and nothing is.
+    NotRemembered,
+    /// The key may only be read as it is remembered, and that is too long ago.
+    TooOld,
+    /// The key may only be read while the server is down.
+    ReadOnly,
     /// Refused because two clients would both succeed while the server is down (SET NX).
     Unsafe,
+    /// Under [`MergeDelta`](crate::fallback::Policy::MergeDelta): the command has no net effect that
+    /// could be added to the server's value later, and the value was not written in memory.
+    Unmergeable,
+    /// The command's keys are under policies that can't both be kept.
+    Mixed,
     /// A bound of the overlay or the journal is reached; the text names it.
     Full(&'static str),
+}
+
+/// Why a command is never answered from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Never {
+    /// A script: only a server can run it.
+    Script,
+    /// A stream: what consumer groups have been given only the server knows.
+    Stream,
+    /// It waits for what other clients do.
+    Blocking,
+    /// It is about the connection to the server.
+    Session,
+    /// It reaches other clients through the server.
+    Publish,
+    /// It changes every key there is, those that memory knows nothing of among them.
+    EveryKey,
+    /// It is about the server itself.
+    Administration,
 }
 
 /// Why a connection could not be made or was lost.
@@ -139,6 +178,12 @@ pub enum Cause {
     NotReady(ServerError),
     /// The server is a replica and takes no writes.
     NotMaster,
+    /// The server ended a subscription to a shard channel: its slot has moved to another node.
+    SlotMoved,
+    /// The server ended a subscription without having been asked to.
+    Unsubscribed,
+    /// The server does not take a subscription, for now.
+    SubscriptionRefused(ServerError),
     /// Closed by this client.
     Local,
     /// Some other fault of the operating system, in its own words.
@@ -180,6 +225,9 @@ impl fmt::Display for Cause {
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
+            Cause::SlotMoved => f.write_str("the slot of a shard channel has moved"),
+            Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
+            Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
             Cause::Io(why) => f.write_str(why),
         }
@@ -199,18 +247,56 @@ impl fmt::Display for Stage {
 
 impl fmt::Display for MemoryRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        f.write_str(match self {
             MemoryRefusal::Unsupported => {
-                f.write_str("the embedded store can't answer this command")
+                "the embedded store can't answer this command; try again when the server is back"
             }
+            MemoryRefusal::Never(why) => return why.fmt(f),
             MemoryRefusal::Unseen => {
-                f.write_str("only the server knows this key's value or time to live")
+                "only the server knows this key's value or time to live; try again when it is \
+                 back, or replace the value as a whole"
+            }
+            MemoryRefusal::NotRemembered => {
+                "no value of this key is remembered, and none is made up; try again when the \
+                 server is back"
+            }
+            MemoryRefusal::TooOld => {
+                "what is remembered of this key is older than its rule's max_age; try again when \
+                 the server is back, or raise max_age"
+            }
+            MemoryRefusal::ReadOnly => {
+                "this key can only be read while the server is down; try again when it is back"
             }
             MemoryRefusal::Unsafe => {
-                f.write_str("not safe in memory: another client could succeed as well")
+                "not safe in memory: another client could succeed as well; try again when the \
+                 server is back, or see Fallback::allow_if_absent"
             }
-            MemoryRefusal::Full(what) => write!(f, "{what} is full"),
-        }
+            MemoryRefusal::Unmergeable => {
+                "this command's effect can't be added to the server's value later; replace the \
+                 value as a whole, or try again when the server is back"
+            }
+            MemoryRefusal::Mixed => {
+                "the fallback policies of the keys can't both be kept; send a command for each key"
+            }
+            MemoryRefusal::Full(what) => {
+                return write!(f, "{what} is full; try again when the server is back");
+            }
+        })
+    }
+}
+
+impl fmt::Display for Never {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self {
+            Never::Script => "scripts run on the server only",
+            Never::Stream => "streams and their consumer groups live on the server only",
+            Never::Blocking => "what waits for other clients needs the server",
+            Never::Session => "what concerns a connection needs the server",
+            Never::Publish => "messages reach other clients through the server only",
+            Never::EveryKey => "what changes every key needs the server",
+            Never::Administration => "what concerns the server itself needs it",
+        };
+        write!(f, "{why}; try again when it is back")
     }
 }
 
@@ -225,6 +311,8 @@ impl fmt::Display for FailureKind {
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
+            FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),
+            FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
             FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),

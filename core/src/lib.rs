@@ -105,6 +105,8 @@ pub mod engine;
 pub mod failure;
 pub mod fallback;
 pub mod handle;
+mod keyed;
+pub mod pubsub;
 pub mod reply;
 mod request;
 pub mod resp;
@@ -136,7 +138,8 @@ pub mod prelude {
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Views},
+        handle::{Pipelines, Subscribe, Views},
+        pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
         script::Script,
     };

@@ -50,12 +50,12 @@ impl World {
         });
     }
 
-    fn waker(&mut self) -> u64 {
+    pub(crate) fn waker(&mut self) -> u64 {
         self.wakers += 1;
         self.wakers
     }
 
-    fn expect(&mut self, asked: Asked) {
+    pub(crate) fn expect(&mut self, asked: Asked) {
         let Asked { waker, ticket, .. } = asked;
         self.asked.insert(waker, asked);
         if self.entropy.chance(8) {
@@ -162,8 +162,10 @@ impl World {
     pub(crate) fn give_up(&mut self, waker: u64) {
         let Some(asked) = self.asked.remove(&waker) else { return };
         self.cancelled.insert(waker);
-        let detachable = matches!(asked.shape, Shape::One | Shape::Many);
-        if detachable && self.entropy.chance(50) {
+        let detachable = asked.shape != Shape::Connect;
+        let detached = detachable && self.entropy.chance(50);
+        self.change_given_up(waker, detached);
+        if detached {
             self.count("detached");
             self.engine.detach(asked.ticket);
             self.detached.push(asked.ticket);
@@ -206,6 +208,9 @@ impl World {
     }
 
     fn woken(&mut self, waker: u64) {
+        if self.reader_woken(waker) {
+            return;
+        }
         let Some(asked) = self.asked.remove(&waker) else {
             let what = if self.cancelled.contains(&waker) { "given up" } else { "not there" };
             return self.oracle.fail(1, format!("a wake-up for what is {what}"));
@@ -220,6 +225,14 @@ impl World {
                     return self.oracle.fail(1, "a wait was woken and has not ended");
                 };
                 return self.connected(&asked, result);
+            }
+            Shape::Topics => {
+                let Some(result) = self.engine.take_wait(ticket) else {
+                    return self
+                        .oracle
+                        .fail(1, "a request for topics was woken, and has not ended");
+                };
+                return self.changed(&asked, result);
             }
         };
         let Some(outcomes) = outcomes.filter(|found| found.len() == asked.commands.len()) else {

@@ -20,6 +20,8 @@ pub(crate) enum Undo {
     Readonly,
     Busy,
     Locked,
+    Denied,
+    Moved,
     Everything,
 }
 
@@ -28,7 +30,7 @@ impl World {
         if self.healed {
             return;
         }
-        let kind = self.entropy.below(16);
+        let kind = self.entropy.below(19);
         // A world has only some of the faults, so that there is time between those it has.
         if self.setup.faults >> (1 + kind) & 1 == 1 {
             self.fault(kind);
@@ -86,6 +88,18 @@ impl World {
                 self.server.locked = true;
                 self.at(span / 2, Action::Undo(Undo::Locked));
             }
+            16 => {
+                self.count("fault: a channel is not permitted");
+                self.server.denied = Some(self.draw_channel());
+                self.at(span, Action::Undo(Undo::Denied));
+            }
+            17 => {
+                self.count("fault: a slot moves");
+                self.server.moved = Some(self.draw_shard_channel());
+                self.take_topics_away(true);
+                self.at(span, Action::Undo(Undo::Moved));
+            }
+            18 => self.take_topics_away(false),
             _ => {}
         }
     }
@@ -141,7 +155,8 @@ impl World {
 
     fn push(&mut self) {
         let Some(id) = self.any_open() else { return };
-        if !self.server.speaks_resp3(id) {
+        let conn = self.links[&id].conn;
+        if !self.server.speaks_resp3(id) || !self.engine.may_read(conn) {
             return;
         }
         let count = self.entropy.between(1, 4);
@@ -152,7 +167,8 @@ impl World {
                 (_, 0) => b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nkey\r\n",
                 _ => b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n",
             };
-            let is_push = self.mutant != Some(Mutant::PushAsReply);
+            // A message that nobody wants comes out nowhere.
+            let is_push = frame.starts_with(b">2");
             self.links.get_mut(&id).expect("open").send(frame, is_push);
         }
         self.read_down(id);
@@ -286,5 +302,11 @@ impl World {
         self.server.readonly &= !(all || undo == Undo::Readonly);
         self.server.busy &= !(all || undo == Undo::Busy);
         self.server.locked &= !(all || undo == Undo::Locked);
+        if all || undo == Undo::Denied {
+            self.server.denied = None;
+        }
+        if all || undo == Undo::Moved {
+            self.server.moved = None;
+        }
     }
 }

@@ -269,6 +269,10 @@ impl World {
         if link.down_due || link.silent || link.stage != Stage::Open {
             return;
         }
+        if !self.engine.may_read(link.conn) {
+            return self.count("reading is stopped");
+        }
+        let Some(link) = self.links.get_mut(&id) else { return };
         if link.down_cut == Some(0) {
             self.count("fault: cut on the way to the client");
             let reset = self.entropy.chance(50);
@@ -285,7 +289,7 @@ impl World {
     pub(crate) fn down(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.down_due = false;
-        if link.stage != Stage::Open || link.silent {
+        if link.stage != Stage::Open || link.silent || !self.engine.may_read(link.conn) {
             return;
         }
         let mut count = link.down.len();
@@ -306,15 +310,28 @@ impl World {
         self.read_down(id);
     }
 
+    /// Reading may go on: what was read before comes first.
+    pub(crate) fn resume(&mut self, id: u64) {
+        let open = self.links.get(&id).is_some_and(|link| link.stage == Stage::Open);
+        if open {
+            self.count("reading goes on");
+            self.give(id);
+            self.read_down(id);
+        }
+    }
+
     /// Gives the engine what was read, and sees to it that whole frames are taken.
     pub(crate) fn give(&mut self, id: u64) {
         let now = self.clock();
         let Some(link) = self.links.get_mut(&id) else { return };
         let busy = link.blocked || link.chunk.is_some();
         let skipped = self.mutant == Some(Mutant::NoReadWhileBlocked) && busy;
+        let conn = link.conn;
         if !skipped {
-            self.engine.received(link.conn, &mut link.inbox, now);
+            self.engine.received(conn, &mut link.inbox, now);
         }
+        let stopped = !self.engine.may_read(conn);
+        let link = self.links.get_mut(&id).expect("just found");
         let (whole, pushes) = link.whole();
         let taken = link.read - link.inbox.len();
         link.taken = whole;
@@ -323,9 +340,9 @@ impl World {
         let Some(link) = self.links.get(&id) else { return };
         let open = link.stage == Stage::Open;
         let poisoned = link.poisoned.is_some_and(|end| link.read >= end);
-        if open && poisoned {
+        if open && poisoned && !stopped {
             self.oracle.fail(3, "what no server may say did not cost the connection");
-        } else if open && taken != whole && link.poisoned.is_none() {
+        } else if open && taken != whole && link.poisoned.is_none() && !stopped {
             let number = if busy { 15 } else { 20 };
             let what = format!("{taken} bytes were taken, and whole frames end at {whole}");
             self.oracle.fail(number, what);

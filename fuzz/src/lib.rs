@@ -11,6 +11,7 @@
 //! | [`server`] | parses, answers, and keeps a ledger of what it carried out |
 //! | [`network`] | one connection: bytes on their way in both directions |
 //! | [`workload`] | what callers ask for |
+//! | `listeners` | who subscribes, and what must come |
 //! | [`world`] | the clock and the queue of what happens next; drives the engine as an adapter does |
 //! | [`oracle`] | what must hold |
 //! | [`mutants`] | deliberate faults outside the engine, by which the oracle is tested |
@@ -24,6 +25,7 @@ mod callers;
 mod chaos;
 mod driver;
 pub mod entropy;
+mod listeners;
 pub mod mutants;
 pub mod network;
 pub mod oracle;

@@ -17,6 +17,14 @@ pub enum Mutant {
     IgnoreClose,
     /// The driver loses a push.
     LosePush,
+    /// The network loses a message.
+    LoseMessage,
+    /// The network delivers a message twice.
+    SendTwice,
+    /// The server forgets a subscription.
+    ForgetTopic,
+    /// The driver loses the wake-up of a reader.
+    LoseStreamWake,
     /// The network leaves out a byte on its way to the server.
     SkipByte,
     /// The server carries a command out twice.
@@ -66,6 +74,10 @@ impl Mutant {
         (Mutant::DenyWritten, 6),
         (Mutant::ForgeNo, 6),
         (Mutant::KeepDeleted, 7),
+        (Mutant::LoseMessage, 11),
+        (Mutant::SendTwice, 11),
+        (Mutant::ForgetTopic, 11),
+        (Mutant::LoseStreamWake, 11),
         (Mutant::LoseWake, 12),
         (Mutant::IgnoreTimer, 12),
         (Mutant::Hurry, 13),

@@ -394,8 +394,7 @@ impl Oracle {
             if acked > submitted || !newer.sets || last.as_ref() == Some(&newer.line) {
                 return false;
             }
-            let invalidates =
-                self.policy == Some(Policy::Invalidate) || key.starts_with("miss") || newer.dropped;
+            let invalidates = self.policy == Some(Policy::Invalidate) || key.starts_with("miss");
             match (by, from_memory) {
                 (Source::Server, true) => !newer.mixed && born < newer.submitted,
                 (Source::Server, false) => false,

@@ -26,6 +26,12 @@ pub struct Setup {
     pub callers: u64,
     /// The longest a caller waits before the next request.
     pub think_micros: u64,
+    /// How many subscribers there are.
+    pub listeners: u64,
+    /// The longest between two messages.
+    pub publish_micros: u64,
+    /// How many bytes may wait for a subscriber before the server closes its connection.
+    pub output_max: usize,
     /// Which faults come, one bit each.
     pub faults: u64,
     /// The mean span between two faults.
@@ -124,6 +130,9 @@ impl Setup {
             policy,
             named,
             callers: entropy.between(1, 5),
+            listeners: if entropy.chance(50) { entropy.between(1, 4) } else { 0 },
+            publish_micros: entropy.pick(&[2_000, 10_000, 50_000]),
+            output_max: entropy.pick(&[1_000, 10_000, 1 << 20]),
             think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),
             faults: entropy.draw() & if entropy.chance(50) { u64::MAX } else { entropy.draw() },
             fault_millis: entropy.pick(&[10, 40, 150, 400]),

@@ -123,6 +123,8 @@ pub enum Shape {
     Many,
     /// A wait for the connection.
     Connect,
+    /// A wait for topics to be confirmed or dropped.
+    Topics,
 }
 
 /// Something that was submitted.

@@ -9,12 +9,13 @@ use std::{
 
 use unfazed_core::{
     Cause, Engine, Now,
-    engine::{ConnId, Event, Health, Input, Linger, Lookup, Output, Target, Ticket},
+    engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
 };
 
 use crate::{
     chaos::Undo,
     entropy::Entropy,
+    listeners::{Change, Listener},
     mutants::Mutant,
     network::{Link, Stage},
     oracle::{Oracle, Tally, Violation},
@@ -65,10 +66,14 @@ pub(crate) enum Action {
     Dialled(u64, Result<(), Cause>),
     Up(u64),
     Down(u64),
+    Resume(u64),
     Write(u64),
     Written(u64),
     End(u64),
     Caller(u64),
+    Listener(u64),
+    Hear(u64),
+    Publish,
     Cancel(u64),
     Chaos,
     Undo(Undo),
@@ -99,6 +104,13 @@ pub(crate) struct World {
     pub(crate) detached: Vec<Ticket>,
     pub(crate) ended: Vec<Ticket>,
     pub(crate) cancelled: BTreeSet<u64>,
+    pub(crate) listeners: BTreeMap<u64, Listener>,
+    /// Requests for topics under way, by waker.
+    pub(crate) changes: BTreeMap<u64, Change>,
+    /// The last messages were published.
+    published_last: bool,
+    /// The runtime is gone.
+    pub(crate) abandoned: bool,
     pub(crate) ids: u64,
     pub(crate) wakers: u64,
     pub(crate) armed: Option<Duration>,
@@ -133,6 +145,7 @@ impl World {
         (server.up, server.password) = (entropy.chance(85), password);
         server.resp2 = entropy.chance(10);
         server.hangs_up_at_hello = entropy.chance(5);
+        server.refuses_unsubscribe = entropy.chance(30);
         server.tampering.execute_twice = mutant == Some(Mutant::ExecuteTwice);
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
@@ -160,6 +173,10 @@ impl World {
             detached: Vec::new(),
             ended: Vec::new(),
             cancelled: BTreeSet::new(),
+            listeners: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            published_last: false,
+            abandoned: false,
             ids: 0,
             wakers: 0,
             armed: None,
@@ -198,6 +215,13 @@ impl World {
             let delay = self.entropy.micros(0, 20_000);
             self.at(delay, Action::Caller(caller));
         }
+        for listener in 0..self.setup.listeners {
+            let delay = self.entropy.micros(0, 20_000);
+            self.at(delay, Action::Listener(listener));
+        }
+        if self.setup.listeners > 0 {
+            self.at(Duration::ZERO, Action::Publish);
+        }
         self.at(Duration::ZERO, Action::Chaos);
         self.at(self.setup.heal_at, Action::Heal);
         if let Some(close_at) = self.setup.close_at {
@@ -223,6 +247,8 @@ impl World {
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
+        counters.insert("server: subscribed", self.server.subscribed.0);
+        counters.insert("server: refused to subscribe or unsubscribe", self.server.subscribed.1);
         counters.insert("refused for now: LOADING, READONLY and the like", self.server.refused);
         counters.insert("a write carried out again after no answer", self.server.repeated);
         Ok(Story {
@@ -251,10 +277,14 @@ impl World {
             Action::Dialled(link, result) => self.dialled(link, result),
             Action::Up(link) => self.up(link),
             Action::Down(link) => self.down(link),
+            Action::Resume(link) => self.resume(link),
             Action::Write(link) => self.write(link),
             Action::Written(link) => self.written(link),
             Action::End(link) => self.end(link),
             Action::Caller(caller) => self.caller(caller),
+            Action::Listener(at) => self.listener(at),
+            Action::Hear(at) => self.slow_reader(at),
+            Action::Publish => self.publish(),
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
             Action::Undo(undo) => self.undo(undo),
@@ -382,6 +412,11 @@ impl World {
             Output::Open { conn, target, .. } => self.open(conn, &target),
             Output::Close { conn, linger } => self.close_asked(conn, linger),
             Output::Flush { conn } => self.flush(conn),
+            Output::Read { conn } => {
+                if let Some(id) = self.link_of(conn) {
+                    self.at(Duration::ZERO, Action::Resume(id));
+                }
+            }
             Output::Push(_) => {
                 self.pushes.1 += u64::from(self.mutant != Some(Mutant::LosePush));
             }
@@ -413,7 +448,10 @@ impl World {
                     _ => {}
                 }
             }
-            Event::DataSetChanged { .. } => self.count("event: data set changed"),
+            Event::DataSet { lineage: Lineage::Unknown, .. } => {
+                self.count("event: data set unknown");
+            }
+            Event::DataSet { .. } => self.count("event: the same data set"),
             Event::StillDown { .. } => self.count("event: still down"),
             Event::Full { what: "the queue" } => self.count("event: queue full"),
             Event::Full { .. } => self.count("event: memory full"),
@@ -491,7 +529,13 @@ impl World {
         demand(14, queued < limits.queue.requests_max + BATCH_MAX, "queued requests");
         let queued = status.queued_bytes - status.waiting_bytes;
         demand(14, queued < limits.queue.bytes_max + BATCH_BYTES_MAX, "queued bytes");
-        demand(14, status.connections <= 3, "connections");
+        let (waiting, own) = self.stream_bounds();
+        let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
+        let ending = self.links.values().filter(ending).count();
+        let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
+        demand(14, status.connections <= 3 + sides, "connections");
+        demand(14, status.messages_waiting <= waiting, "messages");
+        demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;
         demand(14, status.journal_entries <= memory.journal_entries_max, "journal");
         demand(14, status.overlay_entries <= memory.entries_max, "overlay");
@@ -510,6 +554,7 @@ impl World {
         if self.closing_since.is_some() && self.engine.health() == Health::Closed {
             demand(14, status.queued_requests == 0 && status.connections == 0, "after closing");
             demand(14, status.journal_entries == 0, "journal after closing");
+            demand(14, status.streams + status.subscriptions == 0, "streams after closing");
             demand(14, status.overlay_entries + status.shadow_entries == 0, "memory after closing");
             demand(14, self.armed.is_none(), "a timer after closing");
         }
@@ -536,6 +581,7 @@ impl World {
             link.silent |= link.up_cut == Some(0);
             (link.up_cut, link.down_cut) = (None, None);
         }
+        self.find_half_open();
         let over = self.setup.over_at - self.setup.heal_at;
         self.at(over, Action::Check);
     }
@@ -547,10 +593,22 @@ impl World {
         let closing = self.closing_since.is_some();
         let goal = if closing { Health::Closed } else { Health::Live };
         let quiet = self.asked.is_empty() && self.detached.is_empty() && status.health == goal;
-        if quiet && status.queued_requests == 0 {
-            return self.finish();
+        let topics = if closing { None } else { self.unsettled_topics() };
+        if quiet && status.queued_requests == 0 && topics.is_none() {
+            if self.setup.listeners == 0 || closing {
+                return self.finish();
+            }
+            // Everybody must hear what is published now.
+            if !std::mem::replace(&mut self.published_last, true) {
+                self.publish_last();
+            } else if self.unheard().is_none() {
+                return self.finish();
+            }
         }
         if self.now > self.setup.over_at + PROGRESS {
+            if let Some(what) = topics.or_else(|| self.unheard()).filter(|_| quiet) {
+                return self.oracle.fail(11, what);
+            }
             return self.oracle.stuck(format!("not finished: {:?}, {status:?}", self.asked));
         }
         self.at(Duration::from_millis(50), Action::Check);
@@ -558,6 +616,7 @@ impl World {
 
     fn finish(&mut self) {
         if self.closing_since.is_some() {
+            self.check_ended();
             self.done = true;
             return;
         }
@@ -578,9 +637,11 @@ impl World {
                 for caller in 0..self.setup.callers {
                     self.ask(caller);
                 }
+                self.abandoned = true;
                 self.engine.abandon(self.clock());
                 self.links.clear();
                 self.settle();
+                self.check_ended();
                 if !self.asked.is_empty() || self.engine.status().queued_requests > 0 {
                     let what = format!("pending after its runtime is gone: {:?}", self.asked);
                     self.oracle.fail(1, what);

@@ -30,6 +30,7 @@ mod peer;
 mod proxy;
 mod raw;
 mod server;
+pub mod table;
 mod wait;
 
 pub use net::{Close, free_port};

@@ -24,7 +24,11 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 use unfazed_benches::{RawLoop, Work, fill};
-use unfazed_core::handle::Handle;
+use unfazed_core::{
+    Config,
+    fallback::{Fallback, Policy},
+    handle::Handle,
+};
 use unfazed_tests::Server;
 
 struct Args {
@@ -129,18 +133,21 @@ fn time(subject: &mut dyn Subject, work: Work, tasks: usize, count: usize) -> Du
 }
 
 fn subjects(port: u16, args: &Args) -> Vec<Box<dyn Subject>> {
-    let url = format!("redis://127.0.0.1:{port}");
+    let config = Config::from_url(&format!("redis://127.0.0.1:{port}")).expect("a URL");
     let raw = RawLoop::connect(port).expect("the server is there");
     let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(raw)];
-    subjects.push(Box::new(OnTokio::new("tokio-1", Builder::new_current_thread(), &url)));
+    subjects.push(Box::new(OnTokio::new("tokio-1", Builder::new_current_thread(), &config)));
     if !args.pin {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(2);
-        subjects.push(Box::new(OnTokio::new("tokio-2", builder, &url)));
+        subjects.push(Box::new(OnTokio::new("tokio-2", builder, &config)));
     }
-    let client = smol::block_on(unfazed_smol::Client::connect(url.as_str())).expect("a client");
+    // What it costs to remember every value for an outage.
+    let shadowing = config.clone().fallback(Fallback::memory("*", Policy::Invalidate));
+    subjects.push(Box::new(OnTokio::new("shadow-1", Builder::new_current_thread(), &shadowing)));
+    let client = smol::block_on(unfazed_smol::Client::connect(&config)).expect("a client");
     subjects.push(Box::new(OnSmol { client: client.handle().clone() }));
-    let client = unfazed_blocking::Client::connect(url.as_str()).expect("a client");
+    let client = unfazed_blocking::Client::connect(&config).expect("a client");
     subjects.push(Box::new(OnThreads { client }));
     if let Some(clients) = &args.clients {
         let wanted = |name| name == "raw" || clients.iter().any(|client| client == name);
@@ -168,9 +175,9 @@ impl Subject for RawLoop {
 }
 
 impl OnTokio {
-    fn new(name: &'static str, mut builder: Builder, url: &str) -> Self {
+    fn new(name: &'static str, mut builder: Builder, config: &Config) -> Self {
         let runtime = builder.enable_all().build().expect("a runtime");
-        let client = runtime.block_on(unfazed_tokio::Client::connect(url)).expect("a client");
+        let client = runtime.block_on(unfazed_tokio::Client::connect(config)).expect("a client");
         OnTokio { name, runtime, client: client.handle().clone() }
     }
 }

@@ -14,6 +14,7 @@
 //! - [`Keys`]: deleting, expiring, renaming, finding keys of any type
 //! - [`Scripting`]: scripts that run on the server
 //! - [`Functions`]: code that is loaded into the server
+//! - [`PubSub`]: publishing, and what a server says of its subscribers
 //! - [`Server`]: the server itself
 //! - [`Generic`]: any command at all, by its name
 //!
@@ -45,6 +46,7 @@ mod hashes;
 mod hyperloglogs;
 mod keys;
 mod lists;
+mod pubsub;
 mod record;
 mod scripting;
 mod server;
@@ -68,6 +70,7 @@ pub use hashes::Hashes;
 pub use hyperloglogs::HyperLogLogs;
 pub use keys::{ExpireIf, ExpireTime, Expiry, Keys, ScanOptions, Ttl};
 pub use lists::{Inserted, Lists, LposOptions, Side};
+pub use pubsub::PubSub;
 pub use scripting::{Call, Scripting};
 pub use server::Server;
 pub use sets::Sets;
@@ -92,7 +95,7 @@ pub mod prelude {
         ClaimOptions, Combine, ExistingLibraries, ExpireIf, ExpireTime, Expiry, FieldExpiry,
         FieldPersisted, Functions, Generic, Geo, GeoAddOptions, GeoPoint, GeoSearch, GeoUnit,
         GroupOptions, GroupRead, GroupStart, HSetExOptions, HashExpiry, Hashes, HyperLogLogs,
-        Inserted, Keys, Lists, LposOptions, Overflow, PendingFilter, ReadFrom, ReadOptions,
+        Inserted, Keys, Lists, LposOptions, Overflow, PendingFilter, PubSub, ReadFrom, ReadOptions,
         References, ScanOptions, ScoreEnd, Scripting, Server, SetOptions, Sets, Side, SortedSets,
         StreamEntry, StreamId, Streams, Strings, Trim, Ttl, XAddOptions, ZAddOptions, ZRange,
     };

@@ -118,6 +118,12 @@ impl Spec {
         panic!("no such command in the table")
     }
 
+    /// Every entry of the table.
+    #[cfg(test)]
+    pub(crate) fn all() -> impl Iterator<Item = &'static Spec> {
+        TABLE.iter()
+    }
+
     /// The table's entry called `name`, in any case.
     pub(crate) fn find(name: &str) -> Option<&'static Spec> {
         Spec::search(name.bytes())

@@ -204,6 +204,16 @@ fn general_methods() -> Vec<(Sent, &'static str)> {
         (c.function_restore("d", ExistingLibraries::Deleted), "FUNCTION RESTORE d FLUSH"),
         (c.function_stats(), "FUNCTION STATS"),
         (c.function_kill(), "FUNCTION KILL"),
+        // Publishing
+        (c.publish("c", "m"), "PUBLISH c m"),
+        (c.spublish("c", "m"), "SPUBLISH c m"),
+        (c.pubsub_channels::<Vec<String>>(), "PUBSUB CHANNELS"),
+        (c.pubsub_channels_matching::<Vec<String>>("c*"), "PUBSUB CHANNELS c*"),
+        (c.pubsub_numsub::<BTreeMap<String, u64>>(["a", "b"]), "PUBSUB NUMSUB a b"),
+        (c.pubsub_numpat(), "PUBSUB NUMPAT"),
+        (c.pubsub_shardchannels::<Vec<String>>(), "PUBSUB SHARDCHANNELS"),
+        (c.pubsub_shardchannels_matching::<Vec<String>>("c*"), "PUBSUB SHARDCHANNELS c*"),
+        (c.pubsub_shardnumsub::<Vec<(String, u64)>>("a"), "PUBSUB SHARDNUMSUB a"),
         // Server
         (c.ping(), "PING"),
         (c.echo::<String>("m"), "ECHO m"),

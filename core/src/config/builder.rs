@@ -339,6 +339,28 @@ impl Config {
         self
     }
 
+    /// How many streams of messages there may be, and how many channels and patterns they may want in
+    /// all; default 100,000.
+    #[must_use]
+    pub fn subscriptions_max(mut self, count: usize) -> Self {
+        self.subscriptions.subscriptions_max = count;
+        self
+    }
+
+    /// How many messages may wait for the reader of one stream; default 65,536.
+    #[must_use]
+    pub fn subscription_messages_max(mut self, count: usize) -> Self {
+        self.subscriptions.messages_max = count;
+        self
+    }
+
+    /// How many bytes these may have, names and payloads; default 16 MiB.
+    #[must_use]
+    pub fn subscription_bytes_max(mut self, bytes: usize) -> Self {
+        self.subscriptions.bytes_max = bytes;
+        self
+    }
+
     /// Whether requests that no rule matches fail at once while the server is down, instead of
     /// waiting within their deadline; default false.
     #[must_use]

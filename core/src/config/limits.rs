@@ -69,6 +69,25 @@ impl Default for MemoryLimits {
     }
 }
 
+/// What subscriptions may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionLimits {
+    /// How many streams of messages there may be, and how many channels and patterns they may want in
+    /// all, one that several want counted for each; default 100,000. One more is an error.
+    pub subscriptions_max: usize,
+    /// How many messages may wait for the reader of one stream; default 65,536.
+    pub messages_max: usize,
+    /// How many bytes these may have, names and payloads; default 16 MiB.
+    pub bytes_max: usize,
+}
+
+impl Default for SubscriptionLimits {
+    fn default() -> Self {
+        SubscriptionLimits { subscriptions_max: 100_000, messages_max: 65_536, bytes_max: 16 * MIB }
+    }
+}
+
 /// What may wait inside one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

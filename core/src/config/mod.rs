@@ -77,7 +77,7 @@ use std::time::Duration;
 pub use breaker::Breaker;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
-pub use limits::{MemoryLimits, QueueLimits, ReplyLimits};
+pub use limits::{MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
 pub use secret::Secret;
@@ -152,6 +152,8 @@ pub struct Config {
     pub replies: ReplyLimits,
     /// What may be kept in memory.
     pub memory: MemoryLimits,
+    /// What subscriptions may take.
+    pub subscriptions: SubscriptionLimits,
     /// Whether a request that no fallback rule matches fails at once while the server is down;
     /// default false: it waits within its deadline.
     pub fail_fast: bool,
@@ -207,6 +209,7 @@ impl Config {
             queue: QueueLimits::default(),
             replies: ReplyLimits::default(),
             memory: MemoryLimits::default(),
+            subscriptions: SubscriptionLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
             tcp_keepalive: Some(Duration::from_secs(60)),

@@ -107,6 +107,9 @@ pub(super) static PARAMETERS: &[Parameter] = parameters! {
     "shadow_value_max", "64KiB", Size(memory.shadow_value_max, 0..=isize::MAX as usize);
     "journal_entries_max", "10000", Entries(memory.journal_entries_max, SIZES);
     "journal_bytes_max", "16MiB", Size(memory.journal_bytes_max, SIZES);
+    "subscriptions_max", "100000", Entries(subscriptions.subscriptions_max, SIZES);
+    "subscription_messages_max", "65536", Entries(subscriptions.messages_max, SIZES);
+    "subscription_bytes_max", "16MiB", Size(subscriptions.bytes_max, SIZES);
     "fail_fast", "true", Flag(fail_fast);
     "tcp_keepalive", "60s", SpanOrOff(tcp_keepalive);
     "tcp_nodelay", "false", Flag(tcp_nodelay);

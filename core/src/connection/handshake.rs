@@ -17,7 +17,7 @@ use crate::{
     config::{Config, ProtocolChoice, Secret},
     failure::Cause,
     reply::ServerError,
-    resp::{Kind, Reply, encode},
+    resp::{Kind, Protocol, Reply, encode},
 };
 
 /// The name and version a server shows for this client in CLIENT LIST.
@@ -30,6 +30,8 @@ pub(crate) struct Handshake {
     owed: VecDeque<Step>,
     /// HELLO was refused as unknown: when all replies are in, speak RESP2.
     fall_back: bool,
+    /// What is spoken, as far as it is known.
+    protocol: Protocol,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +67,8 @@ impl Handshake {
     /// once.
     pub(crate) fn begin(config: &Config, resp2_only: bool) -> (Self, Vec<u8>) {
         let hello = config.protocol != ProtocolChoice::Resp2 && !resp2_only;
-        let mut handshake = Handshake { owed: VecDeque::new(), fall_back: false };
+        let mut handshake =
+            Handshake { owed: VecDeque::new(), fall_back: false, protocol: Protocol::Resp2 };
         let mut out = Vec::new();
         handshake.write(config, hello, &mut out);
         (handshake, out)
@@ -77,6 +80,11 @@ impl Handshake {
 
     pub(crate) fn replies_owed(&self) -> usize {
         self.owed.len()
+    }
+
+    /// What is spoken once it is done.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Whether the peer has answered nothing to HELLO so far; some proxies end the stream instead.
@@ -102,8 +110,12 @@ impl Handshake {
                 let cause = Cause::Handshake(without_secret(error, config));
                 return Progress::Failed(Rejection { cause, lasting });
             }
-        } else if step == Step::Hello && !matches!(reply.kind(), Kind::Map | Kind::Array) {
-            return Progress::Failed(Rejection { cause: Cause::UnexpectedReply, lasting: false });
+        } else if step == Step::Hello {
+            if !matches!(reply.kind(), Kind::Map | Kind::Array) {
+                let cause = Cause::UnexpectedReply;
+                return Progress::Failed(Rejection { cause, lasting: false });
+            }
+            self.protocol = Protocol::Resp3;
         }
         if !self.owed.is_empty() {
             return Progress::Going;

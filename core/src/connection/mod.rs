@@ -27,17 +27,29 @@ pub(crate) use log::Log;
 use crate::{
     commands::Spec,
     config::{Config, MaybeRetry},
-    engine::Ticket,
+    engine::{FeedId, Ticket},
     failure::Cause,
     fallback::Standing,
+    pubsub::{Action, Step, TopicId, TopicKind},
     reply::ServerError,
     request::Effect,
-    resp::{Decoder, Limits},
+    resp::{Decoder, Limits, Protocol, encode},
 };
 
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) state: State,
+    /// What it was made for.
+    pub(crate) role: Role,
+    /// What is spoken on it; known once it is ready.
+    pub(crate) protocol: Protocol,
+    /// The subscriptions that it carries.
+    pub(crate) feed: Option<FeedId>,
+    /// How many unsubscriptions were confirmed last of all. One that the server took for unasked may be
+    /// refused after that: see [`late_refusal`](Connection::late_refusal).
+    late: usize,
+    /// Whoever reads what comes in can't take any more for now.
+    pub(crate) paused: bool,
     pub(crate) log: Log,
     /// What the peer owes, in the order in which it will answer.
     owed: VecDeque<Owed>,
@@ -82,6 +94,36 @@ pub(crate) enum Owner {
     Request(Op),
     Handshake,
     Own(Own),
+    /// Answered by a push for each topic, or by one error.
+    Change(Box<Change>),
+}
+
+/// Topics that are being added or dropped.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) step: Step,
+    /// How many of its topics are confirmed.
+    pub(crate) confirmed: usize,
+}
+
+/// What a connection was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Requests; in RESP3 subscriptions as well.
+    Main,
+    /// The subscriptions of this feed alone.
+    Own(FeedId),
+}
+
+/// What an error says that comes after an unsubscription was confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LateRefusal {
+    /// It has nothing to do with it.
+    No,
+    /// It is the answer to the unsubscription.
+    Taken,
+    /// It may be that or the answer to something else.
+    Doubtful,
 }
 
 /// What the client asks on its own account.
@@ -93,8 +135,11 @@ pub(crate) enum Own {
     Probe(Question),
     /// INFO, for telling one data set from another.
     Lineage,
-    /// The deletion that recovery owes to a key.
-    Invalidate(Bytes),
+    /// What recovery has to know of a key before it can pay what it owes to it.
+    Inquire(Bytes),
+    /// One of the commands that pay what recovery owes to a key; whether it is the last of them,
+    /// without which none is carried out.
+    Settle(Bytes, bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +166,8 @@ pub(crate) struct Op {
     pub(crate) rehandshaken: bool,
     /// What its keys do while the server is down.
     pub(crate) standing: Standing,
+    /// Later writes to its keys wait until it has ended.
+    pub(crate) engaged: bool,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.
@@ -128,9 +175,14 @@ pub(crate) struct Op {
 }
 
 impl Connection {
-    pub(crate) fn new(config: &Config, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, role: Role, now: Instant) -> Self {
         Connection {
             state: State::Opening,
+            role,
+            protocol: Protocol::Resp2,
+            feed: None,
+            late: 0,
+            paused: false,
             log: Log::default(),
             owed: VecDeque::new(),
             answered: 0,
@@ -168,7 +220,15 @@ impl Connection {
     }
 
     pub(crate) fn become_ready(&mut self) {
+        if let State::Handshaking(handshake) = &self.state {
+            self.protocol = handshake.protocol();
+        }
         self.state = State::Ready;
+    }
+
+    /// Whether it was made for requests.
+    pub(crate) fn is_main(&self) -> bool {
+        self.role == Role::Main
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -188,6 +248,10 @@ impl Connection {
     pub(crate) fn close(&mut self, cause: Cause) {
         let was_ready = self.is_ready();
         self.state = State::Closing { cause, was_ready };
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing { .. })
     }
 
     /// Why this client closes it.
@@ -232,10 +296,87 @@ impl Connection {
     /// Appends a command of the client's own.
     pub(crate) fn ask(&mut self, own: Own, words: &[&[u8]], now: Instant) {
         let end = self.log.append(|out| {
-            crate::resp::encode::array_header(out, words.len());
-            words.iter().for_each(|word| crate::resp::encode::bulk(out, word));
+            encode::array_header(out, words.len());
+            words.iter().for_each(|word| encode::bulk(out, word));
         });
         self.push(Owner::Own(own), end, now);
+    }
+
+    /// Appends a command that adds or drops topics, never a bare one, which would drop all.
+    pub(crate) fn change(&mut self, step: Step, now: Instant) {
+        let (kind, action) = (step.kind, step.action);
+        let end = self.log.append(|out| {
+            encode::array_header(out, 1 + step.topics.len());
+            encode::bulk(out, kind.command(action).as_bytes());
+            step.topics.iter().for_each(|(_, topic)| encode::bulk(out, &topic.name));
+        });
+        self.push(Owner::Change(Box::new(Change { step, confirmed: 0 })), end, now);
+        if kind == TopicKind::Shard && action == Action::Unsubscribe {
+            // The slot may have moved just before: then the server has said so by a push that looks like
+            // the confirmation, and refuses. With this behind it, a refusal is nothing else's.
+            self.ask(Own::Ping, &[b"PING"], now);
+        }
+    }
+
+    /// The peer says that a topic was added or dropped. Gives which, and whether it was the last of its
+    /// command, where that was asked for and is the next thing to be answered.
+    pub(crate) fn confirm(
+        &mut self,
+        kind: TopicKind,
+        action: Action,
+        name: &[u8],
+    ) -> Option<(TopicId, bool)> {
+        let handed_out = self.log.handed_out();
+        let Owed { owner: Owner::Change(change), end } = self.owed.front_mut()? else {
+            return None;
+        };
+        let Change { step, confirmed } = &mut **change;
+        let (id, topic) = &step.topics[*confirmed];
+        let asked = step.kind == kind && step.action == action && *topic.name == *name;
+        if !asked || *end > handed_out {
+            return None;
+        }
+        let id = *id;
+        *confirmed += 1;
+        let last = *confirmed == step.topics.len();
+        if last {
+            self.answered = *end;
+            self.owed.pop_front();
+            self.late += usize::from(action == Action::Unsubscribe);
+        }
+        Some((id, last))
+    }
+
+    /// Whether nothing was answered since an unsubscription was confirmed.
+    #[inline]
+    pub(crate) fn has_unsubscribed_last(&self) -> bool {
+        self.late > 0
+    }
+
+    /// What an error means that comes right after an unsubscription was confirmed. The server may have
+    /// dropped the topic by itself, told so, and then refuses what was on its way.
+    pub(crate) fn late_refusal(&mut self, error: &ServerError) -> LateRefusal {
+        let next = self.owed.front().map(|owed| &owed.owner);
+        let found = match (error.code(), next) {
+            // Scripts and modules can answer with any text.
+            ("NOSUB", Some(Owner::Request(op))) if op.spec.is_script() || op.spec.is_unknown() => {
+                LateRefusal::Doubtful
+            }
+            ("NOSUB", _) => LateRefusal::Taken,
+            (
+                "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "CROSSSLOT",
+                Some(Owner::Own(Own::Ping)),
+            ) => LateRefusal::Taken,
+            _ => LateRefusal::No,
+        };
+        self.late -= usize::from(found == LateRefusal::Taken);
+        found
+    }
+
+    /// Whether messages and confirmations come as arrays, among which nothing else comes but answers to
+    /// PING.
+    pub(crate) fn has_array_notices(&self) -> bool {
+        self.protocol == Protocol::Resp2 && self.is_ready() && self.role != Role::Main
     }
 
     #[inline]
@@ -288,6 +429,7 @@ impl Connection {
             return None;
         }
         let owed = self.owed.pop_front()?;
+        self.late = 0;
         if let Owner::Request(op) = &owed.owner {
             self.slow_owed -= usize::from(op.spec.is_slow());
         }
@@ -353,7 +495,7 @@ impl Connection {
             let start = std::mem::replace(&mut answered, end);
             let bytes = match &owner {
                 Owner::Request(_) => log.copy(start, end).unwrap_or_default().to_vec(),
-                Owner::Handshake | Owner::Own(_) => Vec::new(),
+                Owner::Handshake | Owner::Own(_) | Owner::Change(_) => Vec::new(),
             };
             (owner, bytes, end <= log.handed_out())
         }))
@@ -361,7 +503,7 @@ impl Connection {
 
     /// When the peer will have been silent for too long, or should be asked whether it is there.
     pub(crate) fn due(&self, config: &Config) -> Option<(Instant, Due)> {
-        if matches!(self.state, State::Opening | State::Closing { .. }) {
+        if matches!(self.state, State::Opening | State::Closing { .. }) || self.paused {
             return None;
         }
         if self.owed.is_empty() {

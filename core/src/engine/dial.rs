@@ -17,14 +17,15 @@ use std::{
 use super::{Closing, ConnId, Engine, Event, Lookup, Output, Phase, SocketOptions, Target};
 use crate::{
     config::{Deployment, Endpoint, ProtocolChoice},
-    connection::{Connection, Progress, Rejection, State},
+    connection::{Connection, Progress, Rejection, Role, State},
     failure::{Cause, FailureKind},
     fallback::Standing,
     resp::Reply,
 };
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) enum Dial {
+    #[default]
     Idle,
     /// Until its delay has passed.
     Waiting(Instant),
@@ -43,7 +44,7 @@ pub(super) enum Dial {
 }
 
 /// A connection that lived for less than this counts as a failed dial: the next one waits.
-const STABLE_AFTER: Duration = Duration::from_millis(500);
+pub(super) const STABLE_AFTER: Duration = Duration::from_millis(500);
 
 /// Failed dials that were neither refused nor silent before the server is judged down, where the
 /// configuration names no number.
@@ -67,6 +68,14 @@ impl Dial {
         }
     }
 
+    /// Until when it waits for this look-up, if it does.
+    pub(super) fn awaits(&self, sought: Lookup) -> Option<Instant> {
+        match self {
+            Dial::Resolving { lookup, until } if *lookup == sought => Some(*until),
+            _ => None,
+        }
+    }
+
     pub(super) fn is(&self, conn: ConnId) -> bool {
         matches!(self, Dial::Opening { conn: dialled, .. } if *dialled == conn)
     }
@@ -77,67 +86,86 @@ impl<W> Engine<W> {
     pub(super) fn ensure_dial(&mut self) {
         let open = self.closing == Closing::Open && self.store.is_none();
         // What was on a connection that is being closed goes first, and what it is nobody knows yet.
-        let closing =
-            self.connections.iter().any(|(_, found)| found.was_ready() && !found.retiring);
+        let closing = self
+            .connections
+            .iter()
+            .any(|(_, found)| found.is_main() && found.was_ready() && !found.retiring);
         if open && !closing && self.node.conn.is_none() && matches!(self.node.dial, Dial::Idle) {
             self.dial();
         }
     }
 
     fn dial(&mut self) {
+        self.node.dial = self.begin_dial(Role::Main);
+    }
+
+    /// Begins to make a connection; gives how far it is.
+    pub(super) fn begin_dial(&mut self, role: Role) -> Dial {
         let end = self.now.instant + self.config.connect_timeout;
-        let Deployment::Standalone(endpoint) = &self.config.deployment else { return };
+        let Deployment::Standalone(endpoint) = &self.config.deployment else { return Dial::Idle };
         match endpoint {
             Endpoint::Unix(path) => {
                 let target = Target::Unix(path.clone());
-                self.open(target, VecDeque::new(), end);
+                self.open(role, target, VecDeque::new(), end)
             }
             Endpoint::Tcp { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => {
                     let target = Target::Tcp(SocketAddr::new(ip, *port));
-                    self.open(target, VecDeque::new(), end);
+                    self.open(role, target, VecDeque::new(), end)
                 }
                 Err(_) => {
                     self.node.lookups += 1;
                     let lookup = Lookup(self.node.lookups);
                     let (host, port) = (host.clone(), *port);
                     self.outputs.push_back(Output::Resolve { lookup, host, port });
-                    self.node.dial = Dial::Resolving { lookup, until: end };
+                    Dial::Resolving { lookup, until: end }
                 }
             },
         }
     }
 
     pub(super) fn on_resolved(&mut self, lookup: Lookup, addresses: Result<&[SocketAddr], Cause>) {
-        let Dial::Resolving { lookup: current, until } = self.node.dial else { return };
-        if current != lookup {
-            return;
+        let addresses = addresses.map(|all| all.iter().copied().collect::<VecDeque<_>>());
+        let feeds = self.pubsub.feeds().into_iter();
+        let side = feeds.filter_map(|feed| {
+            let until = self.side_mut(feed)?.dial.awaits(lookup)?;
+            Some((feed, until))
+        });
+        if let Some((feed, until)) = side.collect::<Vec<_>>().pop() {
+            return self.on_side_resolved(feed, addresses, until);
         }
+        let Some(until) = self.node.dial.awaits(lookup) else { return };
         match addresses {
-            Ok(addresses) => {
-                let mut addresses: VecDeque<_> = addresses.iter().copied().collect();
-                match addresses.pop_front() {
-                    Some(first) => self.open(Target::Tcp(first), addresses, until),
-                    None => {
-                        self.dial_failed(Cause::NameNotFound("it has no address".into()), false);
-                    }
+            Ok(mut addresses) => match addresses.pop_front() {
+                Some(first) => {
+                    let first = Target::Tcp(first);
+                    self.node.dial = self.open(Role::Main, first, addresses, until);
                 }
-            }
+                None => {
+                    self.dial_failed(Cause::NameNotFound("it has no address".into()), false);
+                }
+            },
             Err(cause) => self.dial_failed(cause, false),
         }
     }
 
-    /// Opens one address; those left share what remains of the time limit.
-    fn open(&mut self, target: Target, rest: VecDeque<SocketAddr>, end: Instant) {
+    /// Opens one address; those left share what remains of the time limit. Gives how far it is.
+    pub(super) fn open(
+        &mut self,
+        role: Role,
+        target: Target,
+        rest: VecDeque<SocketAddr>,
+        end: Instant,
+    ) -> Dial {
         let now = self.now.instant;
         let share = end.saturating_duration_since(now) / (rest.len() as u32 + 1);
-        let conn = ConnId(self.connections.insert(Connection::new(&self.config, now)));
+        let conn = ConnId(self.connections.insert(Connection::new(&self.config, role, now)));
         let socket = SocketOptions {
             nodelay: self.config.tcp_nodelay,
             keepalive: self.config.tcp_keepalive,
         };
         self.outputs.push_back(Output::Open { conn, target, socket });
-        self.node.dial = Dial::Opening { conn, rest, until: Some(now + share), end };
+        Dial::Opening { conn, rest, until: Some(now + share), end }
     }
 
     pub(super) fn on_opened(&mut self, conn: ConnId) {
@@ -146,10 +174,20 @@ impl<W> Engine<W> {
             return;
         }
         let ready = connection.opened(&self.config, self.node.resp2_only, self.now.instant);
-        self.event(Event::Connect { node: self.node.label.clone() });
+        if connection.is_main() {
+            self.event(Event::Connect { node: self.node.label.clone() });
+        }
         self.outputs.push_back(Output::Flush { conn });
         if ready {
-            self.on_ready(conn);
+            self.on_shaken_hands(conn);
+        }
+    }
+
+    fn on_shaken_hands(&mut self, conn: ConnId) {
+        match self.connections.get(conn.0).map(|connection| connection.role) {
+            Some(Role::Main) => self.on_ready(conn),
+            Some(Role::Own(feed)) => self.on_side_ready(conn, feed),
+            None => {}
         }
     }
 
@@ -160,7 +198,7 @@ impl<W> Engine<W> {
             Progress::Going => {}
             Progress::Done => {
                 connection.become_ready();
-                self.on_ready(conn);
+                self.on_shaken_hands(conn);
             }
             Progress::Again(bytes) => {
                 self.node.resp2_only = true;
@@ -174,7 +212,8 @@ impl<W> Engine<W> {
     /// The server does not want this client.
     pub(super) fn refused(&mut self, conn: ConnId, rejection: Rejection) {
         let Rejection { cause, lasting } = rejection;
-        if lasting {
+        let main = self.connections.get(conn.0).is_some_and(Connection::is_main);
+        if lasting && main {
             self.node.rejected = Some(cause.clone());
         }
         self.kill(conn, cause);
@@ -200,7 +239,7 @@ impl<W> Engine<W> {
         }
         match rest.pop_front() {
             Some(next) if !lasting && self.now.instant < end => {
-                self.open(Target::Tcp(next), rest, end);
+                self.node.dial = self.open(Role::Main, Target::Tcp(next), rest, end);
             }
             _ => self.dial_failed(cause, lasting),
         }
@@ -216,6 +255,7 @@ impl<W> Engine<W> {
         self.dial_later();
         if lasting {
             self.refuse_waiting(&cause);
+            self.refuse_topics(&cause);
         }
         let most = self.config.dial.failed_dials_max.unwrap_or(FAILED_DIALS_MAX_DEFAULT);
         // A server that was well may drop a connection in mid-handshake, so one such failure proves
@@ -230,11 +270,15 @@ impl<W> Engine<W> {
     }
 
     fn dial_later(&mut self) {
-        let failures = self.node.failed_dials.saturating_sub(1);
-        let jitter = self.config.dial.jitter_percent;
-        let delay = self.rng.around(self.config.dial.backoff.delay(failures), jitter);
+        let delay = self.dial_delay(self.node.failed_dials);
         self.event(Event::Reconnecting { node: self.node.label.clone(), delay });
         self.node.dial = Dial::Waiting(self.now.instant + delay);
+    }
+
+    /// How long to wait after so many failed dials in a row.
+    pub(super) fn dial_delay(&mut self, failed: u32) -> Duration {
+        let jitter = self.config.dial.jitter_percent;
+        self.rng.around(self.config.dial.backoff.delay(failed.saturating_sub(1)), jitter)
     }
 
     /// The connection that took requests is gone: the next one is dialled at once, unless this one

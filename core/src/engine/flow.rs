@@ -1,6 +1,9 @@
 //! Requests go on: replies come in, connections are lost, delays and deadlines pass.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 
@@ -10,16 +13,16 @@ use super::{
 };
 use crate::{
     config::Backoff,
-    connection::{Connection, Due, Op, Owner, State, refused_unasked},
+    connection::{Connection, Due, Op, Owner, Role, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
     request::Effect,
-    resp::Reply,
+    resp::{Kind, Reply},
 };
 
 /// The first delay after an answer that says the server or slot is not ready.
-const NOT_READY_BASE: Duration = Duration::from_millis(100);
+pub(super) const NOT_READY_BASE: Duration = Duration::from_millis(100);
 
 /// How long a connection must have been in use before a refused write retires it, so that a replica
 /// is not dialled anew for each write.
@@ -33,8 +36,11 @@ impl<W> Engine<W> {
             return bytes.clear();
         };
         connection.note_inbound(now);
+        if connection.paused {
+            return;
+        }
         let mut decoder = connection.lend_decoder();
-        let decoded = decoder.decode_each(bytes, |reply| self.on_frame(conn, reply));
+        let decoded = decoder.decode_while(bytes, |reply| self.on_frame(conn, reply));
         if let Err(fault) = decoded {
             self.kill(conn, Cause::Protocol(fault));
         }
@@ -54,14 +60,37 @@ impl<W> Engine<W> {
     }
 
     #[inline]
-    fn on_frame(&mut self, conn: ConnId, reply: Reply) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+    fn on_frame(&mut self, conn: ConnId, reply: Reply) -> ControlFlow<()> {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return ControlFlow::Continue(());
+        };
         if connection.is_deaf() {
+            return ControlFlow::Continue(());
+        }
+        if reply.is_push() || (reply.kind() == Kind::Array && connection.has_array_notices()) {
+            match self.on_notice(conn, &reply) {
+                Some(flow) => return flow,
+                None if reply.is_push() => {
+                    self.on_push(reply);
+                    return ControlFlow::Continue(());
+                }
+                None => {}
+            }
+        }
+        self.on_answer(conn, reply);
+        ControlFlow::Continue(())
+    }
+
+    #[inline]
+    fn on_answer(&mut self, conn: ConnId, reply: Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        if connection.has_unsubscribed_last()
+            && let Some(error) = reply.error()
+            && self.on_late_refusal(conn, &error)
+        {
             return;
         }
-        if reply.is_push() {
-            return self.on_push(reply);
-        }
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let Some((owed, start)) = connection.answered() else {
             return self.on_unasked(conn, &reply);
         };
@@ -69,6 +98,7 @@ impl<W> Engine<W> {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
+            Owner::Change(change) => self.on_change_reply(conn, &change, &reply),
         }
     }
 
@@ -99,6 +129,9 @@ impl<W> Engine<W> {
             return self.on_error_reply(conn, op, error, start, end);
         }
         if let Some(note) = &op.note {
+            if op.engaged {
+                self.memory.overtaken(op.spec, note, self.now);
+            }
             if self.node.conn == Some(conn) {
                 self.memory.observe(op.spec, note, &reply, self.now);
             } else {
@@ -126,7 +159,7 @@ impl<W> Engine<W> {
             Class::Told(told) => {
                 executed = told;
                 if op.effect != Effect::Read {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    self.taint(&op);
                 }
             }
             Class::Later => {}
@@ -160,7 +193,7 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let degraded = self.node.phase.is_down() && op.standing != Standing::Wait;
+        let degraded = self.node.phase.is_down() && !op.standing.waits();
         let at_once = degraded || lacks_source;
         let delay = if at_once { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
@@ -255,47 +288,66 @@ impl<W> Engine<W> {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
-        connection.close(cause);
-        self.node.dial.closing(conn);
+        let role = connection.role;
+        connection.close(cause.clone());
+        match role {
+            Role::Main => self.node.dial.closing(conn),
+            Role::Own(feed) => {
+                if let Some(side) = self.side_mut(feed) {
+                    side.dial.closing(conn);
+                }
+            }
+        }
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
+        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.outputs.push_back(Output::Close { conn, linger });
     }
 
     /// Lets a connection finish what it owes, and dials another for what is to come.
-    fn retire(&mut self, conn: ConnId, cause: Cause) {
+    pub(super) fn retire(&mut self, conn: ConnId, cause: Cause) {
         if self.node.conn != Some(conn) {
             return;
         }
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
         connection.retiring = true;
         self.node.conn = None;
+        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.on_lost(cause);
     }
 
     pub(super) fn on_closed(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.remove(conn.0) else { return };
-        let cause = connection.closing_cause().cloned().unwrap_or(cause);
-        if self.node.dial.is(conn) {
-            let awaited_hello = connection.awaits_hello();
-            return self.dial_lost(awaited_hello, cause);
-        }
-        // On a connection that was made long ago this is the kernel giving up on an unreachable peer.
-        let cause = match cause {
-            Cause::ConnectTimeout => Cause::Silent,
-            other => other,
+        let Some(connection) = self.connections.get(conn.0) else { return };
+        let mut cause = connection.closing_cause().cloned().unwrap_or(cause);
+        let dialled = match connection.role {
+            Role::Main => self.node.dial.is(conn),
+            Role::Own(feed) => self.side_mut(feed).is_some_and(|side| side.dial.is(conn)),
         };
+        if !dialled && cause == Cause::ConnectTimeout {
+            // On one that was made long ago this is the kernel giving up on an unreachable peer.
+            cause = Cause::Silent;
+        }
+        self.carry_no_more(conn, &cause);
+        let Some(connection) = self.connections.remove(conn.0) else { return };
+        match connection.role {
+            Role::Main if dialled => return self.dial_lost(connection.awaits_hello(), cause),
+            Role::Main => {}
+            Role::Own(feed) if dialled => return self.side_dial_lost(feed, cause),
+            Role::Own(_) => return,
+        }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
-            if let Owner::Request(op) = owner {
-                back.extend(self.lost(op, bytes, whole, &cause));
+            match owner {
+                Owner::Request(op) => back.extend(self.lost(op, bytes, whole, &cause)),
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake | Owner::Change(_) => {}
             }
         }
         // They are older than anything in the backlog, and go before it.
@@ -321,8 +373,11 @@ impl<W> Engine<W> {
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
             Standing::Memory(Policy::Invalidate) => true,
-            Standing::Memory(Policy::Discard) | Standing::Miss => op.effect == Effect::Read,
-            Standing::Wait | Standing::Fail => false,
+            Standing::Memory(_) | Standing::MemoryOfSeveral | Standing::Miss => {
+                op.effect == Effect::Read
+            }
+            Standing::StaleReads => op.effect == Effect::Read,
+            Standing::Wait | Standing::Mixed | Standing::Fail => false,
         };
         let kept = !op.maybe || op.may_repeat() || taken_over;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
@@ -336,9 +391,13 @@ impl<W> Engine<W> {
     pub(super) fn settle_lost(&mut self, conn: ConnId, kind: &FailureKind) {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
-            if let Owner::Request(mut op) = owner {
-                op.maybe |= whole;
-                self.end_without_answer(&op, kind.clone());
+            match owner {
+                Owner::Request(mut op) => {
+                    op.maybe |= whole;
+                    self.end_without_answer(&op, kind.clone());
+                }
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake | Owner::Change(_) => {}
             }
         }
     }
@@ -347,6 +406,9 @@ impl<W> Engine<W> {
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
+        for parked in &self.held {
+            self.memory.disengage(parked.op.spec, &parked.arguments());
+        }
         parked.append(&mut self.held);
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
@@ -365,6 +427,14 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
+    pub(super) fn taint(&mut self, op: &Op) {
+        if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
+            self.memory.overtaken(op.spec, note, self.now);
+        }
+        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+    }
+
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
     /// knows what its keys hold now.
     pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
@@ -374,7 +444,7 @@ impl<W> Engine<W> {
     /// The same, with what kept the server from answering, where the kind does not say so itself.
     fn end_because(&mut self, op: &Op, kind: FailureKind, cause: Option<Cause>) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            self.taint(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
         self.end(op, Err(failure));
@@ -419,6 +489,7 @@ impl<W> Engine<W> {
             let waiter = self.tickets.end_wait(ticket, Ok(()));
             self.wake(waiter);
         }
+        self.expire_topics();
     }
 
     /// Ends what is on a connection and has expired. What the writer has not seen is taken back, so
@@ -466,13 +537,21 @@ impl<W> Engine<W> {
         let tickets = &self.tickets;
         let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
         let mut ended: Vec<(Parked, Stage)> = Vec::new();
-        for queue in [&mut self.backlog, &mut self.held] {
-            if queue.iter().any(expired) {
-                let (gone, kept): (Vec<_>, Vec<_>) =
-                    std::mem::take(queue).into_iter().partition(expired);
-                ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
-                *queue = kept.into();
+        if self.backlog.iter().any(expired) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.backlog).into_iter().partition(expired);
+            self.backlog = kept.into();
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
+        }
+        if self.held.iter().any(expired) {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.held).into_iter().partition(expired);
+            self.held = kept.into();
+            for parked in &gone {
+                self.memory.disengage(parked.op.spec, &parked.arguments());
+                self.unheld = true;
             }
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
         }
         if self.delayed.values().any(expired) {
             for (at, parked) in std::mem::take(&mut self.delayed) {
@@ -502,7 +581,7 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let hopeless = self.connections.len() == 0;
+        let hopeless = !self.connections.iter().any(|(_, connection)| connection.is_main());
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }
@@ -521,6 +600,7 @@ impl<W> Engine<W> {
         self.node.conn = None;
         self.node.dial = super::dial::Dial::Idle;
         self.end_parked(&FailureKind::ClientClosed);
+        self.end_streams(FailureKind::ClientClosed);
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);

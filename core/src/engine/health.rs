@@ -45,7 +45,7 @@ impl Phase {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        matches!(self, Phase::Down { stage: Stage::Draining { .. } | Stage::Pause(_), .. })
+        matches!(self, Phase::Down { stage: Stage::Draining | Stage::Pause(_), .. })
     }
 
     /// Whether it is known how the server stands.
@@ -133,7 +133,7 @@ impl<W> Engine<W> {
                 Stage::Waiting(_) | Stage::Asking { .. } | Stage::Between { .. } => {
                     Health::Degraded
                 }
-                Stage::Barrier(_) | Stage::Draining { .. } | Stage::Pause(_) => Health::Recovering,
+                Stage::Barrier(_) | Stage::Draining | Stage::Pause(_) => Health::Recovering,
             },
         }
     }
@@ -190,6 +190,7 @@ impl<W> Engine<W> {
         }
         self.end_connect_waits();
         self.place_backlog();
+        self.carry_on(conn);
         self.run_phase(self.now.instant);
     }
 
@@ -241,7 +242,7 @@ impl<W> Engine<W> {
                 self.place(parked);
             }
             for (at, parked) in delayed {
-                if parked.op.standing == crate::fallback::Standing::Wait {
+                if parked.op.standing.waits() {
                     self.delayed.insert(at, parked);
                 } else {
                     self.place(parked);

@@ -30,16 +30,27 @@
 //!
 //! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
 //! `health` judges, `recovery` pays what is owed after an outage, `scripts` sends sources.
+//!
+//! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
+//! connections together, `side` makes connections of their own where they need one. Their callers'
+//! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
+//! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
+//! [`close_stream`](Engine::close_stream).
 
 mod batch;
 mod classify;
 mod dial;
 mod flow;
 mod health;
+mod heritage;
+mod local;
+mod notices;
 mod output;
 mod recovery;
 mod scripts;
+mod side;
 mod submit;
+mod subscriptions;
 mod tickets;
 
 use std::{
@@ -51,11 +62,14 @@ use std::{
 };
 
 pub use batch::Batch;
+pub use heritage::Lineage;
+pub use notices::OWN_CONNECTIONS_MAX;
 pub use output::{
     ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
-    Target, Ticket,
+    StreamId, Target, Ticket,
 };
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
+pub(crate) use subscriptions::FeedId;
 
 use crate::{
     Failure, Now,
@@ -63,12 +77,14 @@ use crate::{
     connection::{Connection, Op, State},
     failure::{Cause, Executed, FailureKind},
     fallback::{Memory, Store},
+    request::split_arguments,
     resp::{Reply, Source},
     rng::Rng,
     slab::Slab,
 };
 use dial::Dial;
 use health::{Phase, Window};
+use subscriptions::Subscriptions;
 use tickets::Tickets;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
@@ -100,6 +116,7 @@ pub struct Engine<W> {
     in_line: Queued,
     /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
+    pubsub: Subscriptions<W>,
     outputs: VecDeque<Output>,
     pushes: usize,
     /// What the last `Output::Wait` said: the adapter will be back by then.
@@ -110,8 +127,9 @@ pub struct Engine<W> {
     scripts_sent: scripts::Sent,
     /// Operators know that the queue is full.
     full_told: bool,
-    /// Operators know that memory is full, which was when it had these many entries and bytes.
-    memory_full_told: Option<(usize, usize)>,
+    told: Told,
+    /// Something for which others waited has ended.
+    unheld: bool,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -143,7 +161,19 @@ struct Node {
     /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
     recovered_at: Option<Instant>,
     probe_interval: Duration,
-    lineage: recovery::Lineage,
+    heritage: heritage::Heritage,
+    account: recovery::Account,
+}
+
+/// What operators know of memory since the server went down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The overlay is full, which was when it had these many entries and bytes.
+    overlay_full: Option<(usize, usize)>,
+    /// The journal is full, which was when it had these many entries and bytes.
+    journal_full: Option<(usize, usize)>,
+    /// What is remembered is too old to be served.
+    too_old: bool,
 }
 
 /// A command that is not on any connection.
@@ -153,6 +183,13 @@ struct Parked {
     bytes: Vec<u8>,
     /// Why it is not where it was, for the error that its end may need.
     cause: Option<Cause>,
+}
+
+impl Parked {
+    /// The arguments, without the words of the command's name.
+    fn arguments(&self) -> Vec<&[u8]> {
+        split_arguments(self.op.spec, &self.bytes)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -243,11 +280,11 @@ impl<W> Engine<W> {
             window: Window::new(now.instant),
             recovered_at: None,
             probe_interval: config.breaker.probe_interval,
-            lineage: recovery::Lineage::default(),
+            heritage: heritage::Heritage::default(),
+            account: recovery::Account::default(),
         };
         Ok(Engine {
             delays,
-            rng,
             now,
             tickets: Tickets::new(),
             ready: Vec::new(),
@@ -263,6 +300,7 @@ impl<W> Engine<W> {
             line: VecDeque::new(),
             in_line: Queued::default(),
             queued: Queued::default(),
+            pubsub: Subscriptions::new(rng.next()),
             outputs: VecDeque::new(),
             pushes: 0,
             armed: None,
@@ -270,9 +308,11 @@ impl<W> Engine<W> {
             answers: Answers::default(),
             scripts_sent: scripts::Sent::default(),
             full_told: false,
-            memory_full_told: None,
+            told: Told::default(),
+            unheld: false,
             closing: Closing::Open,
             scratch: Vec::new(),
+            rng,
             config,
         })
     }
@@ -296,6 +336,7 @@ impl<W> Engine<W> {
         }
         self.run_timers();
         self.admit();
+        self.run_feeds();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -332,6 +373,9 @@ impl<W> Engine<W> {
         self.note_time(now);
         self.on_received(conn, bytes);
         self.admit();
+        if self.pubsub.has_news() {
+            self.run_feeds();
+        }
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
             self.run_closing(self.now.instant);
@@ -391,6 +435,11 @@ impl<W> Engine<W> {
             .any(|(_, connection)| !connection.is_ready() || !connection.owes_nothing())
     }
 
+    /// Whether messages may come at any moment: something is subscribed to.
+    pub fn listens(&self) -> bool {
+        self.pubsub.listens()
+    }
+
     // ---- callers -------------------------------------------------------------------------------
 
     /// Sets who is to be woken when the ticket has ended. Gives back who was to be before, to be
@@ -444,6 +493,7 @@ impl<W> Engine<W> {
             None => self.memory.overlay_size(),
         };
         let shadow = self.memory.shadow_size();
+        let pubsub = self.pubsub.size();
         Status {
             node: self.node.label.clone(),
             health: self.health(),
@@ -455,6 +505,12 @@ impl<W> Engine<W> {
             waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
+            streams: pubsub.streams,
+            subscriptions: pubsub.wanted,
+            subscriptions_confirmed: pubsub.confirmed,
+            messages_waiting: pubsub.waiting,
+            messages_waiting_bytes: pubsub.waiting_bytes,
+            messages_dropped: pubsub.dropped,
             overlay_entries: sizes.0,
             overlay_bytes: sizes.1,
             shadow_entries: shadow.0,
@@ -490,6 +546,7 @@ impl<W> Engine<W> {
             self.settle_lost(conn, &FailureKind::RuntimeDropped);
         }
         self.end_parked(&FailureKind::RuntimeDropped);
+        self.end_streams(FailureKind::RuntimeDropped);
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
@@ -540,6 +597,9 @@ impl<W> Engine<W> {
     /// Ends one command of a request: the only place where that happens.
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        if op.engaged {
+            self.release(op);
+        }
         self.queued.subtract(op);
         let waiter = self.tickets.end(op.ticket, op.item, outcome);
         self.wake(waiter);
@@ -580,11 +640,18 @@ impl<W> Engine<W> {
             Closing::Open | Closing::Closed => None,
         };
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        let unheld = self.unheld.then_some(self.now.instant);
+        let carriers = self.pubsub.carriers.iter().filter_map(|(_, carrier)| {
+            let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
+            dial.into_iter().chain(carrier.retry).min()
+        });
         connections
+            .chain(carriers)
             .chain(self.tickets.earliest())
             .chain(self.node.dial.due())
             .chain(self.node.phase.due(self.node.conn.is_some()))
             .chain(delayed)
+            .chain(unheld)
             .chain(closing)
             .min()
     }
@@ -597,6 +664,8 @@ impl<W> Engine<W> {
         let now = self.now.instant;
         self.run_delayed(now);
         self.run_dial(now);
+        self.run_sides(now);
+        self.run_retries(now);
         self.run_connections(now);
         self.run_phase(now);
         self.run_deadlines(now);

@@ -2,7 +2,8 @@
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Instant};
 
-use crate::{failure::Ago, failure::Cause, resp::Reply, slab::Id};
+use super::Lineage;
+use crate::{failure::Ago, failure::Cause, reply::ServerError, resp::Reply, slab::Id};
 
 /// One connection, or the attempt to make one. A stale id is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +12,10 @@ pub struct ConnId(pub(crate) Id);
 /// One submitted request, pipeline, or wait. A stale ticket is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) Id);
+
+/// One stream of messages. A stale id is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub(crate) Id);
 
 /// One name look-up. A stale one is inert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +38,12 @@ impl fmt::Debug for ConnId {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ticket {:?}", self.0)
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream {:?}", self.0)
     }
 }
 
@@ -101,7 +112,13 @@ pub enum Output {
         /// Which connection.
         conn: ConnId,
     },
-    /// A push frame that answers nothing.
+    /// More may be read from `conn`, on which reading was to stop
+    /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
+    Read {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// A push frame that answers nothing and belongs to no subscription.
     Push(Reply),
     /// Something that operators want to know.
     Event(Event),
@@ -229,9 +246,48 @@ pub enum Event {
         /// What brought it about, where something did.
         cause: Option<Cause>,
     },
-    /// The server came back with other data than it had, or nobody can tell: what was remembered of
-    /// it is dropped.
-    DataSetChanged {
+    /// How the data of a server that is back relate to those it had. Where nobody can tell, what was
+    /// remembered of it is dropped.
+    ///
+    /// Comes once an outage, when the server is trusted again and before anything is written to it;
+    /// and without one where another server answers at the same address.
+    DataSet {
+        /// The node.
+        node: Arc<str>,
+        /// How they relate.
+        lineage: Lineage,
+    },
+    /// Writes that were taken in memory could not be carried out on the server, for a reason that
+    /// would be the same the next time. They are given up: the keys are as the server has them. Comes
+    /// once for each kind of refusal and attempt to recover.
+    ReplayRefused {
+        /// The node.
+        node: Arc<str>,
+        /// The command that was refused, or failed.
+        command: &'static str,
+        /// The first such error.
+        error: ServerError,
+        /// How many keys it concerns.
+        entries: u64,
+    },
+    /// Under [`MergeDelta`](crate::fallback::Policy::MergeDelta): the server may have other data than
+    /// before, and these keys are not among them, so nothing was added to them.
+    MergesSkipped {
+        /// The node.
+        node: Arc<str>,
+        /// How many keys.
+        entries: u64,
+    },
+    /// Under [`MergeDelta`](crate::fallback::Policy::MergeDelta): what was to be added to these keys
+    /// was sent, and no answer came. It may have been added, and is not sent again.
+    MergesUnanswered {
+        /// The node.
+        node: Arc<str>,
+        /// How many keys.
+        entries: u64,
+    },
+    /// Something was asked for that is remembered and too old to be served. Comes once an outage.
+    TooOld {
         /// The node.
         node: Arc<str>,
     },
@@ -264,8 +320,30 @@ impl fmt::Display for Event {
                 write!(f, "{from} -> {to}: {cause}")
             }
             Event::HealthChanged { from, to, cause: None } => write!(f, "{from} -> {to}"),
-            Event::DataSetChanged { node } => {
-                write!(f, "{node} holds another data set; remembered values are dropped")
+            Event::DataSet { node, lineage: Lineage::Same } => {
+                write!(f, "{node} is back with the same data")
+            }
+            Event::DataSet { node, lineage: Lineage::Continued } => {
+                write!(f, "{node} is another server that goes on with the same data")
+            }
+            Event::DataSet { node, lineage: Lineage::Unknown } => {
+                write!(f, "{node} may hold another data set; remembered values are dropped")
+            }
+            Event::ReplayRefused { node, command, error, entries } => {
+                write!(f, "{node} refused {command} for {entries} keys written in memory: {error}")
+            }
+            Event::MergesSkipped { node, entries } => {
+                write!(f, "{entries} keys are gone from {node}; nothing was added to them")
+            }
+            Event::MergesUnanswered { node, entries } => {
+                write!(
+                    f,
+                    "{node} did not answer; what was written in memory to {entries} keys may have \
+                     been added, and is not sent again"
+                )
+            }
+            Event::TooOld { node } => {
+                write!(f, "{node} has been down for longer than remembered values may be served")
             }
             Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
             Event::Full { what } => write!(f, "{what} is full"),
@@ -308,6 +386,18 @@ pub struct Status {
     pub tickets: usize,
     /// Sockets open or being opened.
     pub connections: usize,
+    /// Streams of messages that are open.
+    pub streams: usize,
+    /// Channels and patterns that streams want. One that several want counts for each.
+    pub subscriptions: usize,
+    /// Channels and patterns that the server has confirmed, each once.
+    pub subscriptions_confirmed: usize,
+    /// Messages that wait for their readers.
+    pub messages_waiting: usize,
+    /// Their bytes.
+    pub messages_waiting_bytes: usize,
+    /// Messages that were dropped because their stream had no room for them.
+    pub messages_dropped: u64,
     /// Entries written in memory since the server went down, or the entries of `memory://`.
     pub overlay_entries: usize,
     /// Their bytes.

@@ -10,15 +10,27 @@
 //! Probes are our own and ride on a fresh connection; never on a user's command. The last question of
 //! each is a DEL of a key that nobody has: a replica refuses it, so does a master that lacks
 //! replicas, and it changes nothing.
+//!
+//! What is owed goes out in order, a piece at a time. The first answer that says that the server can't
+//! serve now ends the attempt, and what was not paid stays owed. An answer that would be the same the
+//! next time ends that one key's debt, and operators are told. `heritage` says whether the data are
+//! those that were written to.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{ConnId, Engine, Event, Phase};
+use super::{
+    ConnId, Engine, Event, Phase,
+    classify::{Class, classify},
+};
 use crate::{
     Cause,
+    commands::Spec,
     connection::{Own, Question},
+    failure::Executed,
+    fallback::{Answered, Command, Refused, Step},
+    reply::ServerError,
     resp::Reply,
 };
 
@@ -38,10 +50,8 @@ pub(super) enum Stage {
     },
     /// So that many clients do not return in one instant.
     Barrier(Instant),
-    /// So many deletions are on their way.
-    Draining {
-        owed: usize,
-    },
+    /// What is owed to some keys is on its way.
+    Draining,
     Pause(Instant),
 }
 
@@ -52,36 +62,37 @@ impl Stage {
             | Stage::Between { until, .. }
             | Stage::Barrier(until)
             | Stage::Pause(until) => Some(*until),
-            Stage::Asking { .. } | Stage::Draining { .. } => None,
+            Stage::Asking { .. } | Stage::Draining => None,
         }
     }
 }
 
-/// What tells one data set from another.
+/// What is told of an attempt to pay once it is over.
 #[derive(Debug, Default)]
-pub(super) struct Lineage {
-    known: Option<Ids>,
-    /// What the server said so far on this connection.
-    heard: Ids,
-    /// How many of the two answers are owed.
-    owed: u8,
-    /// It is not the one that values are remembered of.
-    changed: bool,
+pub(super) struct Account {
+    /// Which command was refused for ever with which error, and how often. Errors differ in little but
+    /// their first word; those that go beyond `REFUSALS_MAX` kinds count for the last kind.
+    refused: Vec<(&'static str, ServerError, u64)>,
+    /// How many keys were no longer there to be added to.
+    skipped: u64,
+    /// How many merges went out and were not answered.
+    unanswered: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Ids {
-    run: Option<Vec<u8>>,
-    replication: Option<Vec<u8>>,
-}
+/// How many kinds of refusals are told apart: with more, something is wrong with all of them.
+const REFUSALS_MAX: usize = 8;
 
 /// A key that nobody has; deleting it changes nothing.
 const PROBE_KEY: &[u8] = b"unfazed:probe:absent";
 
-/// Deletions sent in one piece, and the pause before the next: at most 25,600 keys a second, a fraction
-/// of what a server deletes, so that one that has just come up has the rest for its other clients.
+/// How many keys are settled in one piece, and the pause before the next: at most 25,600 keys a second,
+/// a fraction of what a server deletes, so that one that has just come up has the rest for its other
+/// clients.
 const DRAIN_BATCH: usize = 256;
 const DRAIN_PAUSE: Duration = Duration::from_millis(10);
+
+/// How much goes out in one piece, unless a single key takes more: at most 100 MiB a second.
+const DRAIN_BYTES: usize = 1 << 20;
 
 impl<W> Engine<W> {
     pub(super) fn enter_stage(&mut self, stage: Stage, cause: Option<Cause>) {
@@ -104,14 +115,16 @@ impl<W> Engine<W> {
             Stage::Waiting(_) => self.probe(0),
             Stage::Between { passed, .. } => self.probe(passed),
             Stage::Barrier(_) => {
-                self.drop_what_was_remembered();
+                self.trust_data_set();
                 self.memory.hand_back(self.now);
                 self.drain();
             }
             Stage::Pause(_) => self.drain(),
-            Stage::Asking { .. } | Stage::Draining { .. } => {}
+            Stage::Asking { .. } | Stage::Draining => {}
         }
     }
+
+    // ---- probes --------------------------------------------------------------------------------
 
     fn probe(&mut self, passed: u32) {
         let Some(conn) = self.node.conn else { return };
@@ -129,15 +142,15 @@ impl<W> Engine<W> {
 
     pub(super) fn on_own_reply(&mut self, conn: ConnId, own: Own, reply: &Reply) {
         self.stirred = true;
-        // What an older connection still says of probes is of no interest.
-        if self.node.conn != Some(conn) {
-            return;
-        }
         match own {
+            // Whatever became of the connection since: this is what came of that key.
+            Own::Inquire(key) => self.on_inquired(conn, &key, reply),
+            Own::Settle(key, _) => self.on_settle_reply(&key, reply),
+            // What an older connection still says of probes is of no interest.
+            _ if self.node.conn != Some(conn) => {}
             Own::Ping => {}
             Own::Lineage => self.on_lineage(reply),
             Own::Probe(question) => self.on_probe(question, reply),
-            Own::Invalidate(key) => self.on_invalidated(&key, reply),
         }
     }
 
@@ -166,105 +179,223 @@ impl<W> Engine<W> {
         self.enter_stage(next, failed);
     }
 
+    // ---- what is owed --------------------------------------------------------------------------
+
+    /// Sends the next piece of what is owed.
     fn drain(&mut self) {
         let Some(conn) = self.node.conn else { return };
-        let keys = self.memory.journal_next(DRAIN_BATCH);
-        if keys.is_empty() {
-            return self.recovered();
+        let mut bytes = 0;
+        for key in self.memory.next_owed(DRAIN_BATCH) {
+            let step = self.memory.begin(&key, self.node.heritage.is_unknown(), self.now);
+            bytes += self.take_step(conn, &key, step);
+            if bytes >= DRAIN_BYTES {
+                break;
+            }
         }
-        let owed = keys.len();
-        for key in keys {
-            self.ask(conn, Own::Invalidate(key.clone()), &[b"DEL", &key]);
+        if self.memory.sending() > 0 {
+            self.enter_stage(Stage::Draining, None);
+        } else if self.memory.journal_len() > 0 {
+            self.enter_stage(Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+            self.place_held();
+        } else {
+            self.recovered();
         }
-        self.enter_stage(Stage::Draining { owed }, None);
     }
 
-    fn on_invalidated(&mut self, key: &Bytes, reply: &Reply) {
-        let Phase::Down { stage: Stage::Draining { owed }, .. } = &mut self.node.phase else {
-            return;
-        };
-        *owed -= 1;
-        let done = *owed == 0;
-        if let Some(error) = reply.error() {
-            let next = self.next_probe();
-            self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
-            return self.place_held();
-        }
-        self.memory.settled(key, self.now);
-        if done {
-            let until = self.now.instant + DRAIN_PAUSE;
-            self.enter_stage(Stage::Pause(until), None);
-            self.place_held();
-            if self.memory.journal_len() == 0 {
-                self.recovered();
+    /// Sends what is to be sent for one key, whole and with nothing between; gives how much that is.
+    fn take_step(&mut self, conn: ConnId, key: &Bytes, step: Step) -> usize {
+        match step {
+            Step::Ask(question) => {
+                self.ask(conn, Own::Inquire(key.clone()), &question.words());
+                question.bytes()
+            }
+            Step::Pay(commands) => {
+                let last = commands.len() - 1;
+                for (at, command) in commands.iter().enumerate() {
+                    self.ask(conn, Own::Settle(key.clone(), at == last), &command.words());
+                }
+                commands.iter().map(Command::bytes).sum()
+            }
+            Step::Nothing => {
+                self.memory.settled(key, self.now);
+                0
+            }
+            Step::Skip => {
+                self.node.account.skipped += 1;
+                self.memory.settled(key, self.now);
+                0
             }
         }
     }
 
+    fn on_inquired(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
+        if let Answered::Refused(refused) = self.memory.answered(key, reply) {
+            return self.on_refused(key, refused);
+        }
+        self.memory.put_back(key);
+        // On a connection that is given up nothing more is begun.
+        if self.node.conn == Some(conn) && self.is_draining() {
+            let step = self.memory.go_on(key, reply, self.now);
+            self.take_step(conn, key, step);
+        }
+        self.end_piece();
+    }
+
+    fn on_settle_reply(&mut self, key: &Bytes, reply: &Reply) {
+        match self.memory.answered(key, reply) {
+            Answered::Partly => {}
+            Answered::Paid => {
+                self.memory.settled(key, self.now);
+                self.end_piece();
+            }
+            Answered::Refused(refused) => self.on_refused(key, refused),
+        }
+    }
+
+    fn on_refused(&mut self, key: &Bytes, refused: Refused) {
+        let Refused { command, error, for_good } = refused;
+        let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
+        match fate {
+            Fate::NotNow => {
+                self.memory.put_back(key);
+                if self.is_draining() {
+                    let next = self.next_probe();
+                    self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
+                }
+                if self.memory.sending() == 0 {
+                    self.tell_account();
+                }
+                self.place_held();
+            }
+            Fate::Maybe => {
+                self.node.account.unanswered += u64::from(self.memory.unanswered(key));
+                self.end_piece();
+            }
+            Fate::Forever => {
+                self.node.account.refuse(command, error);
+                self.memory.settled(key, self.now);
+                self.end_piece();
+            }
+        }
+    }
+
+    /// Goes on once nothing is on its way any more.
+    fn end_piece(&mut self) {
+        if self.memory.sending() > 0 {
+            return;
+        }
+        if !matches!(self.node.phase, Phase::Down { stage: Stage::Draining, .. }) {
+            self.tell_account();
+            return self.place_held();
+        }
+        if self.memory.journal_len() == 0 {
+            return self.recovered();
+        }
+        self.enter_stage(Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+        self.place_held();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.node.phase.is_draining()
+    }
+
     fn recovered(&mut self) {
-        self.memory_full_told = None;
+        self.tell_account();
+        self.told = super::Told::default();
         self.node.recovered_at = Some(self.now.instant);
+        self.node.heritage.settle();
         self.enter(Phase::Live, None);
         self.place_held();
     }
 
+    /// What was on its way for a key when its connection was lost; `whole` where the peer may have
+    /// got all of it.
+    pub(super) fn lost_own(&mut self, own: &Own, whole: bool) {
+        match own {
+            Own::Settle(key, true) if whole => {
+                self.node.account.unanswered += u64::from(self.memory.unanswered(key));
+            }
+            Own::Settle(key, true) | Own::Inquire(key) => self.memory.put_back(key),
+            _ => return,
+        }
+        self.unheld = true;
+        if self.memory.sending() == 0 {
+            self.tell_account();
+        }
+    }
+
+    /// Tells operators what came of an attempt to pay, beside that it succeeded.
+    pub(super) fn tell_account(&mut self) {
+        let account = std::mem::take(&mut self.node.account);
+        let node = || self.node.label.clone();
+        let mut events = Vec::new();
+        for (command, error, entries) in account.refused {
+            events.push(Event::ReplayRefused { node: node(), command, error, entries });
+        }
+        if account.skipped > 0 {
+            events.push(Event::MergesSkipped { node: node(), entries: account.skipped });
+        }
+        if account.unanswered > 0 {
+            events.push(Event::MergesUnanswered { node: node(), entries: account.unanswered });
+        }
+        for event in events {
+            self.stirred = true;
+            self.event(event);
+        }
+    }
+
     /// Places what waited behind keys; what still has to wait is held again, in the same order.
     pub(super) fn place_held(&mut self) {
-        self.memory.release_held();
-        for parked in std::mem::take(&mut self.held) {
+        self.unheld = false;
+        let held = std::mem::take(&mut self.held);
+        for parked in &held {
+            self.memory.disengage(parked.op.spec, &parked.arguments());
+        }
+        for parked in held {
             self.place(parked);
         }
         self.announce();
     }
+}
 
-    // ---- which data set ------------------------------------------------------------------------
-
-    pub(super) fn ask_lineage(&mut self, conn: ConnId) {
-        self.node.lineage.heard = Ids::default();
-        self.node.lineage.owed = 2;
-        self.ask(conn, Own::Lineage, &[b"INFO", b"server"]);
-        self.ask(conn, Own::Lineage, &[b"INFO", b"replication"]);
-    }
-
-    fn on_lineage(&mut self, reply: &Reply) {
-        let lineage = &mut self.node.lineage;
-        let text = reply.view().payload();
-        let field = |name: &[u8]| {
-            let mut lines = text.split(|byte| *byte == b'\n');
-            let value = lines.find_map(|line| line.strip_prefix(name))?;
-            Some(value.trim_ascii_end().to_vec())
+impl Account {
+    fn refuse(&mut self, command: &'static str, error: ServerError) {
+        // Keys and values that a server quotes are nobody's business.
+        let error = match error.line().split_once(", with args") {
+            Some((start, _)) => ServerError::new(start.as_bytes()),
+            None => error,
         };
-        if !reply.is_error() {
-            lineage.heard.run = field(b"run_id:").or(lineage.heard.run.take());
-            lineage.heard.replication =
-                field(b"master_replid:").or(lineage.heard.replication.take());
-        }
-        lineage.owed -= 1;
-        if lineage.owed > 0 {
-            return;
-        }
-        let heard = std::mem::take(&mut lineage.heard);
-        let known = lineage.known.replace(heard.clone());
-        // What nobody can tell counts as changed.
-        let same = |a: &Option<Vec<u8>>, b: &Option<Vec<u8>>| a.is_some() && a == b;
-        if let Some(known) = known
-            && !same(&known.run, &heard.run)
-            && !same(&known.replication, &heard.replication)
-        {
-            self.node.lineage.changed = true;
-        }
-        if !self.node.phase.is_down() {
-            self.drop_what_was_remembered();
+        let same = |(of, known, _): &&mut (&'static str, ServerError, u64)| {
+            *of == command && known.code() == error.code()
+        };
+        if let Some((.., count)) = self.refused.iter_mut().find(same) {
+            *count += 1;
+        } else if self.refused.len() < REFUSALS_MAX {
+            self.refused.push((command, error, 1));
+        } else if let Some((.., count)) = self.refused.last_mut() {
+            *count += 1;
         }
     }
+}
 
-    /// Forgets the values of another data set. While the server is down they are all there is, so they
-    /// are served until it is trusted: it may fall again before.
-    fn drop_what_was_remembered(&mut self) {
-        if std::mem::take(&mut self.node.lineage.changed) {
-            self.memory.drop_shadow();
-            self.event(Event::DataSetChanged { node: self.node.label.clone() });
-        }
+/// What follows from an error in answer to what was owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The server can't serve now.
+    NotNow,
+    /// It may have been carried out.
+    Maybe,
+    /// It would be the same the next time.
+    Forever,
+}
+
+fn fate_of(command: &str, error: &ServerError) -> Fate {
+    let spec = Spec::find(command).unwrap_or_else(Spec::unknown);
+    match classify(spec, error) {
+        Class::Later | Class::NotReady | Class::WrongNode | Class::Unauthenticated => Fate::NotNow,
+        Class::Told(_) if matches!(error.code(), "OOM" | "MISCONF") => Fate::NotNow,
+        Class::Told(Executed::Maybe) => Fate::Maybe,
+        Class::Told(_) => Fate::Forever,
     }
 }
 

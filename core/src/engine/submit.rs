@@ -9,7 +9,7 @@ use crate::{
     config::{Config, MaybeRetry},
     connection::Op,
     failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
-    fallback::{Answer, Claim, Policy, Standing},
+    fallback::{Answer, Claim, JOURNAL, Policy, Standing},
     request::{Effect, Options, Request, split_arguments, split_command},
     resp::{Reply, Source},
 };
@@ -33,8 +33,8 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, and this version has \
-    no transactions or subscriptions";
+    share; database, name and credentials belong in the client's configuration, `subscribe` gives a \
+    stream of messages, and this version has no transactions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -229,6 +229,12 @@ impl<W> Engine<W> {
     /// comes.
     pub fn cancel(&mut self, ticket: Ticket, now: Now) {
         self.note_time(now);
+        if let Some(stream) = self.tickets.stream_of(ticket) {
+            self.tickets.remove(ticket);
+            self.pubsub.forget_leave(ticket);
+            self.pubsub.fail_join(stream, ticket, None);
+            return self.run_feeds();
+        }
         if self.tickets.remove(ticket).is_none() {
             return;
         }
@@ -236,8 +242,8 @@ impl<W> Engine<W> {
         self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
         // Clearing costs one look at each parked request, so it is done when at least half of them
-        // can be stale.
-        if 2 * self.cancelled > self.parked() {
+        // can be stale, or others may wait for this one.
+        if 2 * self.cancelled > self.parked() || !self.memory.is_quiet() {
             self.cancelled = 0;
             self.drop_unwanted();
         }
@@ -246,6 +252,12 @@ impl<W> Engine<W> {
 
     /// Gives a ticket up, but not its request, which is carried out all the same: fire and forget.
     pub fn detach(&mut self, ticket: Ticket) {
+        if let Some(stream) = self.tickets.stream_of(ticket) {
+            // It has no deadline any longer.
+            self.pubsub.forget_leave(ticket);
+            self.pubsub.detach_join(stream, ticket);
+            self.tickets.remove(ticket);
+        }
         self.tickets.detach(ticket);
     }
 
@@ -320,6 +332,9 @@ impl<W> Engine<W> {
     /// Lets in those who stand in line, as far as there is room. The last step of whatever may have
     /// made room: in the middle of one, the order of what is being placed would suffer.
     pub(super) fn admit(&mut self) {
+        if self.unheld {
+            self.place_held();
+        }
         while !self.line.is_empty() && self.has_room() {
             let request = self.line.pop_front().expect("the line is not empty");
             for parked in &request {
@@ -337,7 +352,19 @@ impl<W> Engine<W> {
         self.backlog.len() + self.delayed.len() + self.held.len() + self.line.len()
     }
 
-    fn tell_full(&mut self, what: &'static str) {
+    /// Tells that memory is full, once until there is room again.
+    fn tell_memory_full(&mut self, what: &'static str) {
+        let (told, size) = if what == JOURNAL {
+            (&mut self.told.journal_full, self.memory.journal_size())
+        } else {
+            (&mut self.told.overlay_full, self.memory.overlay_size())
+        };
+        if told.replace(size).is_none() {
+            self.tell_full(what);
+        }
+    }
+
+    pub(super) fn tell_full(&mut self, what: &'static str) {
         self.stirred = true;
         self.event(super::Event::Full { what });
     }
@@ -393,22 +420,46 @@ impl<W> Engine<W> {
             return self.give_up(&parked.op);
         }
         let standing = parked.op.standing;
-        if standing == Standing::Wait || !self.node.phase.is_down() {
+        // What others wait for went to the server before, and goes there again.
+        if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
         if standing == Standing::Fail {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
-        if self.node.phase.is_draining() {
-            let args = split_arguments(parked.op.spec, &parked.bytes);
-            match self.memory.claim(parked.op.spec, parked.op.effect, &args) {
-                Claim::Server => return self.place_on_server(parked),
-                Claim::Held => return self.held.push_back(parked),
-                Claim::Memory => {}
-            }
+        let draining = self.node.phase.is_draining();
+        if !draining && standing != Standing::Mixed && self.memory.is_quiet() {
+            return self.place_in_memory(parked);
         }
-        self.place_in_memory(parked);
+        let args = parked.arguments();
+        match self.memory.claim(parked.op.spec, standing, &args, draining) {
+            Claim::Memory => self.place_in_memory(parked),
+            Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
+            Claim::Server => self.place_on_server(parked),
+            // It is older than what memory owes to its keys, and would come after it.
+            Claim::Held if standing == Standing::Mixed && parked.op.attempts > 0 => {
+                let cause = parked.cause.unwrap_or_else(|| self.down_cause());
+                self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
+            }
+            Claim::Held => self.hold(parked),
+        }
+    }
+
+    /// Puts a command where only the server can serve it, while others of its keys are served from
+    /// memory: they are not written there before it has ended.
+    fn place_mixed(&mut self, mut parked: Parked) {
+        if parked.op.effect != Effect::Read {
+            parked.op.engaged = true;
+            self.memory.engage(parked.op.spec, &parked.arguments());
+        }
+        self.place_on_server(parked);
+    }
+
+    /// Lets a command wait behind older ones, and what comes later to its keys behind it.
+    fn hold(&mut self, parked: Parked) {
+        self.memory.engage(parked.op.spec, &parked.arguments());
+        self.held.push_back(parked);
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -435,27 +486,34 @@ impl<W> Engine<W> {
             return self.end_maybe(&op, cause);
         }
         let args = split_command(&bytes);
-        match self.memory.answer(op.spec, op.effect, op.standing, &args, self.now) {
+        match self.memory.answer(op.spec, op.standing, &args, self.now) {
             Ok(reply) => {
-                let size = self.memory.overlay_size();
-                self.memory_full_told =
-                    self.memory_full_told.filter(|told| size.0 >= told.0 && size.1 >= told.1);
+                let (overlay, journal) = (self.memory.overlay_size(), self.memory.journal_size());
+                let still = |told: Option<(usize, usize)>, size: (usize, usize)| {
+                    told.filter(|told| size.0 >= told.0 && size.1 >= told.1)
+                };
+                self.told.overlay_full = still(self.told.overlay_full, overlay);
+                self.told.journal_full = still(self.told.journal_full, journal);
                 self.end_from_memory(&op, reply);
             }
             Err(refusal) => {
                 if let MemoryRefusal::Full(what) = refusal {
-                    let size = self.memory.overlay_size();
-                    if self.memory_full_told.replace(size).is_none() {
-                        self.tell_full(what);
-                    }
+                    self.tell_memory_full(what);
                 }
                 self.end_without_answer(&op, FailureKind::Memory(refusal));
             }
+        }
+        if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
+            self.stirred = true;
+            self.event(super::Event::TooOld { node: self.node.label.clone() });
         }
     }
 
     fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
         let args = split_command(bytes);
+        if let Some(value) = self.answer_about_channels(op.spec, &args) {
+            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+        }
         let store = self.store.as_mut().expect("only asked where there is one");
         match store.execute(&args, self.now) {
             Answer::Reply(value) => {
@@ -495,21 +553,37 @@ impl<W> Engine<W> {
     /// Drops a command that nobody waits for any more.
     pub(super) fn give_up(&mut self, op: &Op) {
         if op.maybe {
-            self.memory.forget(op.spec, op.note.as_deref(), self.now);
+            self.taint(op);
+        }
+        if op.engaged {
+            self.release(op);
         }
         self.queued.subtract(op);
+    }
+
+    /// Nobody has to wait for a command any more.
+    #[cold]
+    pub(super) fn release(&mut self, op: &Op) {
+        if let Some(note) = &op.note {
+            self.memory.disengage(op.spec, &split_arguments(op.spec, note));
+        }
+        self.unheld = true;
     }
 
     fn drop_unwanted(&mut self) {
         let tickets = &self.tickets;
         let unwanted = |parked: &Parked| !tickets.wants(parked.op.ticket);
-        let mut dropped: Vec<Parked> = Vec::new();
-        for queue in [&mut self.backlog, &mut self.held] {
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(queue).into_iter().partition(unwanted);
-            dropped.extend(gone);
-            *queue = kept.into();
+        let (mut dropped, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.backlog).into_iter().partition(unwanted);
+        self.backlog = kept.into();
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.held).into_iter().partition(unwanted);
+        self.held = kept.into();
+        for parked in &gone {
+            self.memory.disengage(parked.op.spec, &parked.arguments());
+            self.unheld = true;
         }
+        dropped.extend(gone);
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
@@ -591,6 +665,7 @@ impl Op {
             maybe: false,
             rehandshaken: false,
             standing,
+            engaged: false,
             note: None,
             cost: 0,
         }

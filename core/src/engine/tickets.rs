@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Ticket, scripts::Scripts};
+use super::{StreamId, Ticket, scripts::Scripts};
 use crate::{Failure, resp::Reply, script::Script, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
@@ -46,6 +46,11 @@ pub(crate) enum Work {
     Wait(Option<Result<(), Failure>>),
     /// Waits for its deadline, which is what it ends well with.
     Sleep(Option<Result<(), Failure>>),
+    /// Waits for topics of a stream to be confirmed or dropped: ends without a reply.
+    Topics {
+        of: StreamId,
+        result: Option<Result<(), Failure>>,
+    },
 }
 
 impl<W> Tickets<W> {
@@ -119,7 +124,9 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
-            Work::Wait(_) | Work::Sleep(_) => unreachable!("a wait has no items"),
+            Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => {
+                unreachable!("a wait has no items")
+            }
         }
         if slot.detached {
             self.slots.free(ticket.0);
@@ -131,7 +138,9 @@ impl<W> Tickets<W> {
     /// Ends a wait, whatever it waits for.
     pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
-        let (Work::Wait(place) | Work::Sleep(place)) = &mut slot.work else {
+        let (Work::Wait(place) | Work::Sleep(place) | Work::Topics { result: place, .. }) =
+            &mut slot.work
+        else {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
@@ -159,7 +168,8 @@ impl<W> Tickets<W> {
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
-        let (Work::Wait(place) | Work::Sleep(place)) = &mut self.slots.get_mut(ticket.0)?.work
+        let (Work::Wait(place) | Work::Sleep(place) | Work::Topics { result: place, .. }) =
+            &mut self.slots.get_mut(ticket.0)?.work
         else {
             return None;
         };
@@ -258,6 +268,23 @@ impl<W> Tickets<W> {
         Some(&scripts[found].1)
     }
 
+    /// The waits for topics that have expired and not ended, each with the stream.
+    pub(crate) fn expired_topics(&self) -> Vec<(Ticket, StreamId)> {
+        let open = self.slots.iter().filter_map(|(id, slot)| match slot.work {
+            Work::Topics { of, result: None } if slot.expired => Some((Ticket(id), of)),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    /// The stream for whose topics this one still waits.
+    pub(crate) fn stream_of(&self, ticket: Ticket) -> Option<StreamId> {
+        match self.slots.get(ticket.0)?.work {
+            Work::Topics { of, result: None } => Some(of),
+            _ => None,
+        }
+    }
+
     /// The name of a command that the table does not know.
     pub(crate) fn name_of(&self, ticket: Ticket, item: u32) -> Option<&str> {
         let names = self.slots.get(ticket.0)?.names.as_deref()?;
@@ -271,7 +298,9 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
-            Work::Wait(result) | Work::Sleep(result) => result.is_some(),
+            Work::Wait(result) | Work::Sleep(result) | Work::Topics { result, .. } => {
+                result.is_some()
+            }
         }
     }
 }

@@ -2,22 +2,29 @@
 //! remembers, writes and owes while its server is down.
 //!
 //! [`policy`] says what is allowed, [`store`] is the embedded Redis. `memory` puts them together for
-//! one client: the engine asks it, and it asks nobody.
+//! one client: the engine asks it, and it asks nobody. Under it: `deeds` is what each command has to
+//! know and leaves behind, `shadow` is what the server said last, `delta` the net effect of writes on
+//! one key, and `journal` what is owed to each key.
 
+mod aged;
+mod deeds;
+mod delta;
+mod engaged;
 pub mod glob;
 mod journal;
-mod keyed;
 mod memory;
 pub mod policy;
 mod shadow;
+mod standing;
 pub mod store;
 
-pub(crate) use memory::{Claim, Memory};
-pub(crate) use policy::Standing;
+pub(crate) use delta::Command;
+pub(crate) use memory::{Answered, Claim, JOURNAL, Memory, Refused, Step};
 pub use policy::{Fallback, Mode, Policy, Rules};
+pub(crate) use standing::Standing;
 pub use store::{Answer, Bounds, Store};
 
-use crate::config::MemoryLimits;
+use crate::{config::MemoryLimits, keyed};
 
 impl From<&MemoryLimits> for Bounds {
     fn from(limits: &MemoryLimits) -> Self {

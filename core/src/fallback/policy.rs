@@ -1,4 +1,28 @@
 //! Which keys may be answered without a server, and how.
+//!
+//! What each [`Policy`] promises, key by key, once the server is judged down:
+//!
+//! | | `Discard` | `Invalidate` | `ReplayLastWins` | `MergeDelta` |
+//! |---|---|---|---|---|
+//! | SET, DEL and what else replaces a value | done | done | done | done |
+//! | INCR, APPEND, LPUSH, SADD, HSET and their like, on a key that memory knows | done | done | done | done |
+//! | the same on a key that memory has never seen | done, as if it were absent | as `Discard` | refused | done: it is added to whatever the server holds |
+//! | LPOP, SETRANGE, LTRIM, RENAME and what else depends on the whole value | done | done | done on a key that memory knows | done only where the value was written in memory |
+//! | EXPIRE, SET XX, LPUSHX on a key never seen | refused | refused | refused | refused |
+//! | SET NX, SETNX, MSETNX, RENAMENX | refused, unless [allowed](Fallback::allow_if_absent) | as `Discard` | as `Discard` | as `Discard` |
+//! | when the server is back | forgotten | the key is deleted | the key's last state in memory is written, or the key deleted if that is none | the net effect is added |
+//! | what others wrote to the key meanwhile | stays | is deleted | is overwritten | stays, and is added to |
+//! | told that the server has other data than before | forgotten | the key is deleted | is written | is added where the key is still there |
+//! | sent, and no answer came | – | sent again | sent again | never sent again: an event says that it may have been done |
+//!
+//! "Knows" means: read or written whole while the server was there, and not too old to be served; or
+//! written in memory. A value that was replaced or deleted in memory is the client's own from then
+//! on, and whatever comes later to the same key is part of it: under `MergeDelta` the key is then
+//! treated as under `ReplayLastWins`. A time to live that memory doesn't know is left as it is on the
+//! server.
+//!
+//! Always refused, with a failure that says why: scripts, streams and consumer groups, FLUSHALL and
+//! FLUSHDB, commands about the server, and whatever the embedded store does not know.
 
 use std::time::Duration;
 
@@ -8,6 +32,8 @@ use super::glob::Pattern;
 pub const MAX_AGE_DEFAULT: Duration = Duration::from_secs(300);
 
 /// What becomes of writes that were taken in memory when the server is back.
+///
+/// The [module](self) has a table of what each one promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
@@ -16,6 +42,16 @@ pub enum Policy {
     /// Each key they touched is deleted on the server, which also drops what others wrote to it
     /// meanwhile: right for caches.
     Invalidate,
+    /// Each key they touched is given the value that it has in memory, with what is left of its time
+    /// to live, or deleted where memory has none: whatever others wrote to it meanwhile is
+    /// overwritten. For keys that only this client writes, such as a session.
+    ReplayLastWins,
+    /// Their net effect on each key is added to what the server holds: sums of counters, members
+    /// added and removed, what was pushed or appended. For keys that several clients write.
+    ///
+    /// Where a value was replaced or deleted in memory it replaces the server's. A command without
+    /// such an effect, such as LPOP, is refused unless the whole value was written in memory.
+    MergeDelta,
 }
 
 /// What a key pattern does while its server is judged down.
@@ -29,6 +65,12 @@ pub enum Mode {
     /// Reads answer as if the key were absent; writes are dropped, and the key is deleted on the
     /// server when it is back.
     Miss,
+    /// Reads are answered from remembered values, and fail where none is remembered: nothing is made
+    /// up. Writes fail.
+    StaleReads {
+        /// How old a remembered value may be and still be served.
+        max_age: Duration,
+    },
     /// Reads and writes are answered from memory.
     Memory {
         /// What becomes of the writes.
@@ -39,53 +81,17 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The stricter of two modes: what a command does whose keys fall under both.
-    ///
-    /// Strictest is `Fail`, then `Wait`, `Miss`, `Memory`: the less of it is made up, the stricter.
-    /// Of two `Memory` modes the result invalidates if either does, and serves nothing older than
-    /// both allow.
-    #[must_use]
-    pub fn strictest(self, other: Mode) -> Mode {
-        use Mode::{Fail, Memory, Miss, Wait};
-        match (self, other) {
-            (Fail, _) | (_, Fail) => Fail,
-            (Wait, _) | (_, Wait) => Wait,
-            (Miss, _) | (_, Miss) => Miss,
-            (Memory { policy: a, max_age: first }, Memory { policy: b, max_age: second }) => {
-                Memory { policy: a.strictest(b), max_age: first.min(second) }
-            }
+    /// How old a remembered value may be and still be served, where any is.
+    pub(super) fn remembers_for(self) -> Option<Duration> {
+        match self {
+            Mode::StaleReads { max_age } | Mode::Memory { max_age, .. } => Some(max_age),
+            Mode::Wait | Mode::Fail | Mode::Miss => None,
         }
     }
-}
 
-/// A mode in one byte, for each command on its way: what is left of it once the age limit has
-/// been applied, which happens when a value is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Wait,
-    Fail,
-    Miss,
-    Memory(Policy),
-}
-
-impl From<Mode> for Standing {
-    #[inline]
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Wait => Standing::Wait,
-            Mode::Fail => Standing::Fail,
-            Mode::Miss => Standing::Miss,
-            Mode::Memory { policy, .. } => Standing::Memory(policy),
-        }
-    }
-}
-
-impl Policy {
-    fn strictest(self, other: Policy) -> Policy {
-        match (self, other) {
-            (Policy::Discard, Policy::Discard) => Policy::Discard,
-            (Policy::Invalidate, _) | (_, Policy::Invalidate) => Policy::Invalidate,
-        }
+    /// Whether memory answers writes, be it by dropping them.
+    pub(super) fn takes_writes(self) -> bool {
+        matches!(self, Mode::Miss | Mode::Memory { .. })
     }
 }
 
@@ -93,10 +99,15 @@ impl Policy {
 ///
 /// The pattern is a glob (see [`glob`](super::glob)) and is held against the final key, with any
 /// prefix that the client puts before it.
+///
+/// A command with several keys is as careful as the most careful of them: it fails if one of them
+/// fails, waits if one of them waits. One that waits and is late keeps the order: whatever is written
+/// to its keys after it waits behind it, also where that could be done in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
     pub(crate) pattern: String,
     pub(crate) mode: Mode,
+    if_absent: bool,
 }
 
 impl Fallback {
@@ -106,6 +117,19 @@ impl Fallback {
     /// [`max_age`](Fallback::max_age) says otherwise.
     pub fn memory(pattern: impl Into<String>, policy: Policy) -> Self {
         Self::new(pattern, Mode::Memory { policy, max_age: MAX_AGE_DEFAULT })
+    }
+
+    /// Keys that match are read as they were last known, for `max_age` after that; writes fail.
+    ///
+    /// Unlike [`memory`](Fallback::memory) it makes nothing up. A key of which no whole value is
+    /// remembered (never read or written whole, larger than
+    /// [`shadow_value_max`](crate::config::MemoryLimits::shadow_value_max), too old, or known to have
+    /// been absent) fails with [`NotRemembered`](crate::failure::MemoryRefusal::NotRemembered) or
+    /// [`TooOld`](crate::failure::MemoryRefusal::TooOld), and does not read as absent; so does a
+    /// command of several keys if that is true of one of them. Commands about all keys, such as SCAN,
+    /// fail: what is remembered is never all of them.
+    pub fn stale_reads(pattern: impl Into<String>, max_age: Duration) -> Self {
+        Self::new(pattern, Mode::StaleReads { max_age })
     }
 
     /// Keys that match wait for the server, each request within its deadline.
@@ -125,18 +149,34 @@ impl Fallback {
     }
 
     fn new(pattern: impl Into<String>, mode: Mode) -> Self {
-        Fallback { pattern: pattern.into(), mode }
+        Fallback { pattern: pattern.into(), mode, if_absent: false }
     }
 
     /// Sets how old a remembered value may be and still be served.
     ///
-    /// Changes only a [`memory`](Fallback::memory) rule: the other modes serve nothing
-    /// remembered, so there is no age to limit, and the call leaves them as they are.
+    /// Changes only a [`memory`](Fallback::memory) or [`stale_reads`](Fallback::stale_reads) rule:
+    /// the other modes serve nothing remembered, so there is no age to limit, and the call leaves
+    /// them as they are.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
-        if let Mode::Memory { max_age, .. } = &mut self.mode {
+        if let Mode::Memory { max_age, .. } | Mode::StaleReads { max_age } = &mut self.mode {
             *max_age = age;
         }
+        self
+    }
+
+    /// Lets SET with NX, SETNX, MSETNX and RENAMENX be done in memory too, where a key that memory
+    /// has never seen counts as absent.
+    ///
+    /// Without this they fail while the server is down. With it each client answers for itself, so
+    /// *every* client that asks is told that it was the first: two of them hold the same lock, two of
+    /// them run the same job. Never allow it for keys that are locks; it is for keys where being
+    /// first only saves work, such as filling a cache. What is written this way is recovered like
+    /// any other write of the rule's policy. Changes nothing on other rules than
+    /// [`memory`](Fallback::memory).
+    #[must_use]
+    pub fn allow_if_absent(mut self) -> Self {
+        self.if_absent = matches!(self.mode, Mode::Memory { .. });
         self
     }
 
@@ -156,15 +196,26 @@ impl Fallback {
 /// A client's rules in the order they were declared, made ready for look-ups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    rules: Vec<(Pattern, Mode)>,
+    rules: Vec<Rule>,
     default: Mode,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rule {
+    pattern: Pattern,
+    mode: Mode,
+    if_absent: bool,
 }
 
 impl Rules {
     /// Takes the rules in order of precedence; `default` is for keys that match none.
     #[must_use]
     pub fn new(rules: Vec<Fallback>, default: Mode) -> Self {
-        let ready = |rule: Fallback| (Pattern::new(rule.pattern.as_bytes()), rule.mode);
+        let ready = |rule: Fallback| Rule {
+            pattern: Pattern::new(rule.pattern.as_bytes()),
+            mode: rule.mode,
+            if_absent: rule.if_absent,
+        };
         Rules { rules: rules.into_iter().map(ready).collect(), default }
     }
 
@@ -174,25 +225,37 @@ impl Rules {
     /// costs one comparison.
     #[must_use]
     pub fn mode_of(&self, key: &[u8]) -> Mode {
-        self.rule_of(key).map_or(self.default, |index| self.rules[index].1)
+        self.rule_of(key).map_or(self.default, |index| self.rules[index].mode)
     }
 
     /// Which rule `key` falls under, counted from 0 in the order of declaration; `None` where it
     /// matches none and the default holds.
     #[must_use]
     pub fn rule_of(&self, key: &[u8]) -> Option<usize> {
-        self.rules.iter().position(|(pattern, _)| pattern.matches(key))
+        self.rules.iter().position(|rule| rule.pattern.matches(key))
     }
 
-    /// The mode of a command that is about all keys at once, such as KEYS, SCAN and DBSIZE: the
-    /// strictest of all that any key can fall under.
-    #[must_use]
-    pub fn mode_of_all(&self) -> Mode {
+    /// The policy of `key`, where it is written in memory.
+    pub(super) fn policy_of(&self, key: &[u8]) -> Option<Policy> {
+        match self.mode_of(key) {
+            Mode::Memory { policy, .. } => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// Whether `key` may be written in memory on condition that it is absent.
+    pub(super) fn allows_if_absent(&self, key: &[u8]) -> bool {
+        self.rule_of(key).is_some_and(|index| self.rules[index].if_absent)
+    }
+
+    /// The modes that any key can fall under: of a command that is about all keys at once, such as
+    /// KEYS, SCAN and DBSIZE, each of them must permit it.
+    pub(super) fn modes_in_reach(&self) -> impl Iterator<Item = Mode> {
         // Behind a rule for `*` no rule is ever reached, nor is the default.
-        let end = self.rules.iter().position(|(pattern, _)| pattern.is_all());
-        let reached = end.map_or(&self.rules[..], |end| &self.rules[..end]);
-        let last = end.map_or(self.default, |end| self.rules[end].1);
-        reached.iter().fold(last, |mode, &(_, other)| mode.strictest(other))
+        let end = self.rules.iter().position(|rule| rule.pattern.is_all());
+        let reached = end.map_or(&self.rules[..], |end| &self.rules[..=end]);
+        let default = end.is_none().then_some(self.default);
+        reached.iter().map(|rule| rule.mode).chain(default)
     }
 
     /// The mode of keys that match no rule.
@@ -237,6 +300,8 @@ mod tests {
             Mode::Memory { policy: Policy::Discard, max_age: MAX_AGE_DEFAULT }
         );
         assert_eq!(rules.rule_of(b"cache:1"), Some(1));
+        assert_eq!(rules.policy_of(b"cache:1"), Some(Policy::Discard));
+        assert_eq!(rules.policy_of(b"cache:secret:1"), None);
     }
 
     #[test]
@@ -254,30 +319,41 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_age_changes_memory_rules_only() {
+    fn a_limit_of_age_changes_only_rules_that_remember() {
         let second = Duration::from_secs(1);
         let rule = Fallback::memory("*", Policy::Invalidate).max_age(second);
         assert_eq!(rule.mode(), Mode::Memory { policy: Policy::Invalidate, max_age: second });
+        let rule = Fallback::stale_reads("*", MAX_AGE_DEFAULT).max_age(second);
+        assert_eq!(rule, Fallback::stale_reads("*", second));
         assert_eq!(Fallback::wait("*").max_age(second), Fallback::wait("*"));
     }
 
     #[test]
-    fn a_command_about_all_keys_takes_the_strictest_mode_in_reach() {
-        let memory = Fallback::memory("*", Policy::Discard);
-        let reached = Rules::new(vec![Fallback::fail("wallet:*"), memory.clone()], Mode::Wait);
-        assert_eq!(reached.mode_of_all(), Mode::Fail);
-        let hidden = Rules::new(vec![memory.clone(), Fallback::fail("wallet:*")], Mode::Wait);
-        assert_eq!(hidden.mode_of_all(), memory.mode());
-        let partial = Rules::new(vec![Fallback::memory("a*", Policy::Discard)], Mode::Wait);
-        assert_eq!(partial.mode_of_all(), Mode::Wait);
+    fn only_who_may_write_in_memory_may_be_told_that_nobody_was_before() {
+        let rules = Rules::new(
+            vec![
+                Fallback::memory("once:*", Policy::Invalidate).allow_if_absent(),
+                Fallback::memory("lock:*", Policy::Invalidate),
+                Fallback::miss("miss:*").allow_if_absent(),
+            ],
+            Mode::Wait,
+        );
+        assert!(rules.allows_if_absent(b"once:a"));
+        for key in ["lock:a", "miss:a", "other"] {
+            assert!(!rules.allows_if_absent(key.as_bytes()), "{key}");
+        }
     }
 
     #[test]
-    fn of_two_memory_modes_the_stricter_invalidates_and_remembers_less() {
-        let long = Fallback::memory("a", Policy::Invalidate).mode();
-        let short = Fallback::memory("b", Policy::Discard).max_age(Duration::from_secs(1)).mode();
-        let both = Mode::Memory { policy: Policy::Invalidate, max_age: Duration::from_secs(1) };
-        assert_eq!(long.strictest(short), both);
-        assert_eq!(short.strictest(long), both);
+    fn what_is_about_all_keys_is_about_the_rules_that_some_key_can_reach() {
+        let memory = Fallback::memory("*", Policy::Discard);
+        let modes = |rules: Vec<Fallback>| {
+            Rules::new(rules, Mode::Wait).modes_in_reach().collect::<Vec<_>>()
+        };
+        let reached = modes(vec![Fallback::fail("wallet:*"), memory.clone()]);
+        assert_eq!(reached, [Mode::Fail, memory.mode()]);
+        assert_eq!(modes(vec![memory.clone(), Fallback::fail("wallet:*")]), [memory.mode()]);
+        let partial = Fallback::memory("a*", Policy::Discard);
+        assert_eq!(modes(vec![partial.clone()]), [partial.mode(), Mode::Wait]);
     }
 }

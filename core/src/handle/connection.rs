@@ -52,6 +52,8 @@ struct Driver<'a, R: Runtime> {
     room: usize,
     /// How much of a large reply is known to be missing.
     missing: usize,
+    /// Nothing is to be read for now.
+    stopped: bool,
     /// Others have had their turn to add to what is to be written.
     waited: bool,
     wakes: Wakes,
@@ -90,6 +92,7 @@ async fn drive<R: Runtime>(guard: &Guard, target: Target, socket: SocketOptions)
         buffer: BytesMut::new(),
         room: READ_BYTES,
         missing: 0,
+        stopped: false,
         waited: false,
         wakes: Wakes::default(),
     };
@@ -129,6 +132,16 @@ impl<R: Runtime> Driver<'_, R> {
     /// Reads what there is. Ends when the connection has.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         for _ in 0..STEPS_MAX {
+            if self.stopped {
+                if !self.shared.with_wakes(&mut self.wakes, |state, _| state.may_read(self.conn)) {
+                    return Poll::Pending;
+                }
+                // What was read before comes first.
+                if self.receive() {
+                    break;
+                }
+                continue;
+            }
             self.make_room();
             let room = self.buffer.capacity() - self.buffer.len();
             match self.stream.poll_read(cx, &mut self.buffer) {
@@ -138,7 +151,9 @@ impl<R: Runtime> Driver<'_, R> {
                     if count == room {
                         self.room = (2 * self.room).min(READ_BYTES_MAX);
                     }
-                    self.receive();
+                    if self.receive() {
+                        break;
+                    }
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Cause::from(&error)),
@@ -157,10 +172,14 @@ impl<R: Runtime> Driver<'_, R> {
         }
     }
 
-    fn receive(&mut self) {
+    /// Hands in what was read. Gives whether others should have their turn now.
+    fn receive(&mut self) -> bool {
         let now = R::now();
         let Driver { shared, conn, buffer, wakes, .. } = self;
-        self.missing = shared.with_wakes(wakes, |state, _| state.received(*conn, buffer, now));
+        let reading = shared.with_wakes(wakes, |state, _| state.received(*conn, buffer, now));
+        self.missing = reading.missing;
+        self.stopped = reading.stop;
+        reading.give_way
     }
 
     /// Writes what there is, and does what the engine wants done with the connection.

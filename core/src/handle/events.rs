@@ -113,14 +113,20 @@ impl Subscriber {
 /// The one place where log lines come from: one for each event.
 #[cfg(feature = "tracing")]
 pub(super) fn log(event: &Event) {
-    use crate::engine::Health;
+    use crate::engine::{Health, Lineage};
 
     match event {
         Event::HealthChanged { to: Health::Suspect | Health::Degraded, .. }
-        | Event::DataSetChanged { .. }
+        | Event::DataSet { lineage: Lineage::Unknown, .. }
+        | Event::ReplayRefused { .. }
+        | Event::MergesSkipped { .. }
+        | Event::MergesUnanswered { .. }
+        | Event::TooOld { .. }
         | Event::StillDown { .. }
         | Event::Full { .. } => tracing::warn!(target: "unfazed", "{event}"),
-        Event::HealthChanged { .. } => tracing::info!(target: "unfazed", "{event}"),
+        Event::HealthChanged { .. } | Event::DataSet { .. } => {
+            tracing::info!(target: "unfazed", "{event}");
+        }
         _ => tracing::debug!(target: "unfazed", "{event}"),
     }
 }

@@ -14,7 +14,8 @@
 //!
 //! - `shared` is the lock, `state` what stands under it; nothing in either depends on async, so a
 //!   blocking client can stand on them as well;
-//! - `pending` is a request from its caller's side;
+//! - `pending` is a request from its caller's side, `subscription` a stream of messages from its
+//!   reader's;
 //! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
@@ -34,6 +35,7 @@ mod runtime;
 mod shared;
 mod slots;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -47,7 +49,8 @@ pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunB
 pub use runtime::{Runtime, Stream, Wire};
 pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
-pub use state::{Drained, Handback, Job, State, Step, Wakes, Write};
+pub use state::{Drained, Handback, Job, Reading, State, Step, Wakes, Write};
+pub use subscription::{Changing, Subscribe, Subscriber, Subscribing, Subscription, Wish};
 pub use views::{Asking, Sourcing, Views};
 
 use crate::{
@@ -104,6 +107,10 @@ impl Handle {
     #[must_use]
     pub fn over(shared: Arc<Shared>) -> Self {
         Handle { owner: Arc::new(Owner { shared }) }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
     }
 
     /// Waits until the client can answer: the server is reached, or is judged down where some key

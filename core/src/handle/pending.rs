@@ -287,16 +287,11 @@ impl Future for Until {
                 return Poll::Ready(Err(failure.take().expect("polled after it had ended")));
             }
         };
-        let mut state = this.shared.lock();
-        if let Some(result) = state.engine.take_wait(ticket) {
-            drop(state);
+        let result = this.shared.poll_wait(ticket, cx);
+        if result.is_ready() {
             this.ticket = Err(None);
-            return Poll::Ready(result);
         }
-        let old = state.engine.set_waiter(ticket, cx.waker().clone());
-        drop(state);
-        drop(old);
-        Poll::Pending
+        result
     }
 }
 

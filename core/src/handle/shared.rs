@@ -194,6 +194,38 @@ impl Shared {
         wakes.wake();
     }
 
+    /// Asks the engine something about subscriptions, with somebody there who drives the client.
+    pub(super) fn subscribing<T>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Engine<Waker>, Now) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let now = self.now();
+        let mut state = match self.lock_driven("SUBSCRIBE") {
+            Ok(state) => state,
+            Err(Rejected::Failed(failure)) => return Err(failure),
+            Err(Rejected::Full) => unreachable!("nothing was submitted"),
+        };
+        let result = act(&mut state.engine, now);
+        self.settle_and_wake(state);
+        result
+    }
+
+    /// What came of a wait for a connection or for topics.
+    pub(super) fn poll_wait(
+        &self,
+        ticket: Ticket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let mut state = self.lock();
+        if let Some(result) = state.engine.take_wait(ticket) {
+            return Poll::Ready(result);
+        }
+        let old = state.engine.set_waiter(ticket, cx.waker().clone());
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
     /// Waits for the first connection.
     pub fn connect(self: &Arc<Self>) -> Result<Ticket, Failure> {
         let now = self.now();

@@ -4,7 +4,7 @@ use std::{
     mem,
     sync::{Arc, Weak},
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -85,6 +85,21 @@ pub struct Handback {
     /// The kernel takes no more for now.
     pub blocked: bool,
 }
+
+/// How to go on after something was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// How much is known to be missing of a large reply.
+    pub missing: usize,
+    /// Nothing more is to be read until [`State::may_read`]; the rest stays in the buffer.
+    pub stop: bool,
+    /// Some reader of messages should have its turn before more is read.
+    pub give_way: bool,
+}
+
+/// Where nobody calls, the sockets are looked at as often as this while messages may come. A server that
+/// sends as fast as it can fills a few megabytes in that time, which its buffers and the kernels' hold.
+const LISTENING_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a connection's driver is to do next.
 pub enum Step {
@@ -224,7 +239,12 @@ impl State {
                         wakes.add(driver.ask_flush());
                     }
                 }
-                // Subscriptions are not made yet, so nobody asked for one.
+                Output::Read { conn } => {
+                    if let Some(driver) = self.driver(conn) {
+                        wakes.add(driver.waker.take());
+                    }
+                }
+                // Nobody asked for one.
                 Output::Push(_) => {}
                 Output::Event(event) => self.tell(event, wakes),
                 Output::Wait(at) => {
@@ -287,18 +307,33 @@ impl State {
         }
     }
 
-    /// Bytes came in: whole frames are taken off the front of `buffer`. Gives how much is known to
-    /// be missing of a large reply.
-    pub fn received(&mut self, conn: ConnId, buffer: &mut BytesMut, now: Now) -> usize {
+    /// Bytes came in: whole frames are taken off the front of `buffer`. Says how to read on.
+    pub fn received(&mut self, conn: ConnId, buffer: &mut BytesMut, now: Now) -> Reading {
         self.clock = now;
         self.engine.received(conn, buffer, now);
-        self.engine.missing(conn)
+        Reading {
+            missing: self.engine.missing(conn),
+            stop: !self.engine.may_read(conn),
+            give_way: self.engine.is_crowded(),
+        }
+    }
+
+    /// Whether more may be read from a connection on which reading was to stop. Its driver is woken when
+    /// it may; then what it has in its buffer comes first.
+    pub fn may_read(&self, conn: ConnId) -> bool {
+        self.engine.may_read(conn)
     }
 
     /// Whether some peer is expected to do something: to accept, to shake hands, to reply. Who drives
     /// only now and then should not look away from its sockets then.
     pub fn awaits_peer(&self) -> bool {
         self.engine.awaits_peer()
+    }
+
+    /// After which time somebody should look at the sockets again, though no peer owes anything:
+    /// messages may come at any moment.
+    pub fn look_again_after(&self) -> Option<Duration> {
+        self.engine.listens().then_some(LISTENING_PAUSE)
     }
 
     /// A socket is connected. `wire` is how callers write on it.

@@ -108,6 +108,14 @@ impl<R> Asking<R> {
     pub fn new(on: R, options: Options) -> Self {
         Asking { on, options }
     }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn inner(&self) -> &R {
+        &self.on
+    }
 }
 
 impl<R: Run> Run for Asking<R> {

@@ -1,6 +1,6 @@
 //! From bytes to frames.
 
-use std::{fmt, mem};
+use std::{fmt, mem, ops::ControlFlow};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -164,20 +164,42 @@ impl Decoder {
         buffer: &mut BytesMut,
         mut take: impl FnMut(Reply),
     ) -> Result<(), ProtocolError> {
+        self.decode_while(buffer, |reply| {
+            take(reply);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// The same until `take` says that it wants no more; the next frame is still in `buffer` then.
+    #[inline]
+    pub(crate) fn decode_while(
+        &mut self,
+        buffer: &mut BytesMut,
+        mut take: impl FnMut(Reply) -> ControlFlow<()>,
+    ) -> Result<(), ProtocolError> {
         loop {
             if !self.resuming {
                 // The buffer is advanced once for all of them.
                 let mut taken = 0;
-                while let Some((kind, start, len)) = self.find_scalar(&buffer[taken..])
+                let mut flow = ControlFlow::Continue(());
+                while flow.is_continue()
+                    && let Some((kind, start, len)) = self.find_scalar(&buffer[taken..])
                     && len <= INLINE_MAX
                 {
-                    take(copy_scalar(&buffer[taken + start..], kind, len));
+                    flow = take(copy_scalar(&buffer[taken + start..], kind, len));
                     taken += start + len + 2;
                 }
                 buffer.advance(taken);
+                if flow.is_break() {
+                    return Ok(());
+                }
             }
             match self.decode(buffer)? {
-                Some(reply) => take(reply),
+                Some(reply) => {
+                    if take(reply).is_break() {
+                        return Ok(());
+                    }
+                }
                 None => return Ok(()),
             }
         }

@@ -80,6 +80,16 @@ impl Reply {
         Reply::scalar(Kind::Bulk, payload)
     }
 
+    /// A bulk string that shares nothing.
+    #[inline]
+    pub(crate) fn copied(payload: &[u8]) -> Self {
+        if payload.len() <= INLINE_MAX {
+            Reply::inline(Kind::Bulk, payload)
+        } else {
+            Reply::slice(Kind::Bulk, Bytes::copy_from_slice(payload))
+        }
+    }
+
     /// Reads the reply in place.
     #[inline]
     #[must_use]

@@ -227,6 +227,11 @@ impl<'a> View<'a> {
         }
     }
 
+    /// A bulk string that is all of `text`.
+    pub(crate) fn bulk(text: &'a Bytes) -> Self {
+        View::scalar(Kind::Bulk, text, Some(text))
+    }
+
     /// A scalar without attributes.
     #[inline(always)]
     pub(super) fn scalar(kind: Kind, raw: &'a [u8], frame: Option<&'a Bytes>) -> Self {

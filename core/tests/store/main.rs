@@ -1,239 +1,243 @@
 //! Holds the embedded store to a real server: the same commands to both, the same replies and
 //! the same key space after them.
 //!
-//! Needs a `redis-server` of version 7.0 on the path, and fails without; each test starts one of
-//! its own. The sequences are random and repeatable: they follow from `SEED`.
+//! Needs a `redis-server` of version 7.0 on the path, which is what the store imitates, and fails
+//! without. With `UNFAZED_TEST_SERVER` another server can be named, to see what differs there.
+//! Each test starts a server of its own.
+//!
+//! **Commands.** Each has a row in the tables of `generate`, which makes it well formed, on keys
+//! that mostly hold the right type, and spoils it about one time in four. A command that the
+//! store supports and that has no row fails the test, and so does the other way round. They come
+//! in sequences, which follow from a seed and their number; each begins on an empty store and ends
+//! with a comparison of all keys, their types, encodings, values and expiry. What may differ
+//! stands in `tolerated`. A failing sequence is shortened and printed.
+//!
+//! **Time.** The store is told the time; for a batch of commands it is the one read before the
+//! server gets them, from the clock that the server reads too. So whatever counts from now differs
+//! by as long as the batch took at most, which is measured, and that much is tolerated when TTL,
+//! PTTL, EXPIRETIME or PEXPIRETIME give it. Moments that a command names must come back exactly:
+//! they all lie in the years 2100 to 2134, where no span leads to. Spans are picked so widely that
+//! GT and LT meet no two that are close. In one of twenty sequences entries expire: their ends are set some
+//! milliseconds ahead, all of it is over before both go on (if the machine was too slow, the
+//! sequence is run again), and what follows meets them expired on both sides.
+//!
+//! **Longer runs.** `UNFAZED_STORE_COMMANDS=10000000` runs at least so many commands, best in
+//! release, and `UNFAZED_STORE_SEED=7` other ones.
 #![expect(clippy::disallowed_methods, reason = "a real server has a real clock and a real socket")]
 
+mod collections;
+mod compare;
+mod generate;
+mod pair;
 mod random;
+mod report;
 mod server;
+mod tolerated;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::collections::{BTreeMap, BTreeSet};
 
-use unfazed_core::Now;
 use unfazed_core::fallback::store::{Answer, Bounds, Store};
 use unfazed_core::resp::Value;
 
-use random::Random;
+use generate::{FIELDS, TABLES, Tables, UNKNOWN, fixed_keys, sequence};
+use pair::{Pair, Stop, now};
+use random::{Random, args};
+use report::{Report, Shown};
 use server::Server;
 
+/// The seed that `./check` runs with.
 const SEED: u64 = 0x5EED;
-const SEQUENCES: usize = 1_500;
-const COMMANDS_PER_SEQUENCE: usize = 40;
+/// How many commands there are at least, unless more are asked for.
+const COMMANDS_MIN: usize = 200_000;
 const RUNS_PER_COMMAND_MIN: usize = 500;
-
-/// How the replies of one command are held against each other, where not for equality.
-enum Tolerance {
-    /// Arrays may differ in order.
-    Order,
-    /// Numbers may differ by so much.
-    Within(i64),
-    /// Both give a key that exists, or none.
-    AnyKey,
-    /// Both give an array of two bulk strings.
-    Shape,
-    /// Ours is how many keys KEYS finds on the server.
-    Living,
-}
-
-/// All differences that are tolerated, each with its reason.
-const TOLERATED: &[(&str, Tolerance, &str)] = &[
-    ("KEYS", Tolerance::Order, "a server promises no order"),
-    ("DBSIZE", Tolerance::Living, "a server counts expired entries until it meets them"),
-    ("RANDOMKEY", Tolerance::AnyKey, "it is random"),
-    ("TIME", Tolerance::Shape, "the clock is read twice"),
-    ("TTL", Tolerance::Within(1), "the clocks may be read on two sides of half a second"),
-    ("PTTL", Tolerance::Within(2_000), "the clock is read twice, on a busy machine"),
-    ("EXPIRETIME", Tolerance::Within(2), "relative times are added to two readings of the clock"),
-    ("PEXPIRETIME", Tolerance::Within(2_000), "relative times are added to two readings"),
-];
+/// Of the runs of each command, at least one in so many is an error.
+const ERRORS_ONE_IN: usize = 5;
+/// After so many differences there is enough to look into.
+const REPORTS_MAX: usize = 12;
+/// How often a sequence may be too slow for its expiries.
+const ATTEMPTS_MAX: usize = 50;
 
 #[test]
-fn replies_and_key_space_are_those_of_a_server() {
+fn replies_errors_and_expiry_are_those_of_a_server() {
+    let (commands, seed) = (setting("UNFAZED_STORE_COMMANDS"), setting("UNFAZED_STORE_SEED"));
+    let commands =
+        commands.map_or(COMMANDS_MIN, |number| usize::try_from(number).expect("64 bits"));
+    assert!(
+        commands >= COMMANDS_MIN,
+        "UNFAZED_STORE_COMMANDS is {commands}, but no run is shorter than {COMMANDS_MIN}"
+    );
+    let seed = seed.unwrap_or(SEED);
     let mut pair = Pair::start();
-    let mut random = Random(SEED);
-    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for sequence in 0..SEQUENCES {
-        pair.run(&args(&["FLUSHALL"]));
-        for _ in 0..COMMANDS_PER_SEQUENCE {
-            let command = random.command();
-            let failed = matches!(pair.run(&command), Value::Error(_));
-            let name = String::from_utf8_lossy(&command[0]).to_uppercase();
-            let name = if Store::supports(&command[0]) { name } else { "(unknown)".to_owned() };
-            let count = counts.entry(name).or_default();
-            count.0 += 1;
-            count.1 += usize::from(failed);
+    let tables = tables(&mut pair);
+    let mut reports: Vec<Report> = Vec::new();
+    let mut number = 0;
+    while total(&pair) < commands && reports.len() < REPORTS_MAX {
+        let steps = sequence(&tables, seed, number);
+        if let Err(difference) = pair.run_in_time(&steps) {
+            let name = &difference.command[0];
+            if !reports.iter().any(|report| report.difference.command[0].eq_ignore_ascii_case(name))
+            {
+                reports.push(Report::shortened(&mut pair, seed, number, steps, difference));
+            }
         }
-        pair.compare_key_space(&format!("after sequence {sequence}"));
+        number += 1;
     }
-    let (total, failed) = counts.values().fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1));
-    println!("{total} commands, {failed} of them errors, as runs/errors:");
-    for (name, (runs, errors)) in &counts {
-        println!("{name:>12} {runs}/{errors}");
-        assert!(*runs >= RUNS_PER_COMMAND_MIN, "{name} ran {runs} times only");
-    }
-    assert!(failed * 5 >= total, "at least a fifth must be errors: {failed} of {total}");
+    let (poor, shown) = distribution(&pair, &tables);
+    println!("seed {seed}, {number} sequences\n{shown}");
+    let shown: Vec<_> = reports.iter().map(|report| format!("\n{report}\n")).collect();
+    assert!(reports.is_empty(), "the store differs from the server:\n{}", shown.concat());
+    assert!(poor.is_empty(), "too few runs or errors: {poor:?}");
+    let known = tables.0.iter().flatten().map(|row| row.name).collect();
+    let needless = pair.needless(&known);
+    assert!(needless.is_empty(), "differences are tolerated that are none: {needless:?}");
 }
 
-#[test]
-fn entries_expire_as_on_a_server() {
-    let mut pair = Pair::start();
-    pair.run(&args(&["SET", "px", "v", "PX", "500"]));
-    pair.run(&args(&["PSETEX", "psetex", "500", "v"]));
-    pair.run(&args(&["SET", "stays", "v", "PX", "100000"]));
-    pair.run(&args(&["MSET", "pexpire", "v", "other", "v"]));
-    pair.run(&args(&["PEXPIRE", "pexpire", "500"]));
-    pair.run(&args(&["SET", "past", "v", "PXAT", "1"]));
-    pair.compare_key_space("before");
-    std::thread::sleep(Duration::from_millis(700));
-    for key in ["px", "psetex", "pexpire", "past", "stays"] {
-        pair.run(&args(&["GET", key]));
-        pair.run(&args(&["PTTL", key]));
+/// The rows of commands that both the store and the server know. There is one for each command of
+/// the store and none for any other; what a server of version 7.0 does not know is left out.
+fn tables(pair: &mut Pair) -> Tables {
+    let theirs = pair.server.commands();
+    let known = |name: &str| theirs.iter().any(|other| other.eq_ignore_ascii_case(name));
+    let names: BTreeSet<_> = TABLES.iter().copied().flatten().map(|row| row.name).collect();
+    let supported: BTreeSet<_> = Store::commands().map(str::to_uppercase).collect();
+    let missing: Vec<_> = supported.iter().filter(|name| !names.contains(&***name)).collect();
+    assert!(missing.is_empty(), "the store supports commands that have no row: {missing:?}");
+    let absent: Vec<_> = names.iter().filter(|name| !supported.contains(**name)).collect();
+    assert!(absent.is_empty(), "there are rows of commands that the store lacks: {absent:?}");
+    let strange: Vec<_> = names.iter().filter(|name| !known(name)).collect();
+    let newer = |name: &&&str| FIELDS.iter().any(|row| row.name == **name);
+    assert!(
+        strange.iter().all(newer),
+        "there are rows of commands that no server has: {strange:?}"
+    );
+    println!("redis {} does not know {strange:?}", pair.server.version());
+    let tables = TABLES.iter().map(|table| table.iter().filter(|row| known(row.name)).collect());
+    Tables(tables.collect())
+}
+
+/// How often each command ran and failed, as a table, and which did not often enough.
+fn distribution(pair: &Pair, tables: &Tables) -> (Vec<&'static str>, String) {
+    let mut names: Vec<_> = tables.0.iter().flatten().map(|row| row.name).collect();
+    names.push(UNKNOWN);
+    names.sort_unstable();
+    let (mut poor, mut shown) = (Vec::new(), String::new());
+    let errors: usize = pair.tally.values().map(|count| count.errors).sum();
+    shown.push_str(&format!("{} commands, {errors} of them errors\n", total(pair)));
+    for (place, name) in names.iter().enumerate() {
+        let count = pair.tally.get(name).copied().unwrap_or_default();
+        let percent = 100 * count.errors / count.runs.max(1);
+        let end = if place % 4 == 3 { "\n" } else { "" };
+        shown.push_str(&format!("{name:>18} {:>7} {percent:>3} %{end}", count.runs));
+        if count.runs < RUNS_PER_COMMAND_MIN || count.errors * ERRORS_ONE_IN < count.runs {
+            poor.push(*name);
+        }
     }
-    pair.run(&args(&["INCR", "px"]));
-    pair.run(&args(&["SET", "psetex", "w", "NX"]));
-    pair.compare_key_space("after");
-    pair.run(&args(&["DBSIZE"]));
+    (poor, shown)
+}
+
+fn total(pair: &Pair) -> usize {
+    pair.tally.values().map(|count| count.runs).sum()
+}
+
+impl Pair {
+    /// Runs a sequence until it was in time, whatever the machine does beside.
+    fn run_in_time(&mut self, steps: &[generate::Step]) -> Result<(), pair::Difference> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.run(steps) {
+                Ok(()) | Err(Stop::Apart) => return Ok(()),
+                Err(Stop::Differ(difference)) => return Err(difference),
+                Err(Stop::TooSlow) => {}
+            }
+        }
+        panic!(
+            "this machine took too long over a batch of commands, {ATTEMPTS_MAX} times in a row"
+        );
+    }
+}
+
+/// A number from the environment, if it is set.
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var_os(name)?;
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    Some(number.unwrap_or_else(|| panic!("{name} must be a whole number, and is {text:?}")))
+}
+
+/// What the share of errors rests on.
+#[test]
+fn spoiled_commands_are_refused_by_a_server_and_others_are_not_mostly() {
+    const RUNS: usize = 100;
+    let mut server = Server::start();
+    let mut random = Random::new(SEED);
+    let theirs = server.commands();
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+    for row in TABLES.iter().copied().flatten() {
+        if !theirs.iter().any(|name| name.eq_ignore_ascii_case(row.name)) {
+            continue;
+        }
+        server.ask(&args(&["FLUSHALL"]));
+        server.exchange(&fixed_keys());
+        for _ in 0..RUNS {
+            let command = row.spoiled(&mut random);
+            if !matches!(server.ask(&command), Value::Error(_)) {
+                accepted.push(Shown(&command).to_string());
+            }
+        }
+        let mut errors = BTreeMap::new();
+        for _ in 0..RUNS {
+            let command = row.well_formed(&mut random);
+            // There is hardly anything yet.
+            if let Value::Error(text) = server.ask(&command)
+                && text != b"ERR no such key"[..]
+            {
+                *errors.entry(text).or_insert(0) += 1;
+            }
+        }
+        if errors.values().sum::<usize>() > RUNS / 4 {
+            refused.push(format!("{}: {errors:?}", row.name));
+        }
+    }
+    assert!(accepted.is_empty(), "spoiled, and accepted:\n{}", accepted.join("\n"));
+    assert!(refused.is_empty(), "well formed, and refused:\n{}", refused.join("\n"));
 }
 
 #[test]
 fn long_double_sums_are_those_of_a_server_to_the_last_digit() {
     let mut pair = Pair::start();
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED);
     for _ in 0..5_000 {
-        pair.run(&[b"SET".to_vec(), b"k".to_vec(), random.float()]);
-        pair.run(&[b"INCRBYFLOAT".to_vec(), b"k".to_vec(), random.float()]);
-        pair.run(&[b"INCRBYFLOAT".to_vec(), b"k".to_vec(), random.float()]);
+        pair.both(vec![b"SET".to_vec(), b"k".to_vec(), random.float()]);
+        pair.both(vec![b"INCRBYFLOAT".to_vec(), b"k".to_vec(), random.float()]);
+        pair.both(vec![b"INCRBYFLOAT".to_vec(), b"k".to_vec(), random.float()]);
     }
 }
 
 #[test]
 fn patterns_match_the_keys_that_a_server_matches() {
     let mut pair = Pair::start();
-    let mut random = Random(SEED);
-    pair.run(&args(&["SET", "", "v"]));
+    let mut random = Random::new(SEED);
+    pair.both(args(&["SET", "", "v"]));
     for _ in 0..150 {
         let key = random.bytes(b"ab]-\\^\x80\xFF", 1..5);
-        pair.run(&[b"SET".to_vec(), key, b"v".to_vec()]);
+        pair.both(vec![b"SET".to_vec(), key, b"v".to_vec()]);
     }
     for _ in 0..5_000 {
         let pattern = random.bytes(b"ab*?[]^-\\\x80\xFF", 0..8);
-        pair.run(&[b"KEYS".to_vec(), pattern]);
+        pair.both(vec![b"KEYS".to_vec(), pattern]);
     }
 }
 
 #[test]
 fn the_tables_of_commands_are_the_servers() {
     let mut pair = Pair::start();
-    let Value::Array(names) = pair.server.ask(&args(&["COMMAND", "LIST"])) else {
-        panic!("COMMAND LIST gives an array");
-    };
-    for name in names {
-        let Value::Bulk(name) = name else { panic!("a name is a bulk string: {name:?}") };
-        if name.contains(&b'|') {
-            continue;
-        }
+    for name in pair.server.commands() {
         let mut store = Store::new(1, Bounds::NONE);
-        let unknown = match store.execute(&[&name], now()) {
+        let unknown = match store.execute(&[name.as_bytes()], now()) {
             Answer::Reply(Value::Error(text)) => text.starts_with(b"ERR unknown command"),
             _ => false,
         };
-        assert!(!unknown, "{name:?} is a command of Redis");
-        if Store::supports(&name) {
-            pair.run(&[name.to_vec()]);
-            pair.run(&vec![name.to_vec(); 20]);
+        assert!(!unknown || !pair.server.is_7_0(), "{name:?} is a command of Redis");
+        if Store::supports(name.as_bytes()) {
+            pair.both(args(&[&name]));
+            pair.both(vec![name.as_bytes().to_vec(); 20]);
         }
     }
-}
-
-/// A server and a store that see the same commands.
-struct Pair {
-    server: Server,
-    store: Store,
-    /// The last commands, to be shown when the two differ.
-    log: Vec<String>,
-}
-
-impl Pair {
-    fn start() -> Self {
-        let bounds = Bounds { entries_max: 10_000, bytes_max: 100 << 20 };
-        Pair { server: Server::start(), store: Store::new(SEED, bounds), log: Vec::new() }
-    }
-
-    /// Runs a command on both and holds the replies against each other. Returns the server's.
-    fn run(&mut self, command: &[Vec<u8>]) -> Value {
-        if command[0].eq_ignore_ascii_case(b"FLUSHALL") {
-            self.log.clear();
-        }
-        let shown: Vec<_> = command.iter().map(|arg| arg.escape_ascii().to_string()).collect();
-        self.log.push(shown.join(" | "));
-        let borrowed: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-        let now = now();
-        let theirs = self.server.ask(command);
-        let ours = match self.store.execute(&borrowed, now) {
-            Answer::Reply(value) => value,
-            other => panic!("{shown:?}: {other:?}"),
-        };
-        if !self.same(command, &ours, &theirs) {
-            let log = &self.log[self.log.len().saturating_sub(COMMANDS_PER_SEQUENCE)..];
-            panic!("{}\nours:   {ours:?}\ntheirs: {theirs:?}", log.join("\n"));
-        }
-        theirs
-    }
-
-    fn same(&mut self, command: &[Vec<u8>], ours: &Value, theirs: &Value) -> bool {
-        if ours == theirs {
-            return true;
-        }
-        let name = command[0].to_ascii_uppercase();
-        let tolerated = TOLERATED.iter().find(|(tolerated, ..)| tolerated.as_bytes() == name);
-        match (tolerated.map(|(_, tolerance, _)| tolerance), ours, theirs) {
-            (Some(Tolerance::Order), Value::Array(a), Value::Array(b)) => sorted(a) == sorted(b),
-            (Some(Tolerance::Within(most)), Value::Integer(a), Value::Integer(b)) => {
-                // Negative numbers are no times but say that there is none.
-                *a >= 0 && *b >= 0 && a.abs_diff(*b) <= most.unsigned_abs()
-            }
-            (Some(Tolerance::AnyKey), Value::Bulk(a), Value::Bulk(_)) => {
-                self.server.ask(&[b"EXISTS".to_vec(), a.to_vec()]) == Value::Integer(1)
-            }
-            (Some(Tolerance::Living), Value::Integer(a), Value::Integer(_)) => {
-                let living = self.server.ask(&args(&["KEYS", "*"]));
-                matches!(living, Value::Array(keys) if i64::try_from(keys.len()) == Ok(*a))
-            }
-            (Some(Tolerance::Shape), Value::Array(a), Value::Array(b)) => {
-                a.len() == 2 && b.len() == 2 && a.iter().all(|v| matches!(v, Value::Bulk(_)))
-            }
-            _ => false,
-        }
-    }
-
-    /// All keys with their types, values and expiry.
-    fn compare_key_space(&mut self, when: &str) {
-        self.log.push(format!("({when})"));
-        let Value::Array(keys) = self.run(&args(&["KEYS", "*"])) else {
-            panic!("KEYS gives an array");
-        };
-        for key in keys {
-            let Value::Bulk(key) = key else { panic!("a key is a bulk string: {key:?}") };
-            for command in ["TYPE", "GET", "PEXPIRETIME", "PTTL"] {
-                self.run(&[command.into(), key.to_vec()]);
-            }
-        }
-        self.run(&args(&["DBSIZE"]));
-    }
-}
-
-fn sorted(values: &[Value]) -> Vec<String> {
-    let mut shown: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
-    shown.sort();
-    shown
-}
-
-fn now() -> Now {
-    Now::new(Instant::now(), SystemTime::now())
-}
-
-fn args(words: &[&str]) -> Vec<Vec<u8>> {
-    words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }

@@ -101,7 +101,13 @@ pub(crate) async fn watch(mut events: Events, start: Instant) -> Option<Instant>
                 }
                 println!("{}  {event}", clock(start));
             }
-            Event::DataSetChanged { .. } | Event::Full { .. } | Event::StillDown { .. } => {
+            Event::DataSet { .. }
+            | Event::ReplayRefused { .. }
+            | Event::MergesSkipped { .. }
+            | Event::MergesUnanswered { .. }
+            | Event::TooOld { .. }
+            | Event::Full { .. }
+            | Event::StillDown { .. } => {
                 println!("{}  {event}", clock(start));
             }
             _ => {}

@@ -5,15 +5,23 @@
 //! `on_blocking`. All are in one binary because linking costs more than most of them run.
 
 mod adapters;
+mod bounds;
 mod collections;
 mod commands;
+mod degraded;
 mod hostile;
 mod lifecycle;
+mod matrix;
+mod other_data;
 mod outages;
 mod outcomes;
+mod pubsub;
+mod recovery;
 mod scans;
 mod scripts;
 mod secrets;
 mod streams;
 mod support;
+mod two_clients;
+mod under_fire;
 mod values;

@@ -12,8 +12,8 @@ use std::{
 use unfazed_core::{
     Cause, Config, Failure,
     commands::prelude::*,
-    engine::{Event, Health},
-    failure::{Executed, FailureKind, MemoryRefusal},
+    engine::{Event, Health, Lineage},
+    failure::{Executed, FailureKind, MemoryRefusal, Never},
     fallback::{Fallback, Policy},
     handle::Views,
     reply::Sourced,
@@ -223,7 +223,8 @@ fn a_server_that_comes_back_empty_is_believed<A: Adapter>() {
     server.restart_empty();
     until_health::<A>(&client, Health::Live);
     assert_eq!(source_of(get::<A>(&client, "cache:k")), (None, Source::Server));
-    changes.expect_some(1, |event| matches!(event, Event::DataSetChanged { .. }));
+    changes
+        .expect_some(1, |event| matches!(event, Event::DataSet { lineage: Lineage::Unknown, .. }));
     server.kill();
     // What was remembered of the first server must not come back with the second outage.
     assert_eq!(source_of(get::<A>(&client, "cache:other")), (None, Source::Unknown));
@@ -249,7 +250,8 @@ fn a_server_that_comes_back_with_other_data_is_believed<A: Adapter>() {
     });
     assert_eq!(answer.as_deref(), Some("new"));
     until_health::<A>(&client, Health::Live);
-    changes.expect_some(1, |event| matches!(event, Event::DataSetChanged { .. }));
+    changes
+        .expect_some(1, |event| matches!(event, Event::DataSet { lineage: Lineage::Unknown, .. }));
     proxy.set(Fault::Refuse);
     proxy.close_all(Close::Fin);
     assert_eq!(source_of(get::<A>(&client, "cache:late")), (None, Source::Unknown));
@@ -493,9 +495,9 @@ fn memory_refuses_what_it_cannot_know<A: Adapter>() {
     let unseen = failure(A::wait(client.expire("unseen", minute)));
     assert_eq!(refusal(unseen), MemoryRefusal::Unseen);
     let script = failure(A::wait(client.eval::<i64>("return 1", "k", ())));
-    assert_eq!(refusal(script), MemoryRefusal::Unsupported);
+    assert_eq!(refusal(script), MemoryRefusal::Never(Never::Script));
     let flush = failure(A::wait(client.flushall()));
-    assert_eq!(refusal(flush), MemoryRefusal::Unsupported);
+    assert_eq!(refusal(flush), MemoryRefusal::Never(Never::EveryKey));
     // What is refused leaves nothing behind.
     assert_eq!(A::status(&client).journal_entries, 0);
     let text = A::wait(client.set("k", "word")).and_then(|()| A::wait(client.incr("k")));

@@ -126,7 +126,7 @@ fn a_scan_goes_on_where_it_was_when_only_its_connection_was_lost<A: Adapter>() {
     let client = A::connect(quick(proxy.port())).expect("there is a server");
     let mut scan = client.scan_with::<String>(ScanOptions::new().count(100));
     let mut found = Vec::new();
-    while let Some(key) = A::next(&mut scan) {
+    while let Some(key) = A::next_item(&mut scan) {
         found.push(key.expect("no error"));
         if found.len().is_multiple_of(4_000) {
             proxy.reset_all();
@@ -144,7 +144,7 @@ fn a_scan_misses_no_key_when_the_server_is_restarted_in_the_middle<A: Adapter>()
     let mut scan = client.scan_with::<String>(ScanOptions::new().count(100));
     let mut found = BTreeSet::new();
     let mut restarts = 0;
-    while let Some(key) = A::next(&mut scan) {
+    while let Some(key) = A::next_item(&mut scan) {
         found.insert(key.expect("no error"));
         // By its order of keys, which is another one each time, half of them are still to come.
         if restarts < 2 && found.len() >= 10_000 * (restarts + 1) - 1_000 {
@@ -166,7 +166,7 @@ fn a_scan_needs_no_permission_to_ask_who_the_server_is<A: Adapter>() {
     let client = A::connect(config).expect("there is a server");
     let mut scan = client.scan::<String>();
     let mut found = Vec::new();
-    while let Some(key) = A::next(&mut scan) {
+    while let Some(key) = A::next_item(&mut scan) {
         found.push(key.expect("no error"));
         if found.len() == 1_000 {
             proxy.reset_all();
@@ -181,13 +181,13 @@ fn a_scan_fails_where_no_server_comes_back<A: Adapter>() {
     fill(server.port(), "key", 2_000);
     let client = A::connect(quick(server.port()).deadline(SILENCE)).expect("there is a server");
     let mut scan = client.scan::<String>();
-    A::next(&mut scan).expect("there are some").expect("no error");
+    A::next_item(&mut scan).expect("there are some").expect("no error");
     server.kill();
-    let last = std::iter::from_fn(|| A::next(&mut scan)).last();
+    let last = std::iter::from_fn(|| A::next_item(&mut scan)).last();
     let failure = failure(last.expect("it does not just end"));
     assert!(failure.is_timeout(), "{failure}");
     assert_eq!(failure.command(), "SCAN");
-    assert!(A::next(&mut scan).is_none());
+    assert!(A::next_item(&mut scan).is_none());
 }
 
 fn what_was_begun_on_the_server_does_not_end_in_memory<A: Adapter>() {
@@ -196,10 +196,10 @@ fn what_was_begun_on_the_server_does_not_end_in_memory<A: Adapter>() {
     let config = quick(server.port()).fallback(Fallback::memory("*", Policy::Discard));
     let client = A::connect(config).expect("there is a server");
     let mut scan = client.scan::<String>();
-    A::next(&mut scan).expect("there are some").expect("no error");
+    A::next_item(&mut scan).expect("there are some").expect("no error");
     server.kill();
     until_health::<A>(&client, Health::Degraded);
-    let last = std::iter::from_fn(|| A::next(&mut scan)).last();
+    let last = std::iter::from_fn(|| A::next_item(&mut scan)).last();
     let failure = failure(last.expect("it does not just end"));
     assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
 }
@@ -209,11 +209,11 @@ fn an_error_ends_a_scan_and_is_told_once<A: Adapter>() {
     let client = A::connect(at(server.port()).protocol(ProtocolChoice::Resp3)).expect("a server");
     A::wait(client.set("word", "no hash")).expect("a plain SET");
     let mut scan = client.hscan::<String, String>("word");
-    let failed = failure(A::next(&mut scan).expect("an error is no end"));
+    let failed = failure(A::next_item(&mut scan).expect("an error is no end"));
     assert_eq!(failed.server_error().expect("the server's").code(), "WRONGTYPE");
     assert_eq!((failed.command(), failed.executed()), ("HSCAN", Executed::Yes));
     assert!(failed.node().is_some());
-    assert!(A::next(&mut scan).is_none());
+    assert!(A::next_item(&mut scan).is_none());
     A::wait(client.set(&b"\xff"[..], 1)).expect("a plain SET");
     let failed = failure(A::all(client.scan::<String>()));
     assert!(matches!(failed.kind(), FailureKind::Decode(_)), "{failed}");
@@ -226,10 +226,10 @@ fn a_scan_that_is_left_alone_costs_no_connection<A: Adapter>() {
     let client = A::lazy(quick(server.port())).expect("a good configuration");
     let mut changes = Changes::of::<A>(&client);
     let mut scan = client.scan_with::<String>(ScanOptions::new().count(500));
-    A::next(&mut scan).expect("there are some").expect("no error");
+    A::next_item(&mut scan).expect("there are some").expect("no error");
     // The page after this one was asked for, and nobody waits for it.
     thread::sleep(3 * SILENCE);
-    assert_eq!(std::iter::from_fn(|| A::next(&mut scan)).count(), 1_999);
+    assert_eq!(std::iter::from_fn(|| A::next_item(&mut scan)).count(), 1_999);
     let lost = changes.events().iter().filter(|event| matches!(event, Event::Error { .. }));
     assert_eq!(lost.count(), 0);
 }

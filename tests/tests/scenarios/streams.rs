@@ -50,7 +50,7 @@ fn add(raw: &mut Raw, stream: &str, number: u64) {
 /// The next so many deliveries.
 #[track_caller]
 fn take<A: Adapter>(consumer: &mut Consuming<A>, count: usize) -> Vec<Delivery<Fields>> {
-    (0..count).map(|_| A::next(consumer).expect("it goes on").expect("no failure")).collect()
+    (0..count).map(|_| A::next_item(consumer).expect("it goes on").expect("no failure")).collect()
 }
 
 fn numbers(deliveries: &[Delivery<Fields>]) -> Vec<u64> {
@@ -293,9 +293,9 @@ fn a_lost_group_ends_a_consumer_or_is_made_anew<A: Adapter>() {
     assert_eq!(numbers(&take::<A>(&mut lenient, 1)), [1]);
     server.restart_empty();
     add(&mut Raw::connect(server.port()), "s", 2);
-    let failure = failure(A::next(&mut strict).expect("it does not just end"));
+    let failure = failure(A::next_item(&mut strict).expect("it does not just end"));
     assert_eq!(failure.server_error().expect("the server's").code(), "NOGROUP");
-    assert!(A::next(&mut strict).is_none());
+    assert!(A::next_item(&mut strict).is_none());
     assert_eq!(numbers(&take::<A>(&mut lenient, 1)), [2]);
 }
 
@@ -307,7 +307,7 @@ fn a_consumer_gives_up_when_told_to<A: Adapter>() {
     add(&mut Raw::connect(server.port()), "s", 1);
     take::<A>(&mut consumer, 1);
     server.kill();
-    let (last, took) = timed(|| A::next(&mut consumer));
+    let (last, took) = timed(|| A::next_item(&mut consumer));
     let failure = failure(last.expect("it does not just end"));
     assert!(failure.is_timeout() || matches!(failure.kind(), FailureKind::ConnectionLost(_)));
     assert!(took >= SILENCE, "{took:?}");
@@ -345,7 +345,7 @@ fn a_closed_client_ends_its_consumers<A: Adapter>() {
         thread::sleep(Duration::from_millis(50));
         A::enter(|| A::close(&client));
     });
-    let (last, took) = timed(|| A::next(&mut consumer));
+    let (last, took) = timed(|| A::next_item(&mut consumer));
     let failure = failure(last.expect("it does not just end"));
     assert!(matches!(failure.kind(), FailureKind::ClientClosed), "{failure}");
     assert!(took < Duration::from_secs(30), "a sleep is no reason to stay");

@@ -7,11 +7,13 @@ use unfazed_core::{
     commands::prelude::*,
     config::ProtocolChoice,
     engine::{Event, Health},
-    failure::{Executed, FailureKind},
+    failure::{Executed, FailureKind, MemoryRefusal},
+    fallback::{Fallback, Policy},
     handle::Views,
     reply::Sourced,
+    resp::{Source, Value},
 };
-use unfazed_tests::{Raw, RawReply, eventually};
+use unfazed_tests::{Close, Fault, Proxy, Raw, RawReply, eventually};
 
 use crate::adapters::{Adapter, EventSource};
 
@@ -40,12 +42,142 @@ pub(crate) fn quick(port: u16) -> Config {
         .barrier_max(Duration::from_millis(50))
 }
 
+/// Each policy, with the prefix of the keys that are under it.
+pub(crate) const POLICIES: [(&str, Policy); 4] = [
+    ("discard:", Policy::Discard),
+    ("cache:", Policy::Invalidate),
+    ("session:", Policy::ReplayLastWins),
+    ("count:", Policy::MergeDelta),
+];
+
+/// The same client, with keys under each policy.
+pub(crate) fn every_policy(config: Config) -> Config {
+    POLICIES.iter().fold(config, |config, (prefix, policy)| {
+        config.fallback(Fallback::memory(format!("{prefix}*"), *policy))
+    })
+}
+
+/// Cuts a client off from its server, which others can reach, until it is judged down.
+#[track_caller]
+pub(crate) fn cut<A: Adapter>(proxy: &Proxy, client: &A::Client) {
+    proxy.set(Fault::Refuse);
+    proxy.close_all(Close::Fin);
+    until_health::<A>(client, Health::Degraded);
+}
+
+/// Heals the network and waits until the client is back.
+#[track_caller]
+pub(crate) fn mend<A: Adapter>(proxy: &Proxy, client: &A::Client) {
+    proxy.set(Fault::None);
+    until_health::<A>(client, Health::Live);
+}
+
+/// What is at a key, as one line: `-` for nothing, `text`, `[list items]`, `{set members}`,
+/// `{field=value}`, `(member:score)`, and ` ttl` behind it where it expires, ` ?` where nobody
+/// knows whether it does.
+#[track_caller]
+pub(crate) fn contents(
+    mut send: impl FnMut(&[&str]) -> Result<Value, Failure>,
+    key: &str,
+) -> String {
+    let time_to_live = send(&["PTTL", key]);
+    let mut ask = |words: &[&str]| {
+        let reply = send(words).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let mut flat = Vec::new();
+        flatten(&reply, &mut flat);
+        flat
+    };
+    let kind = ask(&["TYPE", key]).concat();
+    let pairs = |items: Vec<String>, sign: &str| -> Vec<String> {
+        items.chunks(2).map(|pair| pair.join(sign)).collect()
+    };
+    let sorted = |mut items: Vec<String>| {
+        items.sort();
+        items.join(" ")
+    };
+    let value = match kind.as_str() {
+        "none" => return "-".to_owned(),
+        "string" => ask(&["GET", key]).concat(),
+        "list" => format!("[{}]", ask(&["LRANGE", key, "0", "-1"]).join(" ")),
+        "set" => format!("{{{}}}", sorted(ask(&["SMEMBERS", key]))),
+        "hash" => format!("{{{}}}", sorted(pairs(ask(&["HGETALL", key]), "="))),
+        "zset" => {
+            format!("({})", pairs(ask(&["ZRANGE", key, "0", "-1", "WITHSCORES"]), ":").join(" "))
+        }
+        other => panic!("{key} is a {other}"),
+    };
+    match time_to_live {
+        Ok(Value::Integer(-1)) => value,
+        Ok(Value::Integer(_)) => value + " ttl",
+        Ok(other) => panic!("PTTL {key}: {other:?}"),
+        Err(failure) => {
+            let unknown = matches!(failure.kind(), FailureKind::Memory(MemoryRefusal::Unseen));
+            assert!(unknown, "PTTL {key}: {failure}");
+            value + " ?"
+        }
+    }
+}
+
+fn flatten(value: &Value, onto: &mut Vec<String>) {
+    match value {
+        Value::Simple(text) | Value::Bulk(text) => {
+            onto.push(String::from_utf8_lossy(text).into_owned());
+        }
+        Value::Integer(number) => onto.push(number.to_string()),
+        Value::Double(number) => onto.push(number.to_string()),
+        Value::Null => {}
+        Value::Array(items) | Value::Set(items) => {
+            items.iter().for_each(|item| flatten(item, onto));
+        }
+        Value::Map(pairs) => {
+            pairs.iter().flat_map(|(a, b)| [a, b]).for_each(|item| flatten(item, onto));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a server answered, as the client's own type.
+#[track_caller]
+pub(crate) fn raw_value(reply: RawReply) -> Value {
+    match reply {
+        RawReply::Simple(text) => Value::Simple(text.into()),
+        RawReply::Error(text) => panic!("{text}"),
+        RawReply::Int(number) => Value::Integer(number),
+        RawReply::Bulk(text) => Value::Bulk(text.into()),
+        RawReply::Null => Value::Null,
+        RawReply::Array(items) => Value::Array(items.into_iter().map(raw_value).collect()),
+    }
+}
+
 /// GET, with the source of the answer.
 pub(crate) fn get<A: Adapter>(
     client: &A::Client,
     key: &str,
 ) -> Result<Sourced<Option<String>>, Failure> {
     A::wait(client.sourced().get(key))
+}
+
+/// Reads a key, and checks what is there and who said so.
+#[track_caller]
+pub(crate) fn check_get<A: Adapter>(
+    client: &A::Client,
+    key: &str,
+    there: Option<&str>,
+    by: Source,
+) {
+    let Sourced { value, source, .. } = get::<A>(client, key).expect("answered");
+    assert_eq!((value.as_deref(), source), (there, by), "{key}");
+}
+
+/// Why memory did not do it.
+#[track_caller]
+pub(crate) fn refusal<T>(outcome: Result<T, Failure>) -> MemoryRefusal {
+    let failure = failure(outcome);
+    assert_eq!(failure.executed(), Executed::No, "{failure}");
+    match failure.kind() {
+        FailureKind::Memory(refusal) => refusal.clone(),
+        _ => panic!("{failure}"),
+    }
 }
 
 /// Waits until the client stands like this with its server.

@@ -55,7 +55,7 @@ pub(super) fn incrbyfloat(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> 
 }
 
 /// Reads a number, `None` for an infinite one, which no sum makes finite again.
-fn float(text: &[u8]) -> Result<Option<Extended>, Refusal> {
+pub(super) fn float(text: &[u8]) -> Result<Option<Extended>, Refusal> {
     match Extended::parse(text) {
         None if is_infinity(text) => Ok(None),
         number => number.map(Some).ok_or(Refusal::NOT_FLOAT),

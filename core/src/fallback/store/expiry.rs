@@ -37,7 +37,8 @@ impl Clock {
         when.and_then(|when| u64::try_from(when).ok()).ok_or_else(|| Refusal::invalid_expiry(name))
     }
 
-    fn resolve(self, number: i64, at: u64) -> Option<i64> {
+    /// The millisecond that a number names, before the Unix epoch or behind it.
+    pub(super) fn resolve(self, number: i64, at: u64) -> Option<i64> {
         let millis = match self {
             Clock::Seconds | Clock::UnixSeconds => number.checked_mul(1000)?,
             Clock::Millis | Clock::UnixMillis => number,
@@ -46,6 +47,18 @@ impl Clock {
             Clock::Seconds | Clock::Millis => millis.checked_add_unsigned(at),
             Clock::UnixSeconds | Clock::UnixMillis => Some(millis),
         }
+    }
+
+    /// The clock that an option names: EX, PX, EXAT or PXAT.
+    pub(super) fn named(option: &[u8]) -> Option<Self> {
+        [
+            ("EX", Clock::Seconds),
+            ("PX", Clock::Millis),
+            ("EXAT", Clock::UnixSeconds),
+            ("PXAT", Clock::UnixMillis),
+        ]
+        .into_iter()
+        .find_map(|(name, clock)| argument::is(option, name).then_some(clock))
     }
 
     /// Whether the argument names a moment and not a span.
@@ -96,7 +109,7 @@ fn set_expiry(
 
 /// On what EXPIRE and its like depend. NX stands alone; XX goes with GT or LT.
 #[derive(Default)]
-struct Condition {
+pub(super) struct Condition {
     /// NX: there must be no expiry.
     none: bool,
     /// XX: there must be one.
@@ -137,9 +150,19 @@ impl Condition {
         Ok(condition)
     }
 
-    fn holds(&self, before: Option<u64>, when: i64) -> bool {
-        let before = before.map(i128::from);
-        let when = i128::from(when);
+    /// As HEXPIRE has it: one option or none, and other arguments behind it, which are returned.
+    pub(super) fn parse_one<'a, 'b>(args: &'b [&'a [u8]]) -> (Self, &'b [&'a [u8]]) {
+        match args.split_first() {
+            Some((&option, rest)) => match Condition::parse(&[option]) {
+                Ok(condition) => (condition, rest),
+                Err(_) => (Condition::default(), args),
+            },
+            None => (Condition::default(), args),
+        }
+    }
+
+    pub(super) fn holds(&self, before: Option<u64>, when: impl Into<i128>) -> bool {
+        let (before, when) = (before.map(i128::from), when.into());
         !(self.none && before.is_some()
             || self.some && before.is_none()
             || self.later && before.is_none_or(|before| when <= before)

@@ -14,7 +14,7 @@ use std::fmt;
 ///
 /// The significand's highest bit is set, unless the number is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extended {
+pub(in crate::fallback) struct Extended {
     negative: bool,
     significand: u64,
     exponent: i32,
@@ -28,14 +28,15 @@ const MAGNITUDE_MIN: i32 = -16_446;
 const TEXT_END: usize = 5 * 1024;
 
 impl Extended {
-    pub(super) const ZERO: Extended = Extended { negative: false, significand: 0, exponent: 0 };
+    pub(in crate::fallback) const ZERO: Extended =
+        Extended { negative: false, significand: 0, exponent: 0 };
 
     /// Reads what C's `strtold` reads, all of it, but for spaces, NaN, infinity and what is too
     /// large or too small to tell from infinity or zero.
     ///
     /// Redis reads an infinity and then refuses the sum. The two errors differ in their text, so
     /// see [`is_infinity`].
-    pub(super) fn parse(text: &[u8]) -> Option<Extended> {
+    pub(in crate::fallback) fn parse(text: &[u8]) -> Option<Extended> {
         if text.len() >= TEXT_END {
             return None;
         }
@@ -48,7 +49,7 @@ impl Extended {
     }
 
     /// The sum, or `None` where it would be infinite.
-    pub(super) fn add(self, other: Extended) -> Option<Extended> {
+    pub(in crate::fallback) fn add(self, other: Extended) -> Option<Extended> {
         // In 128 bits the larger one leaves two bits above it for the carry, and 62 below it.
         const BELOW: i32 = 62;
         if self.significand == 0 || other.significand == 0 {

@@ -1,57 +1,57 @@
 //! The entries: where they are, in which order, when they expire and what they take.
 //!
-//! Entries stand side by side in a vector; a hash table finds an entry's place by its key, and an
-//! ordered set knows which expires next. All three hold the same keys at all times. Removing
-//! moves the last entry into the gap, so picking one at random takes constant time, and the
-//! order depends on the calls alone and not on the hash.
+//! Entries stand side by side in an indexed map, and an ordered set knows where something expires
+//! next: an entry, or a field of a hash. Both hold the same keys at all times. Removing moves the
+//! last entry into the gap, so picking one at random takes constant time, and the order depends on
+//! the calls alone and not on the hash.
+//!
+//! Every change goes through `update`, which keeps the account and the order of expiry and takes
+//! away what has no members left. Whether there is room is asked before: a refused write changes
+//! nothing.
 
 use std::collections::BTreeSet;
-use std::hash::Hasher;
 
 use bytes::Bytes;
-use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
+use indexmap::IndexMap;
 
 use super::Bounds;
-use super::entry::{Data, Entry};
+use super::entry::{Entry, Text};
 use super::refusal::Refusal;
+use super::types::{COLLECTION_BYTES, Collection};
+use crate::fallback::keyed::Keyed;
 use crate::rng::Rng;
 
 /// What an entry is charged with beside the bytes of its key and value: its place in the
 /// vector, the hash table and the order of expiry, and the allocator's share.
 pub const ENTRY_BYTES: usize = 160;
 
-/// How many entries that are due are taken away with each command. It must be above one, so
-/// that expired entries go faster than new ones can come; more would make single calls slow.
+/// How many entries and fields that are due are taken away with each command. It must be above
+/// one, so that expired ones go faster than new ones can come; more would make single calls slow.
 const EXPIRED_PER_CALL_MAX: usize = 16;
 
 pub(super) struct Keyspace {
-    slots: Vec<Slot>,
-    /// Places in `slots`.
-    index: HashTable<usize>,
-    /// When, in milliseconds since the Unix epoch, and which key.
+    entries: IndexMap<Bytes, Entry, Keyed>,
+    /// When, in milliseconds since the Unix epoch, something expires, and at which key.
     expiries: BTreeSet<(u64, Bytes)>,
-    hasher: SipHasher13,
     random: Rng,
     bytes: usize,
     bounds: Bounds,
 }
 
-struct Slot {
-    hash: u64,
-    key: Bytes,
-    entry: Entry,
+/// What a change takes or gives back.
+#[derive(Clone, Copy, Default)]
+struct Room {
+    entries: usize,
+    bytes: usize,
 }
 
 impl Keyspace {
     pub(super) fn new(seed: u64, bounds: Bounds) -> Self {
         let mut random = Rng::new(seed);
-        let hasher = SipHasher13::new_with_keys(random.next(), random.next());
+        let hasher = Keyed::new(random.next());
         Keyspace {
-            slots: Vec::new(),
-            index: HashTable::new(),
+            entries: IndexMap::with_hasher(hasher),
             expiries: BTreeSet::new(),
-            hasher,
             random,
             bytes: 0,
             bounds,
@@ -59,7 +59,7 @@ impl Keyspace {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.entries.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -70,17 +70,71 @@ impl Keyspace {
         self.bounds
     }
 
-    /// The entry at `key`, unless it has expired by `at`, in milliseconds since the Unix epoch.
-    pub(super) fn peek(&self, key: &[u8], at: u64) -> Option<&Entry> {
-        let entry = &self.slots[self.find(key)?].entry;
-        (!expired(entry, at)).then_some(entry)
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
-    /// The entry at `key`. One that has expired is taken away first.
+    // ---- reading -------------------------------------------------------------------------------
+
+    /// The entry at `key`, unless it has expired by `at`, in milliseconds since the Unix epoch. Of a
+    /// hash it may show fields that have expired; `get` takes them away first.
+    pub(super) fn peek(&self, key: &[u8], at: u64) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| !entry.has_expired(at))
+    }
+
+    /// The entry at `key`. What has expired is taken away first: the entry, or fields of a hash.
     pub(super) fn get(&mut self, key: &[u8], at: u64) -> Option<&Entry> {
         let place = self.live(key, at)?;
-        Some(&self.slots[place].entry)
+        Some(&self.entries[place])
     }
+
+    /// The collection at `key`, or WRONGTYPE. What has expired is taken away first.
+    pub(super) fn read<C: Collection>(
+        &mut self,
+        key: &[u8],
+        at: u64,
+    ) -> Result<Option<&C>, Refusal> {
+        self.get(key, at).map(|entry| C::of(&entry.data)).transpose()
+    }
+
+    /// As `read`, so that several can be looked at together: whatever has expired at `key` must have
+    /// been taken away by `get` or `read` before.
+    pub(super) fn peek_at<C: Collection>(
+        &self,
+        key: &[u8],
+        at: u64,
+    ) -> Result<Option<&C>, Refusal> {
+        self.peek(key, at).map(|entry| C::of(&entry.data)).transpose()
+    }
+
+    /// The entry at a place below `len`, expired or not.
+    pub(super) fn entry_at(&self, place: usize) -> Option<(&Bytes, &Entry)> {
+        self.entries.get_index(place)
+    }
+
+    /// All keys in order, those left out whose entries have expired.
+    pub(super) fn keys(&self, at: u64) -> impl Iterator<Item = &Bytes> {
+        self.entries.iter().filter(move |(_, entry)| !entry.has_expired(at)).map(|(key, _)| key)
+    }
+
+    /// A key picked at random, each as likely as any other.
+    pub(super) fn random_key(&mut self, at: u64) -> Option<Bytes> {
+        self.expire_all(at);
+        let place = self.random.below(self.len())?;
+        self.entries.get_index(place).map(|(key, _)| key.clone())
+    }
+
+    /// Randomness for one command.
+    pub(super) fn random(&mut self) -> Rng {
+        Rng::new(self.random.next())
+    }
+
+    /// The hasher of this store, for collections that are made outside of it.
+    pub(super) fn hasher(&self) -> Keyed {
+        *self.entries.hasher()
+    }
+
+    // ---- writing whole values ------------------------------------------------------------------
 
     /// Puts an entry at `key` in place of whatever is there, its expiry included.
     pub(super) fn put(&mut self, key: &[u8], entry: Entry, at: u64) -> Result<(), Refusal> {
@@ -89,106 +143,52 @@ impl Keyspace {
         Ok(())
     }
 
+    /// Puts a collection at `key` in place of whatever is there, its expiry included; an empty one
+    /// takes away what is there.
+    pub(super) fn store<C: Collection>(
+        &mut self,
+        key: &[u8],
+        collection: C,
+        at: u64,
+    ) -> Result<(), Refusal> {
+        if collection.len() == 0 {
+            self.remove(key, at);
+            return Ok(());
+        }
+        self.put(key, Entry { data: collection.into_data(), expires_at: None }, at)
+    }
+
     /// Makes sure that values of these sizes can be put at these keys; no key may come twice.
-    /// Expired entries make room where there is none. Changes nothing otherwise.
+    /// What has expired makes room where there is none. Changes nothing otherwise.
     pub(super) fn reserve(&mut self, sizes: &[(&[u8], usize)], at: u64) -> Result<(), Refusal> {
-        self.make_room(sizes, None, at)
+        let (mut more, mut less) = (Room::default(), Room::default());
+        for &(key, size) in sizes {
+            let (takes, gives) = self.replacing(key, size, at);
+            more = more.and(takes);
+            less = less.and(gives);
+        }
+        self.make_room(more, less, at)
+    }
+
+    /// Puts an entry for which `reserve` has found room.
+    pub(super) fn put_reserved(&mut self, key: &[u8], entry: Entry) {
+        match self.entries.get_index_of(key) {
+            Some(place) => self.update(place, |old| *old = entry),
+            None => drop(self.insert(key, entry)),
+        }
     }
 
     /// Puts the entry at `from`, which must be there, at `to`, another key, in place of whatever
     /// is there.
     pub(super) fn rename(&mut self, from: &[u8], to: &[u8], at: u64) -> Result<(), Refusal> {
-        let size = self.peek(from, at).map_or(0, |entry| entry.data.bytes());
-        self.make_room(&[(to, size)], Some(from), at)?;
+        let size = self.get(from, at).map_or(0, |entry| entry.data.bytes());
+        let (more, less) = self.replacing(to, size, at);
+        let leaving = Room { entries: 1, bytes: cost(from, size) };
+        self.make_room(more, less.and(leaving), at)?;
         if let Some(entry) = self.remove(from, at) {
             self.put_reserved(to, entry);
         }
         Ok(())
-    }
-
-    fn make_room(
-        &mut self,
-        sizes: &[(&[u8], usize)],
-        leaving: Option<&[u8]>,
-        at: u64,
-    ) -> Result<(), Refusal> {
-        if self.has_room(sizes, leaving) {
-            return Ok(());
-        }
-        self.expire_all(at);
-        if self.has_room(sizes, leaving) { Ok(()) } else { Err(Refusal::FULL) }
-    }
-
-    fn has_room(&self, sizes: &[(&[u8], usize)], leaving: Option<&[u8]>) -> bool {
-        let (mut entries, mut bytes) = (self.len(), self.bytes);
-        for &(key, size) in sizes {
-            match self.find(key) {
-                // In this order, so that the sum never passes through a negative number.
-                Some(place) => bytes = bytes + size - self.slots[place].entry.data.bytes(),
-                None => {
-                    entries += 1;
-                    bytes += cost(key, size);
-                }
-            }
-        }
-        if let Some(place) = leaving.and_then(|key| self.find(key)) {
-            entries -= 1;
-            bytes -= self.slots[place].cost();
-        }
-        // What takes no more than before always fits.
-        (entries <= self.bounds.entries_max || entries <= self.len())
-            && (bytes <= self.bounds.bytes_max || bytes <= self.bytes)
-    }
-
-    /// Puts an entry for which `reserve` has found room.
-    pub(super) fn put_reserved(&mut self, key: &[u8], entry: Entry) {
-        if let Some(place) = self.find(key) {
-            self.expire_at(place, entry.expires_at);
-            let slot = &mut self.slots[place];
-            self.bytes = self.bytes + entry.data.bytes() - slot.entry.data.bytes();
-            slot.entry.data = entry.data;
-            return;
-        }
-        let (hash, place) = (self.hash(key), self.slots.len());
-        let key = Bytes::copy_from_slice(key);
-        self.bytes += cost(&key, entry.data.bytes());
-        if let Some(when) = entry.expires_at {
-            self.expiries.insert((when, key.clone()));
-        }
-        self.slots.push(Slot { hash, key, entry });
-        self.index.insert_unique(hash, place, |&place| self.slots[place].hash);
-    }
-
-    /// Changes the value at `key` in place, which must be there, and leaves its expiry alone.
-    /// `size` is the length that the value will have; where there is no room for it the value
-    /// is not changed.
-    pub(super) fn change<T>(
-        &mut self,
-        key: &[u8],
-        size: usize,
-        at: u64,
-        change: impl FnOnce(&mut Data) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        self.reserve(&[(key, size)], at)?;
-        let place = self.find(key).expect("a live entry outlasts the expiry of others");
-        let data = &mut self.slots[place].entry.data;
-        let before = data.bytes();
-        let result = change(data);
-        self.bytes = self.bytes + data.bytes() - before;
-        debug_assert!(
-            result.is_err() || data.bytes() == size,
-            "the room reserved is the room used"
-        );
-        result
-    }
-
-    /// Sets when the entry at `key` expires. Returns whether there is one.
-    pub(super) fn set_expiry(&mut self, key: &[u8], when: Option<u64>, at: u64) -> bool {
-        let place = self.live(key, at);
-        if let Some(place) = place {
-            self.expire_at(place, when);
-        }
-        place.is_some()
     }
 
     /// Takes the entry at `key` away.
@@ -197,19 +197,112 @@ impl Keyspace {
         Some(self.take(place))
     }
 
-    /// All keys in order, those left out whose entries have expired.
-    pub(super) fn keys(&self, at: u64) -> impl Iterator<Item = &Bytes> {
-        self.slots.iter().filter(move |slot| !expired(&slot.entry, at)).map(|slot| &slot.key)
+    pub(super) fn clear(&mut self) {
+        // Not `clear`, which would keep the room.
+        self.entries = IndexMap::with_hasher(self.hasher());
+        self.expiries = BTreeSet::new();
+        self.bytes = 0;
     }
 
-    /// A key picked at random, each as likely as any other.
-    pub(super) fn random_key(&mut self, at: u64) -> Option<Bytes> {
-        self.expire_all(at);
-        let place = self.random.below(self.slots.len())?;
-        Some(self.slots[place].key.clone())
+    // ---- changing in place ---------------------------------------------------------------------
+
+    /// Changes the collection at `key` in place, made empty first where there is nothing, and leaves
+    /// its expiry alone. It grows by `growth` bytes at most; where there is no room for that, or
+    /// something of another type is there, nothing is changed. Left empty, it is taken away.
+    pub(super) fn change<C: Collection, T>(
+        &mut self,
+        key: &[u8],
+        growth: usize,
+        at: u64,
+        change: impl FnOnce(&mut C) -> T,
+    ) -> Result<T, Refusal> {
+        let more = match self.live(key, at) {
+            Some(place) => {
+                C::of(&self.entries[place].data)?;
+                Room { entries: 0, bytes: growth }
+            }
+            None => Room { entries: 1, bytes: cost(key, COLLECTION_BYTES).saturating_add(growth) },
+        };
+        self.make_room(more, Room::default(), at)?;
+        Ok(self.change_reserved(key, growth, change))
     }
 
-    /// Takes away a few entries that have expired.
+    /// Moves a member from the collection at `from` to the one at `to`, another key, which is made
+    /// where there is nothing. `size` is what it is charged with in either. It must be at `from`;
+    /// `take` takes it out, `give` puts it in.
+    pub(super) fn transfer<C: Collection, T>(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        size: usize,
+        at: u64,
+        take: impl FnOnce(&mut C) -> T,
+        give: impl FnOnce(&mut C, T),
+    ) -> Result<(), Refusal> {
+        let mut less = Room { entries: 0, bytes: size };
+        if self.read::<C>(from, at)?.is_some_and(|collection| collection.len() == 1) {
+            less = less.and(Room { entries: 1, bytes: cost(from, COLLECTION_BYTES) });
+        }
+        let mut more = Room { entries: 0, bytes: size };
+        if self.read::<C>(to, at)?.is_none() {
+            more = more.and(Room { entries: 1, bytes: cost(to, COLLECTION_BYTES) });
+        }
+        self.make_room(more, less, at)?;
+        let member = self.change_reserved(from, 0, take);
+        self.change_reserved(to, size, |collection| give(collection, member));
+        Ok(())
+    }
+
+    /// Changes a collection for which there is room, made where there is nothing.
+    fn change_reserved<C: Collection, T>(
+        &mut self,
+        key: &[u8],
+        growth: usize,
+        change: impl FnOnce(&mut C) -> T,
+    ) -> T {
+        let place = self.entries.get_index_of(key).unwrap_or_else(|| {
+            let data = C::new(self.hasher()).into_data();
+            self.insert(key, Entry { data, expires_at: None })
+        });
+        self.update(place, |entry| {
+            let before = entry.data.bytes();
+            let collection = C::of_mut(&mut entry.data).expect("its type was checked before");
+            let result = change(collection);
+            debug_assert!(entry.data.bytes() <= before + growth, "it took more than its room");
+            result
+        })
+    }
+
+    /// Changes the string at `key` in place, which must be there, and leaves its expiry alone.
+    /// `size` is the length that it will have; where there is no room for it the string is not
+    /// changed.
+    pub(super) fn change_string<T>(
+        &mut self,
+        key: &[u8],
+        size: usize,
+        at: u64,
+        change: impl FnOnce(&mut Text) -> T,
+    ) -> Result<T, Refusal> {
+        self.reserve(&[(key, size)], at)?;
+        let place = self.live(key, at).ok_or(Refusal::NO_SUCH_KEY)?;
+        self.update(place, |entry| {
+            let result = change(entry.data.text_mut()?);
+            debug_assert_eq!(entry.data.bytes(), size, "the room reserved is the room used");
+            Ok(result)
+        })
+    }
+
+    /// Sets when the entry at `key` expires. Returns whether there is one.
+    pub(super) fn set_expiry(&mut self, key: &[u8], when: Option<u64>, at: u64) -> bool {
+        let place = self.live(key, at);
+        if let Some(place) = place {
+            self.update(place, |entry| entry.expires_at = when);
+        }
+        place.is_some()
+    }
+
+    // ---- expiry --------------------------------------------------------------------------------
+
+    /// Takes away a few entries and fields that have expired.
     pub(super) fn expire_some(&mut self, at: u64) {
         for _ in 0..EXPIRED_PER_CALL_MAX {
             if !self.expire_next(at) {
@@ -218,118 +311,158 @@ impl Keyspace {
         }
     }
 
-    /// Takes away all entries that have expired.
+    /// Takes away all entries and fields that have expired.
     pub(super) fn expire_all(&mut self, at: u64) {
         while self.expire_next(at) {}
     }
 
-    pub(super) fn clear(&mut self) {
-        // Not `clear`, which would keep the room.
-        self.slots = Vec::new();
-        self.index = HashTable::new();
-        self.expiries = BTreeSet::new();
-        self.bytes = 0;
-    }
-
+    /// Takes away the entry or the field that has been due for longest.
     fn expire_next(&mut self, at: u64) -> bool {
         let due = self.expiries.first().filter(|(when, _)| *when < at);
-        let place = due.and_then(|(_, key)| self.find(key));
+        let place = due.and_then(|(_, key)| self.entries.get_index_of(key));
         if let Some(place) = place {
-            self.take(place);
+            if self.entries[place].has_expired(at) {
+                self.take(place);
+            } else {
+                self.update(place, |entry| entry.data.expire_members(at, 1));
+            }
         }
         place.is_some()
     }
 
-    /// The place of the entry at `key`. One that has expired is taken away first.
+    /// The place of the entry at `key`. What has expired is taken away first.
     fn live(&mut self, key: &[u8], at: u64) -> Option<usize> {
-        let place = self.find(key)?;
-        if expired(&self.slots[place].entry, at) {
+        let place = self.entries.get_index_of(key)?;
+        let entry = &self.entries[place];
+        if entry.has_expired(at) {
             self.take(place);
             return None;
+        }
+        if entry.due().is_some_and(|when| when < at) {
+            // Not all of it, as it has not expired: the entry stays where it is.
+            self.update(place, |entry| entry.data.expire_members(at, usize::MAX));
         }
         Some(place)
     }
 
-    fn find(&self, key: &[u8]) -> Option<usize> {
-        self.index.find(self.hash(key), |&place| self.slots[place].key == key).copied()
+    // ---- the account ---------------------------------------------------------------------------
+
+    /// What putting a value of this size at `key` takes and gives back.
+    fn replacing(&mut self, key: &[u8], size: usize, at: u64) -> (Room, Room) {
+        match self.live(key, at) {
+            Some(place) => {
+                let before = self.entries[place].data.bytes();
+                (Room { entries: 0, bytes: size }, Room { entries: 0, bytes: before })
+            }
+            None => (Room { entries: 1, bytes: cost(key, size) }, Room::default()),
+        }
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher;
-        hasher.write(key);
-        hasher.finish()
+    /// Makes sure that a change fits. What has expired is taken away where it does not. The keys
+    /// that the change concerns must have been looked at with the same `at`, so that nothing of them
+    /// goes meanwhile.
+    fn make_room(&mut self, more: Room, less: Room, at: u64) -> Result<(), Refusal> {
+        if self.has_room(more, less) {
+            return Ok(());
+        }
+        self.expire_all(at);
+        if self.has_room(more, less) { Ok(()) } else { Err(Refusal::FULL) }
     }
 
-    fn expire_at(&mut self, place: usize, when: Option<u64>) {
-        let Slot { key, entry, .. } = &mut self.slots[place];
-        if entry.expires_at == when {
-            return;
-        }
-        if let Some(before) = entry.expires_at {
-            self.expiries.remove(&(before, key.clone()));
-        }
-        if let Some(when) = when {
+    fn has_room(&self, more: Room, less: Room) -> bool {
+        // What takes no more than before always fits.
+        let fits = |now: usize, more: usize, less: usize, max: usize| {
+            more <= less || now.saturating_add(more - less) <= max
+        };
+        fits(self.len(), more.entries, less.entries, self.bounds.entries_max)
+            && fits(self.bytes, more.bytes, less.bytes, self.bounds.bytes_max)
+    }
+
+    /// Puts an entry at a key where there is none. Returns its place.
+    fn insert(&mut self, key: &[u8], entry: Entry) -> usize {
+        let key = Bytes::copy_from_slice(key);
+        self.bytes += cost(&key, entry.data.bytes());
+        if let Some(when) = entry.due() {
             self.expiries.insert((when, key.clone()));
         }
-        entry.expires_at = when;
+        self.entries.insert_full(key, entry).0
+    }
+
+    /// Changes an entry, and takes it away where nothing is left of it.
+    fn update<T>(&mut self, place: usize, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let (key, entry) = self.entries.get_index_mut(place).expect("a place comes from the map");
+        let before = (entry.data.bytes(), entry.due());
+        let result = change(entry);
+        let after = (entry.data.bytes(), entry.due());
+        self.bytes = self.bytes + after.0 - before.0;
+        if before.1 != after.1 {
+            if let Some(when) = before.1 {
+                self.expiries.remove(&(when, key.clone()));
+            }
+            if let Some(when) = after.1 {
+                self.expiries.insert((when, key.clone()));
+            }
+        }
+        if entry.data.is_empty() {
+            self.take(place);
+        }
+        result
     }
 
     fn take(&mut self, place: usize) -> Entry {
-        if let Ok(found) = self.index.find_entry(self.slots[place].hash, |&at| at == place) {
-            found.remove();
+        let taken = self.entries.swap_remove_index(place);
+        let (key, entry) = taken.expect("a place comes from the map");
+        self.bytes -= cost(&key, entry.data.bytes());
+        if let Some(when) = entry.due() {
+            self.expiries.remove(&(when, key));
         }
-        let slot = self.slots.swap_remove(place);
-        if let Some(moved) = self.slots.get(place) {
-            // The last entry now stands in the gap; the table still knows it by its old place.
-            let old = self.slots.len();
-            if let Some(found) = self.index.find_mut(moved.hash, |&at| at == old) {
-                *found = place;
-            }
-        }
-        self.bytes -= slot.cost();
-        if let Some(when) = slot.entry.expires_at {
-            self.expiries.remove(&(when, slot.key));
-        }
-        slot.entry
+        entry
     }
 }
 
-impl Slot {
-    /// What the entry is charged with.
-    fn cost(&self) -> usize {
-        cost(&self.key, self.entry.data.bytes())
+impl Room {
+    fn and(self, other: Room) -> Room {
+        Room {
+            entries: self.entries + other.entries,
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
     }
 }
 
-/// Whether an entry is gone by `at`: at the very millisecond that it names it is still there.
-fn expired(entry: &Entry, at: u64) -> bool {
-    entry.expires_at.is_some_and(|when| when < at)
-}
-
+/// What an entry is charged with whose value takes `size`.
 fn cost(key: &[u8], size: usize) -> usize {
-    key.len() + size + ENTRY_BYTES
+    key.len().saturating_add(size).saturating_add(ENTRY_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fallback::store::entry::Text;
+    use crate::fallback::store::entry::Data;
+    use crate::fallback::store::types::INDEX_PLACE_BYTES;
     use proptest::prelude::*;
 
     impl Keyspace {
-        /// Whether the vector, the table, the order of expiry and the account agree.
-        fn check(&self) {
-            assert_eq!(self.index.len(), self.slots.len());
-            for (place, slot) in self.slots.iter().enumerate() {
-                assert_eq!(self.find(&slot.key), Some(place));
-                if let Some(when) = slot.entry.expires_at {
-                    assert!(self.expiries.contains(&(when, slot.key.clone())));
+        /// Whether the map, the order of expiry and the accounts agree.
+        pub(in super::super) fn check(&self) {
+            let mut bytes = 0;
+            let mut mortal = 0;
+            for (key, entry) in &self.entries {
+                match &entry.data {
+                    Data::String(_) => {}
+                    Data::Hash(hash) => hash.check(),
+                    Data::List(list) => list.check(),
+                    Data::Set(set) => set.check(),
+                    Data::SortedSet(sorted_set) => sorted_set.check(),
+                }
+                assert!(!entry.data.is_empty(), "an empty collection stayed");
+                bytes += cost(key, entry.data.bytes());
+                if let Some(when) = entry.due() {
+                    assert!(self.expiries.contains(&(when, key.clone())));
+                    mortal += 1;
                 }
             }
-            let mortal = self.slots.iter().filter(|slot| slot.entry.expires_at.is_some());
-            assert_eq!(self.expiries.len(), mortal.count());
-            let costs = self.slots.iter().map(Slot::cost);
-            assert_eq!(self.bytes, costs.sum::<usize>());
+            assert_eq!(self.expiries.len(), mortal);
+            assert_eq!(self.bytes, bytes);
             assert!(self.bytes <= self.bounds.bytes_max && self.len() <= self.bounds.entries_max);
         }
     }
@@ -340,10 +473,8 @@ mod tests {
 
     #[test]
     fn what_an_entry_is_charged_covers_what_it_takes() {
-        // A table is at most seven eighths full, and has a byte beside each place.
-        let place = (size_of::<usize>() + 1).div_ceil(7) * 8;
         let order = size_of::<(u64, Bytes)>();
-        assert!(size_of::<Slot>() + place + order <= ENTRY_BYTES);
+        assert!(size_of::<(Bytes, Entry)>() + INDEX_PLACE_BYTES + order <= ENTRY_BYTES);
     }
 
     #[test]
@@ -377,9 +508,8 @@ mod tests {
                     2 => drop(keyspace.remove(key, at)),
                     3 => drop(keyspace.set_expiry(key, when, at)),
                     4 if keyspace.get(key, at).is_some() => {
-                        let _: Result<(), Refusal> = keyspace.change(key, size, at, |data| {
-                            *data = entry(size, None).data;
-                            Ok(())
+                        let _: Result<(), Refusal> = keyspace.change_string(key, size, at, |text| {
+                            *text = Text::Bytes(vec![b'x'; size].into());
                         });
                     }
                     5 if keyspace.get(key, at).is_some() => {

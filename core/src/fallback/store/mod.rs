@@ -1,15 +1,33 @@
-//! An embedded Redis: strings, counters and expiry in memory, without a server.
+//! An embedded Redis: strings, hashes, lists, sets, sorted sets and expiry in memory, without a
+//! server.
 //!
 //! It is `memory://`, the overlay of what was written while a server is down, and the shadow of
 //! what a server said last. Replies, errors and expiry are those of Redis 7.0, held to it by
-//! `core/tests/store.rs`. It evicts nothing: a write that would go beyond its bounds is refused
-//! as Redis refuses it at `maxmemory` under `noeviction`, and a command that fails changes nothing.
+//! `core/tests/store`; for fields of hashes that expire, those of Redis 8.0, held to a recording of
+//! it by `core/tests/field_expiry.rs`. It evicts nothing: a write that would go beyond its bounds is
+//! refused as Redis refuses it at `maxmemory` under `noeviction`, and a command that fails changes
+//! nothing.
 //!
-//! Calls go downwards: [`Store`] finds a command in the table of `dispatch`, the commands
-//! (`strings`, `counters`, `keys`, `expiry`, `server`) work on the `keyspace`, which owns the
-//! entries (`entry`), their order, their expiry and the account of what they take.
-//! `argument` reads numbers and words as Redis does; `extended` is the arithmetic of
-//! INCRBYFLOAT; `refusal` holds the errors.
+//! Calls go downwards: [`Store`] finds a command in the table of `dispatch`, the commands work on
+//! the `keyspace`, which owns the entries (`entry`), their order, their expiry and the account of
+//! what they take.
+//!
+//! | commands | about |
+//! |---|---|
+//! | `strings`, `counters` | strings, and those that are numbers |
+//! | `bits`, `bitfield` | the bits of strings |
+//! | `hashes`, `field_expiry` | hashes, and how long their fields live |
+//! | `lists` | lists |
+//! | `sets`, `algebra` | one set, and several |
+//! | `zsets`, `zranges`, `zalgebra` | the members of a sorted set, ranges of them, and several sorted sets |
+//! | `sort` | the members of a list, a set or a sorted set, in another order |
+//! | `keys`, `expiry`, `object`, `scan` | keys, whatever stands at them; a little at a time |
+//! | `server` | the store as a whole |
+//!
+//! `types` says what the keyspace needs of a value with members; `hash`, `list`, `set` and
+//! `sorted_set` are those, the last with an `order` that knows ranks. `argument` reads numbers and
+//! words as Redis does and `double` scores; `extended` is the arithmetic of INCRBYFLOAT; `picks`
+//! chooses members at random; `refusal` holds the errors.
 //!
 //! ```
 //! use std::time::{Instant, SystemTime};
@@ -26,17 +44,38 @@
 //! Time is what [`Now`] says. A wall clock that jumps backwards lengthens what is left of an
 //! entry's life, as it does on a server, and does nothing worse.
 
+mod algebra;
 mod argument;
+mod bitfield;
+mod bits;
 mod counters;
 mod dispatch;
+mod double;
 mod entry;
 mod expiry;
 mod extended;
+mod field_expiry;
+mod hash;
+mod hashes;
 mod keys;
 mod keyspace;
+mod list;
+mod lists;
+mod object;
+mod order;
+mod picks;
 mod refusal;
+mod scan;
 mod server;
+mod set;
+mod sets;
+mod sort;
+mod sorted_set;
 mod strings;
+mod types;
+mod zalgebra;
+mod zranges;
+mod zsets;
 
 use std::fmt;
 
@@ -47,7 +86,13 @@ use entry::{Data, Entry, Text};
 use keyspace::Keyspace;
 use refusal::Refusal;
 
+pub(super) use extended::Extended;
+pub use hash::HASH_FIELD_BYTES;
 pub use keyspace::ENTRY_BYTES;
+pub use list::LIST_ITEM_BYTES;
+pub use set::SET_MEMBER_BYTES;
+pub use sorted_set::SORTED_SET_MEMBER_BYTES;
+pub use types::COLLECTION_BYTES;
 
 /// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
 pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -59,6 +104,10 @@ pub struct Bounds {
     pub entries_max: usize,
     /// The sum over all entries of the key's bytes, the value's bytes and [`ENTRY_BYTES`].
     ///
+    /// The value's bytes are those of a string; of any other type they are [`COLLECTION_BYTES`],
+    /// and for each member its bytes and a constant: [`HASH_FIELD_BYTES`], [`LIST_ITEM_BYTES`],
+    /// [`SET_MEMBER_BYTES`] or [`SORTED_SET_MEMBER_BYTES`].
+    ///
     /// What is counted is what is held. A string that grows by APPEND takes up to twice its
     /// length from the allocator, so that appending stays cheap.
     pub bytes_max: usize,
@@ -69,11 +118,12 @@ impl Bounds {
     pub const NONE: Bounds = Bounds { entries_max: usize::MAX, bytes_max: usize::MAX };
 }
 
-/// An embedded Redis of strings, counters and expiry.
+/// An embedded Redis: one database of keys with values of all types but streams.
 ///
 /// Every call that can see an expired entry takes the time; an entry that has expired counts as
-/// absent in all of them, whether or not it still takes up room. Its room comes back when a
-/// command meets it, and a few at a time with each [`execute`](Store::execute).
+/// absent in all of them, whether or not it still takes up room, and so does a field of a hash. Its
+/// room comes back when a command meets it, and a few at a time with each
+/// [`execute`](Store::execute).
 pub struct Store {
     keyspace: Keyspace,
 }
@@ -82,7 +132,7 @@ pub struct Store {
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a command that the store does not support has no reply"]
 pub enum Answer {
-    /// The reply of Redis 7.0, in the shape that RESP3 gives it; errors are replies too.
+    /// The reply of Redis, in the shape that RESP3 gives it; errors are replies too.
     Reply(resp::Value),
     /// The reply to a write that the store had no room for: nothing was changed.
     Full(resp::Value),
@@ -93,8 +143,8 @@ pub enum Answer {
 impl Store {
     /// An empty store.
     ///
-    /// The seed keys the hash of the keys and is the randomness of RANDOMKEY: the same seed and
-    /// the same calls give the same answers.
+    /// The seed keys the hash of keys and members, and is the randomness of RANDOMKEY, SPOP and
+    /// their like: the same seed and the same calls give the same answers.
     #[must_use]
     pub fn new(seed: u64, bounds: Bounds) -> Self {
         Store { keyspace: Keyspace::new(seed, bounds) }
@@ -103,7 +153,8 @@ impl Store {
     /// Runs one command: its name, in any case, and its arguments. All are copied where kept.
     ///
     /// Takes what the command takes on a server, and a constant more for the expiry of a few
-    /// entries that are due.
+    /// entries and fields that are due. A command that meets a hash takes all its fields away that
+    /// are due: each is paid for once.
     pub fn execute(&mut self, args: &[&[u8]], now: Now) -> Answer {
         self.keyspace.expire_some(now.unix_millis());
         dispatch::execute(&mut self.keyspace, args, now)
@@ -113,6 +164,11 @@ impl Store {
     #[must_use]
     pub fn supports(name: &[u8]) -> bool {
         dispatch::find(name).is_some()
+    }
+
+    /// The names of all commands that [`execute`](Store::execute) knows, in lower case, sorted.
+    pub fn commands() -> impl Iterator<Item = &'static str> {
+        dispatch::names()
     }
 
     /// Whether there is an entry at `key`.
@@ -148,7 +204,8 @@ impl Store {
     }
 
     /// Copies the entry at `key` of `other` into this store, in place of whatever is there, its
-    /// expiry included. Its bytes are shared, not copied. Returns whether there was one.
+    /// expiry included. Its bytes and members are shared until either changes, so this takes
+    /// constant time. Returns whether there was one.
     ///
     /// The bounds are not asked: it is lent, and is to be taken away again after one command, or
     /// kept if [`overruns`](Store::overruns) says that there is room for it.
@@ -210,6 +267,16 @@ impl Store {
     #[must_use]
     pub fn bounds(&self) -> Bounds {
         self.keyspace.bounds()
+    }
+
+    /// Sets other bounds. What it holds beyond them stays, and takes up room.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.keyspace.set_bounds(bounds);
+    }
+
+    /// Sets when the entry at `key` expires, in milliseconds since the Unix epoch; `None` is never.
+    pub(super) fn set_expiry(&mut self, key: &[u8], expires_at: Option<u64>, now: Now) {
+        self.keyspace.set_expiry(key, expires_at, now.unix_millis());
     }
 
     /// Takes away all entries that have expired. Takes time for these only.
@@ -280,6 +347,11 @@ impl std::error::Error for Full {}
 
 /// What a command comes to: the reply, or an error reply that changed nothing.
 type Outcome = Result<resp::Value, Refusal>;
+
+/// Reads a whole number as every command does, if this is one.
+pub(super) fn integer(text: &[u8]) -> Option<i64> {
+    argument::integer(text).ok()
+}
 
 /// A number of things as a reply.
 fn count(number: usize) -> resp::Value {

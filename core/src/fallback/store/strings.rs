@@ -126,12 +126,11 @@ pub(super) fn append(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Outco
         return Ok(count(tail.len()));
     };
     let after = sum_within_limit(before, tail.len())?;
-    keyspace.change(key, after, at, |data| {
-        let text = data.text_mut()?;
+    keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.extend_from_slice(tail);
         *text = Text::Bytes(bytes.freeze());
-        Ok(count(after))
+        count(after)
     })
 }
 
@@ -142,24 +141,39 @@ pub(super) fn setrange(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Out
     if patch.is_empty() {
         return Ok(count(before.unwrap_or(0)));
     }
-    let end = sum_within_limit(offset, patch.len())?;
-    let after = end.max(before.unwrap_or(0));
+    let end = offset.saturating_add(patch.len());
+    edit(keyspace, key, end, at, |bytes| {
+        bytes[offset..end].copy_from_slice(patch);
+        count(bytes.len())
+    })
+}
+
+/// Changes the bytes of the string at `key` in place, made longer by zeros where there are fewer
+/// than `size_min`, and leaves its expiry alone. Where there is no string there is one of zeros.
+pub(super) fn edit<T>(
+    keyspace: &mut Keyspace,
+    key: &[u8],
+    size_min: usize,
+    at: u64,
+    change: impl FnOnce(&mut [u8]) -> T,
+) -> Result<T, Refusal> {
+    let before = length(keyspace, key, at)?;
+    let after = sum_within_limit(size_min.max(before.unwrap_or(0)), 0)?;
     if before.is_none() {
         // Room first: the bytes may be many.
         keyspace.reserve(&[(key, after)], at)?;
         let mut bytes = vec![0; after];
-        bytes[offset..].copy_from_slice(patch);
+        let result = change(&mut bytes);
         let data = Data::String(Text::Bytes(bytes.into()));
         keyspace.put_reserved(key, Entry { data, expires_at: None });
-        return Ok(count(after));
+        return Ok(result);
     }
-    keyspace.change(key, after, at, |data| {
-        let text = data.text_mut()?;
+    keyspace.change_string(key, after, at, |text| {
         let mut bytes = text.take(after);
         bytes.resize(after, 0);
-        bytes[offset..end].copy_from_slice(patch);
+        let result = change(&mut bytes);
         *text = Text::Bytes(bytes.freeze());
-        Ok(count(after))
+        result
     })
 }
 
@@ -216,13 +230,7 @@ impl<'a> Pairs<'a> {
         let (pairs, []) = args.as_chunks::<2>() else {
             return Err(Refusal::arity(name));
         };
-        let mut pairs: Vec<_> = pairs.iter().map(|&[key, value]| (key, value)).collect();
-        // Of a key that is named twice the last value counts. The sort is stable, so in the
-        // reversed list that is the first of its run.
-        pairs.reverse();
-        pairs.sort_by_key(|&(key, _)| key);
-        pairs.dedup_by_key(|&mut (key, _)| key);
-        Ok(Pairs(pairs))
+        Ok(Pairs(argument::last_of_each(pairs)))
     }
 
     fn put(&self, keyspace: &mut Keyspace, at: u64) -> Result<(), Refusal> {
@@ -280,14 +288,7 @@ impl<'a> Options<'a> {
     /// The clock that an option names, where it goes together with those before it: a time may
     /// follow another of the same clock and takes its place.
     fn clock(&self, arg: &[u8]) -> Option<Clock> {
-        let clock = [
-            ("EX", Clock::Seconds),
-            ("PX", Clock::Millis),
-            ("EXAT", Clock::UnixSeconds),
-            ("PXAT", Clock::UnixMillis),
-        ]
-        .into_iter()
-        .find_map(|(name, clock)| argument::is(arg, name).then_some(clock))?;
+        let clock = Clock::named(arg)?;
         let alone = !self.keep_expiry && !self.persist;
         let same = self.expiry.is_none_or(|(before, _)| before == clock);
         (alone && same).then_some(clock)

@@ -1,9 +1,16 @@
-//! What the store promises beyond single replies, which `core/tests/store.rs` holds to a server.
+//! What the store promises beyond single replies, which `core/tests/store` holds to a server.
+
+mod collections;
 
 use std::time::{Duration, Instant, SystemTime};
 
+use super::list::{End, List};
+use super::types::Collection;
 use super::*;
+use crate::fallback::keyed::Keyed;
 use crate::resp::Value;
+
+mod ordered;
 
 /// A store and its clock.
 struct World {
@@ -47,14 +54,38 @@ impl World {
     }
 
     /// All that commands can tell apart.
-    fn state(&self) -> Vec<(Bytes, Option<Bytes>, Option<u64>)> {
-        let entry = |key: &Bytes| {
-            let entry = self.store.peek(key, self.now).unwrap();
-            (key.clone(), entry.string(), entry.expires_at())
+    fn state(&mut self) -> Vec<(Bytes, String, Option<u64>)> {
+        let mut keys: Vec<_> = self.store.keys(self.now).cloned().collect();
+        keys.sort();
+        let tell = |key: Bytes| {
+            let entry = self.store.peek(&key, self.now).expect("a key that was just named");
+            let (kind, expires_at) = (entry.type_name(), entry.expires_at());
+            (key.clone(), self.contents(kind, &key), expires_at)
         };
-        let mut state: Vec<_> = self.store.keys(self.now).map(entry).collect();
-        state.sort();
-        state
+        keys.into_iter().map(tell).collect()
+    }
+
+    fn contents(&mut self, kind: &str, key: &[u8]) -> String {
+        let mut ask = |words: &[&[u8]]| match self.store.execute(words, self.now) {
+            Answer::Reply(value) => value,
+            other => panic!("{other:?}"),
+        };
+        let told = match kind {
+            "string" => ask(&[b"GET", key]),
+            "list" => ask(&[b"LRANGE", key, b"0", b"-1"]),
+            "set" => ask(&[b"SMEMBERS", key]),
+            "hash" => ask(&[b"HGETALL", key]),
+            _ => ask(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
+        };
+        let mut parts = vec![format!("{told:?}")];
+        if let Value::Map(fields) = told {
+            for (name, _) in fields {
+                let Value::Bulk(name) = name else { panic!("a name is a bulk string") };
+                let deadline = ask(&[b"HPEXPIRETIME", key, b"FIELDS", b"1", &name]);
+                parts.push(format!("{name:?}: {deadline:?}"));
+            }
+        }
+        parts.join(", ")
     }
 }
 
@@ -65,7 +96,13 @@ fn text(value: &Value) -> String {
         }
         Value::Integer(number) => number.to_string(),
         Value::Null => "null".to_owned(),
-        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
+        Value::Array(values) | Value::Set(values) => {
+            values.iter().map(text).collect::<Vec<_>>().join(" ")
+        }
+        Value::Map(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| format!("{}={}", text(key), text(value)));
+            pairs.collect::<Vec<_>>().join(" ")
+        }
         other => format!("{other:?}"),
     }
 }
@@ -221,11 +258,13 @@ fn a_command_on_another_type_is_refused_and_changes_nothing() {
         "INCRBYFLOAT k 1",
     ];
     let mut world = World::new();
-    let entry = Entry { data: Data::Other, expires_at: Some(2_000_000) };
+    let mut list = List::new(Keyed::new(1));
+    list.push(End::Tail, "item".into());
+    let entry = Entry { data: list.into_data(), expires_at: Some(2_000_000) };
     world.store.insert(b"k", entry, world.now).unwrap();
     for command in commands {
         assert!(world.say(command).starts_with("WRONGTYPE "), "{command}");
-        assert_eq!(world.say("TYPE k"), "other");
+        assert_eq!(world.say("TYPE k"), "list");
         assert_eq!(world.say("PEXPIRETIME k"), "2000000");
     }
     assert_eq!(world.say("MGET k"), "null");
@@ -236,11 +275,11 @@ fn a_command_on_another_type_is_refused_and_changes_nothing() {
 #[test]
 fn a_command_of_redis_that_is_not_here_is_told_from_one_of_nobody() {
     let mut world = World::new();
-    assert_eq!(world.run("hset k f v"), Answer::Unsupported);
+    assert_eq!(world.run("xadd k * f v"), Answer::Unsupported);
     let error = "ERR unknown command 'NoSuch', with args beginning with: 'a' 'b' ";
     assert_eq!(world.say("NoSuch a b"), error);
     assert!(Store::supports(b"IncrByFloat"));
-    assert!(!Store::supports(b"HSET") && !Store::supports(b""));
+    assert!(!Store::supports(b"XADD") && !Store::supports(b""));
 }
 
 #[test]

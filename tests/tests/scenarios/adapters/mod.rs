@@ -18,7 +18,8 @@ use unfazed_core::{
     commands::Run,
     dialogue::{Converse, Dialogue},
     engine::{Event, Status},
-    handle::{Gather, RunBatch},
+    handle::{Gather, RunBatch, Subscribe},
+    pubsub::{Incoming, TopicKind},
     reply::FromReply,
 };
 
@@ -37,7 +38,10 @@ pub(crate) type EventSource = Box<dyn FnMut() -> Vec<Event> + Send>;
 
 /// What a scenario needs of an adapter, besides the commands.
 pub(crate) trait Adapter: Sized + 'static {
-    type Client: Run + RunBatch + Converse + Clone + fmt::Debug + Send + Sync + 'static;
+    type Client: Run + RunBatch + Converse + Subscribe + Clone + fmt::Debug + Send + Sync + 'static;
+
+    /// A stream of messages.
+    type Stream: Send + 'static;
 
     /// How many callers one client is shared by where there should be many.
     const MANY: usize;
@@ -65,7 +69,8 @@ pub(crate) trait Adapter: Sized + 'static {
         G::Output: Send;
 
     /// The next item of a dialogue.
-    fn next<D: Dialogue>(conversation: &mut Talk<Self, D>) -> Option<Result<D::Item, Failure>>;
+    fn next_item<D: Dialogue>(conversation: &mut Talk<Self, D>)
+    -> Option<Result<D::Item, Failure>>;
 
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -79,6 +84,41 @@ pub(crate) trait Adapter: Sized + 'static {
 
     fn close(client: &Self::Client);
 
+    /// Waits for a stream.
+    fn subscribed(
+        pending: <Self::Client as Subscribe>::Subscribing,
+    ) -> impl Future<Output = Result<Self::Stream, Failure>> + Send;
+
+    /// Waits for the next item of a stream; `None` if none came within `limit`.
+    fn next(
+        stream: &mut Self::Stream,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Incoming>, Ended>> + Send;
+
+    /// Adds topics to a stream and waits until they are confirmed.
+    fn add(
+        stream: &mut Self::Stream,
+        kind: TopicKind,
+        names: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Takes topics from a stream and waits until they are gone.
+    fn take_away(
+        stream: &mut Self::Stream,
+        kind: TopicKind,
+        names: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Waits for a stream on this thread.
+    fn listen(pending: <Self::Client as Subscribe>::Subscribing) -> Result<Self::Stream, Failure> {
+        Self::block_on(Self::subscribed(pending))
+    }
+
+    /// Waits for the next item of a stream on this thread.
+    fn read(stream: &mut Self::Stream, limit: Duration) -> Result<Option<Incoming>, Ended> {
+        Self::block_on(Self::next(stream, limit))
+    }
+
     /// Waits for a request on this thread.
     fn wait<T: FromReply + Send + 'static>(
         pending: <Self::Client as Run>::Pending<T>,
@@ -88,7 +128,7 @@ pub(crate) trait Adapter: Sized + 'static {
 
     /// All items of a dialogue, or its failure.
     fn all<D: Dialogue>(mut conversation: Talk<Self, D>) -> Result<Vec<D::Item>, Failure> {
-        std::iter::from_fn(|| Self::next(&mut conversation)).collect()
+        std::iter::from_fn(|| Self::next_item(&mut conversation)).collect()
     }
 
     /// Waits for a pipeline on this thread.
@@ -110,9 +150,18 @@ pub(crate) trait Async: Adapter {
         pending: &mut <Self::Client as Run>::Pending<T>,
     ) -> Option<Result<T, Failure>>;
 
+    /// Looks once whether a stream is there.
+    fn poll_subscribed(
+        pending: &mut <Self::Client as Subscribe>::Subscribing,
+    ) -> Option<Result<Self::Stream, Failure>>;
+
     /// Lets a request go on by itself.
     fn detach<T: FromReply + Send + 'static>(pending: <Self::Client as Run>::Pending<T>);
 }
+
+/// A stream has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended;
 
 /// A task that runs beside its scenario. It is joined, or goes on by itself.
 #[must_use = "a task that is not joined fails unseen"]

@@ -3,24 +3,27 @@
 use std::{
     future::{Future, ready},
     thread,
+    time::Duration,
 };
 
-use unfazed_blocking::{Client, Conversation};
+use unfazed_blocking::{Client, Conversation, Subscription};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
     dialogue::Dialogue,
     engine::Status,
     handle::{Gather, RunBatch},
+    pubsub::{Incoming, TopicKind},
     reply::FromReply,
 };
 
-use super::{Adapter, EventSource};
+use super::{Adapter, Ended, EventSource};
 
 pub(crate) struct OnBlocking;
 
 impl Adapter for OnBlocking {
     type Client = Client;
+    type Stream = Subscription;
 
     /// Each of them is a thread.
     const MANY: usize = 64;
@@ -56,8 +59,47 @@ impl Adapter for OnBlocking {
         ready(ended)
     }
 
-    fn next<D: Dialogue>(conversation: &mut Conversation<D>) -> Option<Result<D::Item, Failure>> {
+    fn next_item<D: Dialogue>(
+        conversation: &mut Conversation<D>,
+    ) -> Option<Result<D::Item, Failure>> {
         conversation.next()
+    }
+
+    fn subscribed(
+        ended: Result<Subscription, Failure>,
+    ) -> impl Future<Output = Result<Subscription, Failure>> + Send {
+        ready(ended)
+    }
+
+    fn next(
+        stream: &mut Subscription,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Incoming>, Ended>> + Send {
+        ready(stream.next_within(limit).map_err(|_| Ended))
+    }
+
+    fn add(
+        stream: &mut Subscription,
+        kind: TopicKind,
+        names: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(match kind {
+            TopicKind::Channel => stream.subscribe(names),
+            TopicKind::Pattern => stream.psubscribe(names),
+            TopicKind::Shard => stream.ssubscribe(names),
+        })
+    }
+
+    fn take_away(
+        stream: &mut Subscription,
+        kind: TopicKind,
+        names: &[String],
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        ready(match kind {
+            TopicKind::Channel => stream.unsubscribe(names),
+            TopicKind::Pattern => stream.punsubscribe(names),
+            TopicKind::Shard => stream.sunsubscribe(names),
+        })
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {

@@ -5,7 +5,10 @@ use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
     thread,
+    time::Duration,
 };
+
+use smol::{Timer, future::FutureExt};
 
 use unfazed_core::{
     Config, Failure,
@@ -13,16 +16,18 @@ use unfazed_core::{
     dialogue::Dialogue,
     engine::Status,
     handle::{Conversation, Gather, RunBatch},
+    pubsub::{Incoming, TopicKind},
     reply::FromReply,
 };
-use unfazed_smol::Client;
+use unfazed_smol::{Client, Subscribing, Subscription};
 
-use super::{Adapter, Async, EventSource};
+use super::{Adapter, Async, Ended, EventSource};
 
 pub(crate) struct OnSmol;
 
 impl Adapter for OnSmol {
     type Client = Client;
+    type Stream = Subscription;
 
     const MANY: usize = 1_000;
 
@@ -57,8 +62,49 @@ impl Adapter for OnSmol {
         pending
     }
 
-    fn next<D: Dialogue>(conversation: &mut Conversation<D>) -> Option<Result<D::Item, Failure>> {
+    fn next_item<D: Dialogue>(
+        conversation: &mut Conversation<D>,
+    ) -> Option<Result<D::Item, Failure>> {
         Self::block_on(conversation.next())
+    }
+
+    fn subscribed(
+        pending: Subscribing,
+    ) -> impl Future<Output = Result<Subscription, Failure>> + Send {
+        pending
+    }
+
+    async fn next(stream: &mut Subscription, limit: Duration) -> Result<Option<Incoming>, Ended> {
+        let next = async { stream.next().await.ok_or(Ended).map(Some) };
+        let late = async {
+            Timer::after(limit).await;
+            Ok(None)
+        };
+        next.or(late).await
+    }
+
+    async fn add(
+        stream: &mut Subscription,
+        kind: TopicKind,
+        names: &[String],
+    ) -> Result<(), Failure> {
+        match kind {
+            TopicKind::Channel => stream.subscribe(names).await,
+            TopicKind::Pattern => stream.psubscribe(names).await,
+            TopicKind::Shard => stream.ssubscribe(names).await,
+        }
+    }
+
+    async fn take_away(
+        stream: &mut Subscription,
+        kind: TopicKind,
+        names: &[String],
+    ) -> Result<(), Failure> {
+        match kind {
+            TopicKind::Channel => stream.unsubscribe(names).await,
+            TopicKind::Pattern => stream.punsubscribe(names).await,
+            TopicKind::Shard => stream.sunsubscribe(names).await,
+        }
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
@@ -87,6 +133,13 @@ impl Async for OnSmol {
     fn poll_once<T: FromReply + Send + 'static>(
         pending: &mut <Client as Run>::Pending<T>,
     ) -> Option<Result<T, Failure>> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_subscribed(pending: &mut Subscribing) -> Option<Result<Subscription, Failure>> {
         match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,

@@ -1,6 +1,8 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
+mod degraded;
+
 use std::{
     sync::{
         Arc,
@@ -386,9 +388,9 @@ fn what_only_one_client_may_win_is_never_won_in_memory() {
 }
 
 #[test]
-fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
+fn what_is_remembered_makes_room_for_writes_and_what_was_written_does_not() {
     let config =
-        World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(1);
+        World::plain().fallback(Fallback::memory("cache:*", Policy::Discard)).memory_entries_max(2);
     let mut world = World::live(config);
     let set = world.run(&Request::new("SET").arg("cache:a").arg("1"));
     world.write();
@@ -400,11 +402,12 @@ fn what_is_remembered_is_read_while_memory_has_no_room_for_writes() {
     world.run_now::<()>(&Request::new("SET").arg("cache:b").arg("2"));
     let both = Request::new("MGET").arg("cache:a").arg("cache:b");
     assert_eq!(world.run_now::<Vec<i64>>(&both), [1, 2]);
-    let incr = world.run(&Request::new("INCR").arg("cache:a"));
-    let failure = world.engine.take(incr).expect("ended").expect_err("there is room for one value");
+    assert_eq!(world.run_now::<i64>(&Request::new("INCR").arg("cache:a")), 2);
+    let set = world.run(&Request::new("SET").arg("cache:c").arg("3"));
+    let failure = world.engine.take(set).expect("ended").expect_err("two values were written");
     assert!(matches!(failure.kind(), FailureKind::Memory(MemoryRefusal::Full(_))));
-    assert_eq!(world.engine.status().overlay_entries, 1);
-    assert_eq!(world.run_now::<i64>(&Request::new("GET").arg("cache:a")), 1);
+    assert_eq!(world.engine.status().overlay_entries, 2);
+    assert_eq!(world.run_now::<Vec<i64>>(&both), [2, 2]);
 }
 
 #[test]

@@ -1,0 +1,734 @@
+//! Subscriptions: streams want topics, connections carry them.
+//!
+//! ```text
+//!   streams            carriers                    connections
+//!
+//!   ┌────────┐ want ┌──────────────────────┐
+//!   │ inbox  │─────▶│ general: channels,   │──▶ that of requests (RESP3), or one of its own (RESP2)
+//!   │        │      │          patterns    │
+//!   │        │◀─────│ shard channels       │──▶ one of its own
+//!   └────────┘ each └──────────────────────┘
+//!   ┌────────┐      ┌──────────────────────┐
+//!   │ inbox  │◀────▶│ of this stream alone │──▶ one of its own, which is not read while the inbox is full
+//!   └────────┘      └──────────────────────┘
+//! ```
+//!
+//! A carrier is a [`Feed`] and what it rides on. This module keeps the books: who wants what, who waits
+//! for what, who is to be told; `notices` is where the engine and its connections come in, and `side`
+//! makes connections of their own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{ConnId, StreamId, Ticket, side::Side};
+use crate::{
+    Failure,
+    config::SubscriptionLimits,
+    failure::Cause,
+    fallback::glob,
+    pubsub::{
+        Action, Delivery, Feed, Inbox, Incoming, Message, Overflow, Payload, StreamOptions, Topic,
+        TopicId, TopicKind, Unwanted,
+    },
+    resp::View,
+    slab::{Id, Slab},
+};
+
+/// One carrier. A stale id is inert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FeedId(Id);
+
+/// All streams of a client and all that carries them.
+pub(super) struct Subscriptions<W> {
+    streams: Slab<Stream<W>>,
+    pub(super) carriers: Slab<Carrier>,
+    general: FeedId,
+    shard: FeedId,
+    /// Pairs of a stream and a topic that it wants.
+    wanted: usize,
+    /// Those who wait for topics to be dropped, and for how many.
+    leaving: BTreeMap<Ticket, usize>,
+    /// Messages that were dropped because their stream was full.
+    dropped: u64,
+    seed: u64,
+    /// What came of it, for the engine to pass on.
+    ended: Vec<(Ticket, Result<(), Failure>)>,
+    woken: Vec<W>,
+    full: bool,
+    /// Some stream should be read before more comes in.
+    crowded: bool,
+    /// Some carrier may have something to do.
+    pub(super) stirred: bool,
+}
+
+/// How much there is of everything.
+#[derive(Debug)]
+pub(super) struct Size {
+    pub(super) streams: usize,
+    pub(super) wanted: usize,
+    pub(super) confirmed: usize,
+    pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
+    pub(super) dropped: u64,
+}
+
+/// A feed and what it rides on.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    pub(super) feed: Feed<StreamId, Ticket>,
+    /// The connection, once it is ready.
+    pub(super) conn: Option<ConnId>,
+    /// How its own connection is made; none where it rides on that of requests.
+    pub(super) side: Option<Side>,
+    /// The one stream that it is for.
+    only: Option<StreamId>,
+    /// When what was refused is asked for again, and how often it was refused.
+    pub(super) retry: Option<Instant>,
+    pub(super) refusals: u32,
+}
+
+/// What one reader gets.
+struct Stream<W> {
+    inbox: Inbox,
+    waiter: Option<W>,
+    topics: BTreeSet<(FeedId, TopicId)>,
+    joins: Vec<Join>,
+    /// How many of its topics it was told that it misses.
+    missing: usize,
+    /// Why, as it was last told.
+    told: Option<Cause>,
+    /// The carrier that it has for itself.
+    own: Option<FeedId>,
+    /// Operators know that it has no room.
+    full_told: bool,
+    /// Nothing will follow.
+    ended: bool,
+}
+
+/// A request for topics that are not confirmed yet.
+struct Join {
+    ticket: Ticket,
+    left: usize,
+    /// Those it waits for, and whether it is the one that added them to the stream.
+    topics: Vec<(FeedId, TopicId, bool)>,
+}
+
+impl<W> Subscriptions<W> {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut carriers = Slab::new();
+        let general = FeedId(carriers.insert(Carrier::new(seed, None)));
+        let shard = FeedId(carriers.insert(Carrier::with_side(seed, None)));
+        Subscriptions {
+            streams: Slab::new(),
+            carriers,
+            general,
+            shard,
+            wanted: 0,
+            leaving: BTreeMap::new(),
+            dropped: 0,
+            seed,
+            ended: Vec::new(),
+            woken: Vec::new(),
+            full: false,
+            crowded: false,
+            stirred: false,
+        }
+    }
+
+    // ---- streams -------------------------------------------------------------------------------
+
+    pub(super) fn open(&mut self, options: StreamOptions, limits: &SubscriptionLimits) -> StreamId {
+        let messages_max = options.messages_max.unwrap_or(limits.messages_max);
+        let bytes_max = options.bytes_max.unwrap_or(limits.bytes_max);
+        let stream = StreamId(self.streams.insert(Stream {
+            inbox: Inbox::new(messages_max, bytes_max, options.overflow),
+            waiter: None,
+            topics: BTreeSet::new(),
+            joins: Vec::new(),
+            missing: 0,
+            told: None,
+            own: None,
+            full_told: false,
+            ended: false,
+        }));
+        if options.overflow == Overflow::StopReading {
+            let own = FeedId(self.carriers.insert(Carrier::with_side(self.seed, Some(stream))));
+            self.streams.get_mut(stream.0).expect("just opened").own = Some(own);
+        }
+        stream
+    }
+
+    /// Whether a stream was opened and neither closed nor ended.
+    pub(super) fn is_open(&self, stream: StreamId) -> bool {
+        self.streams.get(stream.0).is_some_and(|stream| !stream.ended)
+    }
+
+    pub(super) fn set_waiter(&mut self, stream: StreamId, waiter: W) -> Option<W> {
+        match self.streams.get_mut(stream.0) {
+            Some(stream) => stream.waiter.replace(waiter),
+            None => Some(waiter),
+        }
+    }
+
+    pub(super) fn take_waiter(&mut self, stream: StreamId) -> Option<W> {
+        self.streams.get_mut(stream.0)?.waiter.take()
+    }
+
+    /// Hands out what comes next. Gives whether anything may follow.
+    pub(super) fn take(&mut self, stream: StreamId, into: &mut VecDeque<Incoming>) -> bool {
+        let Some(stream) = self.streams.get_mut(stream.0) else { return false };
+        stream.inbox.hand_out(into);
+        stream.full_told &= stream.inbox.is_crowded();
+        // It may have stopped to be read from, or to be dialled.
+        self.stirred |= stream.own.is_some();
+        !stream.ended
+    }
+
+    /// Closes a stream: what it wanted is wanted no more.
+    pub(super) fn close(&mut self, id: StreamId, why: &Failure) {
+        let Some(mut stream) = self.streams.remove(id.0) else { return };
+        for (feed, topic) in std::mem::take(&mut stream.topics) {
+            self.unwant(id, feed, topic);
+        }
+        for join in stream.joins {
+            self.ended.push((join.ticket, Err(why.clone())));
+        }
+        if let Some(carrier) = stream.own.and_then(|own| self.carriers.get_mut(own.0)) {
+            // Nobody is there to read what it would still say: the connection is closed at once.
+            let left = carrier.feed.lost(|_| ());
+            self.has_left(left);
+        }
+        self.stirred = true;
+    }
+
+    /// Ends all streams, and forgets what they wanted.
+    pub(super) fn end_all(&mut self, why: &Failure) {
+        let streams: Vec<_> = self.streams.iter().map(|(id, _)| StreamId(id)).collect();
+        for id in streams {
+            let Some(stream) = self.streams.get_mut(id.0) else { continue };
+            stream.ended = true;
+            stream.missing = 0;
+            stream.topics.clear();
+            self.woken.extend(stream.waiter.take());
+            for join in std::mem::take(&mut stream.joins) {
+                self.ended.push((join.ticket, Err(why.clone())));
+            }
+            if let Some(own) = stream.own.take() {
+                self.carriers.remove(own.0);
+            }
+        }
+        for ticket in std::mem::take(&mut self.leaving).into_keys() {
+            self.ended.push((ticket, Ok(())));
+        }
+        if let Some(carrier) = self.carriers.get_mut(self.general.0) {
+            *carrier = Carrier::new(self.seed, None);
+        }
+        if let Some(carrier) = self.carriers.get_mut(self.shard.0) {
+            *carrier = Carrier::with_side(self.seed, None);
+        }
+        self.wanted = 0;
+    }
+
+    // ---- wanting -------------------------------------------------------------------------------
+
+    /// Where a stream's topics of a kind are carried.
+    fn home(&self, stream: StreamId, kind: TopicKind) -> FeedId {
+        match (self.streams.get(stream.0).and_then(|stream| stream.own), kind) {
+            (Some(own), _) => own,
+            (None, TopicKind::Shard) => self.shard,
+            (None, TopicKind::Channel | TopicKind::Pattern) => self.general,
+        }
+    }
+
+    /// Begins a request for topics, which [`want`](Subscriptions::want) names one by one.
+    pub(super) fn begin_join(&mut self, stream: StreamId, ticket: Ticket) {
+        if let Some(stream) = self.streams.get_mut(stream.0) {
+            stream.joins.push(Join { ticket, left: 0, topics: Vec::new() });
+        }
+    }
+
+    /// Adds a topic to a stream, for the request that was begun last.
+    pub(super) fn want(&mut self, id: StreamId, kind: TopicKind, name: &[u8]) {
+        let feed = self.home(id, kind);
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        let Some(stream) = self.streams.get_mut(id.0) else { return };
+        let Some(join) = stream.joins.last_mut() else { return };
+        let (topic, added) = carrier.feed.want(kind, name, id);
+        if added {
+            self.wanted += 1;
+            stream.topics.insert((feed, topic));
+        }
+        let Some(listener) = carrier.feed.listener(topic, id) else { return };
+        let awaited = !listener.hears && !listener.joins.contains(&join.ticket);
+        if awaited {
+            listener.joins.push(join.ticket);
+            join.left += 1;
+        }
+        if awaited || added {
+            join.topics.push((feed, topic, added));
+        }
+    }
+
+    /// Ends the request that was begun last, if there is nothing that it has to wait for.
+    pub(super) fn close_join(&mut self, stream: StreamId) {
+        self.stirred = true;
+        let Some(stream) = self.streams.get_mut(stream.0) else { return };
+        if let Some(join) = stream.joins.pop_if(|join| join.left == 0) {
+            self.ended.push((join.ticket, Ok(())));
+        }
+    }
+
+    /// Ends a request for topics; what it added and nobody else waits for is wanted no more.
+    pub(super) fn fail_join(&mut self, id: StreamId, ticket: Ticket, failure: Option<Failure>) {
+        let Some(join) = self.take_join(id, ticket) else { return };
+        if let Some(failure) = failure {
+            self.ended.push((ticket, Err(failure)));
+        }
+        for (feed, topic, added) in join.topics {
+            let Some(carrier) = self.carriers.get_mut(feed.0) else { continue };
+            let Some(listener) = carrier.feed.listener(topic, id) else { continue };
+            listener.joins.retain(|other| *other != ticket);
+            let heir = listener.joins.first().copied();
+            match heir.and_then(|heir| self.join_of(id, heir)) {
+                _ if !added => {}
+                None => self.withdraw(id, feed, topic),
+                Some(heir) => {
+                    let same = |entry: &&mut (FeedId, TopicId, bool)| entry.1 == topic;
+                    if let Some(entry) = heir.topics.iter_mut().find(same) {
+                        entry.2 = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a topic from a stream after all, and what had come of it meanwhile.
+    fn withdraw(&mut self, id: StreamId, feed: FeedId, topic: TopicId) {
+        let wanted = self.get(feed).and_then(|carrier| carrier.feed.topic(topic)).cloned();
+        self.unwant(id, feed, topic);
+        if let (Some(stream), Some(wanted)) = (self.streams.get_mut(id.0), wanted) {
+            stream.inbox.purge(&wanted);
+        }
+    }
+
+    /// Nobody waits for a request any longer, and what it added is wanted all the same.
+    pub(super) fn detach_join(&mut self, id: StreamId, ticket: Ticket) {
+        let Some(join) = self.take_join(id, ticket) else { return };
+        for (feed, topic, _) in join.topics {
+            let carrier = self.carriers.get_mut(feed.0);
+            if let Some(listener) = carrier.and_then(|carrier| carrier.feed.listener(topic, id)) {
+                listener.joins.retain(|other| *other != ticket);
+            }
+        }
+    }
+
+    fn take_join(&mut self, stream: StreamId, ticket: Ticket) -> Option<Join> {
+        let joins = &mut self.streams.get_mut(stream.0)?.joins;
+        let at = joins.iter().position(|join| join.ticket == ticket)?;
+        Some(joins.swap_remove(at))
+    }
+
+    fn join_of(&mut self, stream: StreamId, ticket: Ticket) -> Option<&mut Join> {
+        let joins = &mut self.streams.get_mut(stream.0)?.joins;
+        joins.iter_mut().find(|join| join.ticket == ticket)
+    }
+
+    /// Takes a topic from a stream, by its name; `ticket` waits until it is dropped.
+    pub(super) fn leave(&mut self, id: StreamId, kind: TopicKind, name: &[u8], ticket: Ticket) {
+        let feed = self.home(id, kind);
+        let Some(carrier) = self.carriers.get(feed.0) else { return };
+        let Some(topic) = carrier.feed.find(kind, name) else { return };
+        let Some(wanted) = carrier.feed.topic(topic).cloned() else { return };
+        if self.unwant(id, feed, topic) == Some(Unwanted::Leaving)
+            && let Some(carrier) = self.carriers.get_mut(feed.0)
+        {
+            carrier.feed.wait_until_dropped(topic, ticket);
+            *self.leaving.entry(ticket).or_default() += 1;
+        }
+        if let Some(stream) = self.streams.get_mut(id.0) {
+            stream.inbox.purge(&wanted);
+        }
+    }
+
+    /// Ends the wait for topics to be dropped, if there is nothing to wait for.
+    pub(super) fn close_leave(&mut self, ticket: Ticket) {
+        self.stirred = true;
+        if !self.leaving.contains_key(&ticket) {
+            self.ended.push((ticket, Ok(())));
+        }
+    }
+
+    /// Nobody waits for topics to be dropped any longer.
+    pub(super) fn forget_leave(&mut self, ticket: Ticket) {
+        self.leaving.remove(&ticket);
+    }
+
+    fn unwant(&mut self, id: StreamId, feed: FeedId, topic: TopicId) -> Option<Unwanted> {
+        self.stirred = true;
+        let carrier = self.carriers.get_mut(feed.0)?;
+        let (listener, unwanted) = carrier.feed.unwant(topic, id)?;
+        self.wanted -= 1;
+        if let Some(stream) = self.streams.get_mut(id.0) {
+            stream.topics.remove(&(feed, topic));
+            if listener.misses {
+                stream.has_back(&mut self.woken);
+            }
+            for ticket in listener.joins {
+                self.ended.extend(stream.joined(ticket));
+            }
+        }
+        Some(unwanted)
+    }
+
+    // ---- what connections say ------------------------------------------------------------------
+
+    /// Gives a message to those who want it. Gives whether the one stream that its connection is for
+    /// has room for another.
+    #[inline]
+    pub(super) fn deliver(&mut self, feed: FeedId, delivery: Delivery<'_>) -> bool {
+        let Some(carrier) = self.carriers.get(feed.0) else { return true };
+        let Some(topic) = carrier.feed.find(delivery.kind, delivery.name) else { return true };
+        let Some((topic, listeners)) = carrier.feed.listeners(topic) else { return true };
+        let payload = Payload::keep(delivery.payload);
+        let mut room = true;
+        for listener in listeners.iter().filter(|listener| listener.hears) {
+            let Some(stream) = self.streams.get_mut(listener.stream.0) else { continue };
+            let message = Message::new(topic.clone(), delivery.channel, payload.clone());
+            self.woken.extend(stream.waiter.take());
+            let dropped = stream.inbox.push(message);
+            if dropped > 0 {
+                self.dropped += dropped;
+                self.full |= !std::mem::replace(&mut stream.full_told, true);
+            }
+            self.crowded |= stream.inbox.is_crowded();
+            room &= !stream.inbox.is_full();
+        }
+        room
+    }
+
+    /// The server has added a topic.
+    pub(super) fn added(&mut self, feed: FeedId, topic: TopicId) {
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        let Subscriptions { streams, woken, ended, .. } = self;
+        carrier.refusals = 0;
+        carrier.feed.added(topic, |listener| {
+            let Some(stream) = streams.get_mut(listener.stream.0) else { return };
+            if listener.misses {
+                stream.has_back(woken);
+            }
+            for ticket in std::mem::take(&mut listener.joins) {
+                ended.extend(stream.joined(ticket));
+            }
+        });
+    }
+
+    /// The server has dropped a topic as it was asked to, or has not had it any more.
+    pub(super) fn dropped(&mut self, feed: FeedId, topic: TopicId) {
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        let left = carrier.feed.dropped(topic);
+        self.has_left(left);
+    }
+
+    fn has_left(&mut self, left: Vec<Ticket>) {
+        for ticket in left {
+            let Some(count) = self.leaving.get_mut(&ticket) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.leaving.remove(&ticket);
+                self.ended.push((ticket, Ok(())));
+            }
+        }
+    }
+
+    /// The server has dropped a topic without having been asked to.
+    pub(super) fn taken_away(&mut self, feed: FeedId, kind: TopicKind, name: &[u8]) {
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        let Subscriptions { streams, woken, .. } = self;
+        let cause = match kind {
+            TopicKind::Shard => Cause::SlotMoved,
+            TopicKind::Channel | TopicKind::Pattern => Cause::Unsubscribed,
+        };
+        carrier.feed.taken_away(kind, name, |listener| {
+            if let Some(stream) = streams.get_mut(listener.stream.0) {
+                stream.misses(&cause, woken);
+            }
+        });
+        self.stirred = true;
+    }
+
+    /// The connection that carried a feed is gone.
+    pub(super) fn lost(&mut self, feed: FeedId, cause: &Cause) {
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        let Subscriptions { streams, woken, .. } = self;
+        carrier.conn = None;
+        carrier.retry = None;
+        let left = carrier.feed.lost(|listener| {
+            if let Some(stream) = streams.get_mut(listener.stream.0) {
+                stream.misses(cause, woken);
+            }
+        });
+        self.has_left(left);
+        self.stirred = true;
+    }
+
+    /// The server has refused a topic: those who waited for it fail, those who want it all the same are
+    /// told.
+    pub(super) fn refused(
+        &mut self,
+        feed: FeedId,
+        topic: TopicId,
+        failure: &Failure,
+        cause: &Cause,
+    ) {
+        let Some(carrier) = self.carriers.get(feed.0) else { return };
+        let Some((_, listeners)) = carrier.feed.listeners(topic) else { return };
+        let waiting: Vec<_> = listeners
+            .iter()
+            .flat_map(|listener| listener.joins.iter().map(|ticket| (listener.stream, *ticket)))
+            .collect();
+        for (stream, ticket) in waiting {
+            self.fail_join(stream, ticket, Some(failure.clone()));
+        }
+        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+        let Subscriptions { streams, woken, .. } = self;
+        for listener in carrier.feed.listeners_mut(topic) {
+            let Some(stream) = streams.get_mut(listener.stream.0) else { continue };
+            if std::mem::replace(&mut listener.misses, true) {
+                stream.tell(cause, woken);
+            } else {
+                stream.misses(cause, woken);
+            }
+        }
+        carrier.feed.refused(topic);
+    }
+
+    /// Fails all requests for topics that are not confirmed: the server does not want this client.
+    pub(super) fn refuse_joins(&mut self, failure: &Failure) {
+        let joins = self.streams.iter().flat_map(|(id, stream)| {
+            stream.joins.iter().map(move |join| (StreamId(id), join.ticket))
+        });
+        for (stream, ticket) in joins.collect::<Vec<_>>() {
+            self.fail_join(stream, ticket, Some(failure.clone()));
+        }
+    }
+
+    // ---- without a server ----------------------------------------------------------------------
+
+    /// Does what a server would: whatever is wanted is there, whatever is not is gone.
+    pub(super) fn settle_locally(&mut self) {
+        self.stirred = false;
+        for feed in self.feeds() {
+            while let Some(carrier) = self.carriers.get_mut(feed.0)
+                && let Some(step) = carrier.feed.next_step()
+            {
+                for (topic, _) in step.topics {
+                    match step.action {
+                        Action::Subscribe => self.added(feed, topic),
+                        Action::Unsubscribe => self.dropped(feed, topic),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a message to this client's own streams, as if it had been published to a server. Gives how
+    /// many of the client's subscriptions it reached: one for the channel, one for each pattern.
+    pub(super) fn deliver_locally(
+        &mut self,
+        kind: TopicKind,
+        channel: &[u8],
+        payload: &[u8],
+    ) -> usize {
+        let mut reached = 0;
+        let payload = Bytes::copy_from_slice(payload);
+        let payload = View::bulk(&payload);
+        for feed in self.feeds() {
+            let Some(carrier) = self.carriers.get(feed.0) else { continue };
+            let mut matching: Vec<Arc<Topic>> = Vec::new();
+            if kind == TopicKind::Channel {
+                let patterns = carrier.feed.wanted_of(TopicKind::Pattern);
+                matching
+                    .extend(patterns.filter(|topic| glob::matches(&topic.name, channel)).cloned());
+                matching.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            }
+            if carrier.feed.find(kind, channel).is_some_and(|topic| carrier.feed.is_wanted(topic)) {
+                reached += 1;
+                let delivery = Delivery { kind, name: channel, channel: None, payload };
+                self.deliver(feed, delivery);
+            }
+            for pattern in matching {
+                reached += 1;
+                let (name, channel) = (&*pattern.name, Some(channel));
+                let kind = TopicKind::Pattern;
+                self.deliver(feed, Delivery { kind, name, channel, payload });
+            }
+        }
+        reached
+    }
+
+    /// The topics of a kind that are wanted, each once, in the order of their names.
+    pub(super) fn wanted_of(&self, kind: TopicKind) -> BTreeSet<&[u8]> {
+        let carriers = self.carriers.iter();
+        carriers
+            .flat_map(|(_, carrier)| carrier.feed.wanted_of(kind).map(|topic| &*topic.name))
+            .collect()
+    }
+
+    // ---- books ---------------------------------------------------------------------------------
+
+    pub(super) fn feeds(&self) -> Vec<FeedId> {
+        self.carriers.iter().map(|(id, _)| FeedId(id)).collect()
+    }
+
+    pub(super) fn general(&self) -> FeedId {
+        self.general
+    }
+
+    pub(super) fn get(&self, feed: FeedId) -> Option<&Carrier> {
+        self.carriers.get(feed.0)
+    }
+
+    pub(super) fn get_mut(&mut self, feed: FeedId) -> Option<&mut Carrier> {
+        self.carriers.get_mut(feed.0)
+    }
+
+    /// Forgets the carrier of a stream that is closed.
+    pub(super) fn forget(&mut self, feed: FeedId) {
+        let over = |carrier: &Carrier| {
+            carrier.only.is_some_and(|stream| self.streams.get(stream.0).is_none())
+        };
+        if self.carriers.get(feed.0).is_some_and(over) {
+            self.carriers.remove(feed.0);
+        }
+    }
+
+    /// Whether the stream that a carrier is for has no room.
+    pub(super) fn is_full(&self, feed: FeedId) -> bool {
+        let stream = self.get(feed).and_then(|carrier| self.streams.get(carrier.only?.0));
+        stream.is_some_and(|stream| stream.inbox.is_full())
+    }
+
+    /// Whether the stream that a carrier is for has room enough to go on.
+    pub(super) fn has_room(&self, feed: FeedId) -> bool {
+        let stream = self.get(feed).and_then(|carrier| self.streams.get(carrier.only?.0));
+        stream.is_none_or(|stream| !stream.inbox.is_crowded())
+    }
+
+    /// Whether some stream has come to need its turn since this was last asked.
+    pub(super) fn take_crowded(&mut self) -> bool {
+        std::mem::take(&mut self.crowded)
+    }
+
+    pub(super) fn size(&self) -> Size {
+        let mut size = Size {
+            streams: self.streams.iter().filter(|(_, stream)| !stream.ended).count(),
+            wanted: self.wanted,
+            confirmed: self.carriers.iter().map(|(_, carrier)| carrier.feed.heard()).sum(),
+            dropped: self.dropped,
+            waiting: 0,
+            waiting_bytes: 0,
+        };
+        for (_, stream) in self.streams.iter() {
+            let (items, bytes) = stream.inbox.size();
+            size.waiting += items;
+            size.waiting_bytes += bytes;
+        }
+        size
+    }
+
+    /// Whether messages may come at any moment.
+    pub(super) fn listens(&self) -> bool {
+        let carriers = self.carriers.iter();
+        carriers
+            .filter(|(_, carrier)| carrier.conn.is_some())
+            .any(|(id, carrier)| !carrier.feed.is_empty() && !self.is_full(FeedId(id)))
+    }
+
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// How many streams have a connection of their own.
+    pub(super) fn own_carriers(&self) -> usize {
+        self.carriers.len() - 2
+    }
+
+    /// Whether there is anything to be passed on.
+    pub(super) fn has_news(&self) -> bool {
+        self.stirred || self.full || !self.ended.is_empty() || !self.woken.is_empty()
+    }
+
+    /// The requests that have ended, who is to be woken, and whether some stream has become full.
+    pub(super) fn take_news(
+        &mut self,
+        woken: &mut Vec<W>,
+    ) -> (Vec<(Ticket, Result<(), Failure>)>, bool) {
+        woken.append(&mut self.woken);
+        (std::mem::take(&mut self.ended), std::mem::take(&mut self.full))
+    }
+}
+
+impl Carrier {
+    fn new(seed: u64, only: Option<StreamId>) -> Self {
+        Carrier { feed: Feed::new(seed), conn: None, side: None, only, retry: None, refusals: 0 }
+    }
+
+    fn with_side(seed: u64, only: Option<StreamId>) -> Self {
+        Carrier { side: Some(Side::default()), ..Carrier::new(seed, only) }
+    }
+}
+
+impl<W> Stream<W> {
+    /// It misses another of its topics.
+    fn misses(&mut self, cause: &Cause, woken: &mut Vec<W>) {
+        self.missing += 1;
+        if self.missing == 1 {
+            self.told = None;
+        }
+        self.tell(cause, woken);
+    }
+
+    /// Says why it misses messages, where that is news.
+    fn tell(&mut self, cause: &Cause, woken: &mut Vec<W>) {
+        let news = match &self.told {
+            None => true,
+            Some(told) => matches!(cause, Cause::SubscriptionRefused(_)) && told != cause,
+        };
+        if news {
+            self.inbox.lost(cause.clone());
+            self.told = Some(cause.clone());
+            woken.extend(self.waiter.take());
+        }
+    }
+
+    /// It misses one topic less.
+    fn has_back(&mut self, woken: &mut Vec<W>) {
+        self.missing -= 1;
+        if self.missing == 0 {
+            self.told = None;
+            self.inbox.restored();
+            woken.extend(self.waiter.take());
+        }
+    }
+
+    /// One of the topics that a request waits for is there. Gives the end of the request, if that was
+    /// the last.
+    fn joined(&mut self, ticket: Ticket) -> Option<(Ticket, Result<(), Failure>)> {
+        let at = self.joins.iter().position(|join| join.ticket == ticket)?;
+        self.joins[at].left -= 1;
+        if self.joins[at].left > 0 {
+            return None;
+        }
+        self.joins.swap_remove(at);
+        Some((ticket, Ok(())))
+    }
+}

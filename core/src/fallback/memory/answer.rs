@@ -1,0 +1,475 @@
+//! One command is done in memory, or refused.
+
+use bytes::Bytes;
+
+use super::{Memory, WRITTEN_FACTOR, Written};
+use crate::{
+    Now,
+    commands::Spec,
+    failure::MemoryRefusal,
+    fallback::{
+        Answer, Bounds, Policy, Standing, Store,
+        deeds::{self, Deed, IfAbsent, Makes, Needs, On},
+        delta::{Change, Delta, Fate, Misfit},
+        journal::Entry,
+        shadow::Look,
+    },
+    resp::{Reply, Source, Value},
+};
+
+/// What is about to be done, as far as it was checked.
+struct Plan<'a> {
+    /// What is to be added to the deltas of the keys that have one.
+    change: Option<Change<'a>>,
+}
+
+/// Why a command is not done.
+enum No {
+    Refusal(MemoryRefusal),
+    /// A server would not do it either, and would say so.
+    Error(Value),
+}
+
+impl From<MemoryRefusal> for No {
+    fn from(refusal: MemoryRefusal) -> Self {
+        No::Refusal(refusal)
+    }
+}
+
+impl Memory {
+    /// Answers a command. `words` are its name and arguments.
+    pub(crate) fn answer(
+        &mut self,
+        spec: &Spec,
+        standing: Standing,
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, MemoryRefusal> {
+        if let Some(why) = deeds::never(spec) {
+            return Err(MemoryRefusal::Never(why));
+        }
+        let args = &words[spec.words()..];
+        let deed = Deed::of(spec, args).ok_or(MemoryRefusal::Unsupported)?;
+        if spec.concerns_all_keys() {
+            return self.survey(spec, standing, words, now);
+        }
+        if !Store::supports(words[0]) {
+            return Err(MemoryRefusal::Unsupported);
+        }
+        let keys: Vec<&[u8]> = spec.keys().of(args).collect();
+        match standing {
+            Standing::Miss => self.answer_as_absent(&deed, &keys, words, now),
+            Standing::StaleReads if !deed.only_reads() => Err(MemoryRefusal::ReadOnly),
+            Standing::StaleReads => {
+                self.check_remembered(&keys, now)?;
+                self.read(&deed, &keys, words, now)
+            }
+            Standing::Memory(_) | Standing::MemoryOfSeveral if deed.only_reads() => {
+                self.read(&deed, &keys, words, now)
+            }
+            Standing::Memory(_) | Standing::MemoryOfSeveral => {
+                match self.write(&deed, &keys, args, words, now) {
+                    Ok(reply) => Ok(reply),
+                    Err(No::Error(error)) => Ok(Reply::from(error).with_source(Source::Overlay)),
+                    Err(No::Refusal(refusal)) => Err(refusal),
+                }
+            }
+            Standing::Wait | Standing::Mixed | Standing::Fail => {
+                unreachable!("these are not answered from memory")
+            }
+        }
+    }
+
+    // ---- reads ---------------------------------------------------------------------------------
+
+    fn read(
+        &mut self,
+        deed: &Deed,
+        keys: &[&[u8]],
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, MemoryRefusal> {
+        // When a remembered value expires is only sometimes known.
+        if deed.needs == Needs::Expiry
+            && keys.iter().any(|key| self.knows(key, now) && !self.knows_expiry(key, now))
+        {
+            return Err(MemoryRefusal::Unseen);
+        }
+        let (lent, source) = self.lend(keys, now);
+        // What is only read goes back at once and needs no room.
+        let result = match whole_scan(words) {
+            Some(words) => executed(&mut self.overlay, &words, now),
+            None => executed(&mut self.overlay, words, now),
+        };
+        for key in &lent {
+            self.overlay.remove(key, now);
+        }
+        Ok(Reply::from(result?).with_source(source))
+    }
+
+    fn check_remembered(&mut self, keys: &[&[u8]], now: Now) -> Result<(), MemoryRefusal> {
+        for key in keys.iter().filter(|key| !self.is_written(key)) {
+            match self.shadow.look(key, now) {
+                Look::Fresh { .. } => {}
+                Look::TooOld => {
+                    self.met_too_old = true;
+                    return Err(MemoryRefusal::TooOld);
+                }
+                Look::Unknown => return Err(MemoryRefusal::NotRemembered),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lends the overlay what the shadow knows of these keys. Gives what was lent, and how good the
+    /// answer can be.
+    fn lend(&mut self, keys: &[&[u8]], now: Now) -> (Vec<Bytes>, Source) {
+        let mut lent: Vec<Bytes> = Vec::new();
+        let mut source = Source::Overlay;
+        for &key in keys {
+            if self.is_written(key) || lent.iter().any(|before| before == key) {
+                continue;
+            }
+            match self.shadow.look(key, now) {
+                Look::Fresh { .. } => {
+                    self.shadow.lend(&mut self.overlay, key, now);
+                    lent.push(Bytes::copy_from_slice(key));
+                    if source == Source::Overlay {
+                        source = Source::Shadow;
+                    }
+                }
+                look => {
+                    self.met_too_old |= look == Look::TooOld;
+                    source = Source::Unknown;
+                }
+            }
+        }
+        (lent, source)
+    }
+
+    /// Whether memory can say what is at a key, be it nothing.
+    fn knows(&self, key: &[u8], now: Now) -> bool {
+        self.is_written(key) || matches!(self.shadow.look(key, now), Look::Fresh { .. })
+    }
+
+    fn knows_expiry(&self, key: &[u8], now: Now) -> bool {
+        match self.written.get(key) {
+            Some(written) => written.expiry,
+            None => self.shadow.look(key, now) == Look::Fresh { expiry: true },
+        }
+    }
+
+    // ---- writes --------------------------------------------------------------------------------
+
+    fn write(
+        &mut self,
+        deed: &Deed,
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, No> {
+        let written = deed.written(keys);
+        self.renew_deltas(written, now);
+        let plan = self.plan(deed, keys, args, now)?;
+        // Before anything changes: what was known decides what is known afterwards.
+        let expiries: Vec<bool> =
+            written.iter().map(|key| self.will_know_expiry(deed, keys, key, now)).collect();
+        let (lent, source) = self.lend(keys, now);
+        self.bound_overlay(written);
+        let result = if self.overlay.overruns(now) {
+            Err(MemoryRefusal::Full(OVERLAY))
+        } else {
+            executed(&mut self.overlay, words, now)
+        };
+        let done = result.as_ref().is_ok_and(|value| deed.was_done(value));
+        for key in &lent {
+            if !done || !written.contains(&&key[..]) {
+                self.overlay.remove(key, now);
+            }
+        }
+        let value = result?;
+        if done {
+            for (key, expiry) in written.iter().zip(expiries) {
+                self.note_written(key, expiry, now);
+                self.owe(deed, key, &plan, &value, now);
+            }
+        }
+        self.trim(now);
+        // What is said of a plain write does not depend on what was there before.
+        let plain = matches!(deed.makes, Makes::Whole) && deed.needs == Needs::Nothing;
+        let source = if plain && value == Value::OK { Source::Overlay } else { source };
+        Ok(Reply::from(value).with_source(source))
+    }
+
+    /// A delta that time has overtaken is no longer what its key is owed.
+    fn renew_deltas(&mut self, keys: &[&[u8]], now: Now) {
+        for key in keys {
+            let Some(Entry::Merge(delta)) = self.journal.get(key) else { continue };
+            match delta.fate(now.unix_millis()) {
+                Fate::Due => {}
+                // What comes now is added to nothing, which the client knows.
+                Fate::Expired => self.journal.owe(key, Entry::Replay),
+                Fate::Lapsed => self.journal.remove(key),
+            }
+        }
+    }
+
+    /// Whether it may be done, and whether there is room for what it leaves behind.
+    fn plan<'a>(
+        &mut self,
+        deed: &Deed,
+        keys: &[&[u8]],
+        args: &'a [&'a [u8]],
+        now: Now,
+    ) -> Result<Plan<'a>, No> {
+        let written = deed.written(keys);
+        self.check_policies(deed, written)?;
+        self.check_absence(deed, keys, now)?;
+        self.check_knowledge(deed, keys, now)?;
+        let mut plan = Plan { change: None };
+        let mut more = 0;
+        for key in written {
+            if self.rules.policy_of(key) != Some(Policy::MergeDelta) || self.is_ours(key) {
+                continue;
+            }
+            match deed.makes {
+                Makes::Nothing | Makes::Whole | Makes::Expiry => {}
+                Makes::Derived => {
+                    if !deed.worked_on(keys).iter().all(|key| self.is_ours(key)) {
+                        return Err(MemoryRefusal::Unmergeable.into());
+                    }
+                }
+                Makes::Change(change) => {
+                    plan.change = change(args);
+                    more = self.room_for(key, plan.change.as_ref())?;
+                }
+                Makes::Value => return Err(MemoryRefusal::Unmergeable.into()),
+            }
+        }
+        let new = written.iter().filter(|key| !self.is_written(key));
+        let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
+        let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
+        let bytes_max = self.bounds.bytes_max;
+        if count > 0
+            && (self.written.len() + count > written_max
+                || self.written_bytes + self.overlay.bytes() + bytes > bytes_max)
+        {
+            return Err(MemoryRefusal::Full(OVERLAY).into());
+        }
+        let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
+        if !self.journal.has_room(written.iter().filter(owed).map(|key| (*key, more))) {
+            return Err(MemoryRefusal::Full(JOURNAL).into());
+        }
+        Ok(plan)
+    }
+
+    /// Whether what is written at once can be recovered at once.
+    fn check_policies(&self, deed: &Deed, written: &[&[u8]]) -> Result<(), MemoryRefusal> {
+        let mut policies = written.iter().map(|key| self.rules.policy_of(key));
+        let first = policies.next();
+        let several = first.is_some_and(|first| policies.any(|policy| policy != first));
+        if several && deed.on != On::Each { Err(MemoryRefusal::Mixed) } else { Ok(()) }
+    }
+
+    fn check_absence(&self, deed: &Deed, keys: &[&[u8]], now: Now) -> Result<(), MemoryRefusal> {
+        for key in deed.made_if_absent(keys) {
+            let guess = deed.if_absent == IfAbsent::Lock || !self.knows(key, now);
+            if guess && !self.rules.allows_if_absent(key) {
+                return Err(MemoryRefusal::Unsafe);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_knowledge(
+        &mut self,
+        deed: &Deed,
+        keys: &[&[u8]],
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
+        let policies = || deed.written(keys).iter().filter_map(|key| self.rules.policy_of(key));
+        // What is forgotten or deleted in the end may be made up for the time being.
+        let passing = policies().all(|of| matches!(of, Policy::Discard | Policy::Invalidate));
+        let merges = policies().all(|policy| policy == Policy::MergeDelta);
+        let known = |key: &&[u8]| self.knows(key, now);
+        let is_known = match deed.needs {
+            Needs::Nothing => true,
+            Needs::Value if passing => true,
+            Needs::Value if merges && matches!(deed.makes, Makes::Change(_)) => true,
+            Needs::Value => deed.worked_on(keys).iter().all(known),
+            Needs::Presence => {
+                // Whoever takes a value along takes its time to live along.
+                let carries = matches!(deed.makes, Makes::Derived) && !passing;
+                let first = keys.first();
+                first.is_some_and(known)
+                    && (!carries || first.is_some_and(|key| self.knows_expiry(key, now)))
+            }
+            Needs::Expiry => keys.first().is_some_and(|key| self.knows_expiry(key, now)),
+        };
+        if is_known {
+            return Ok(());
+        }
+        let too_old =
+            |key: &&[u8]| !self.is_written(key) && self.shadow.look(key, now) == Look::TooOld;
+        if !keys.iter().any(too_old) {
+            return Err(MemoryRefusal::Unseen);
+        }
+        self.met_too_old = true;
+        Err(MemoryRefusal::TooOld)
+    }
+
+    /// Whether the whole value at a key, or that there is none, is the client's own doing.
+    fn is_ours(&self, key: &[u8]) -> bool {
+        matches!(self.journal.get(key), Some(Entry::Replay))
+    }
+
+    /// How much more a change takes in the journal.
+    fn room_for(&self, key: &[u8], change: Option<&Change<'_>>) -> Result<usize, No> {
+        // Where the arguments are none that the command takes, the store will say so.
+        let Some(change) = change else { return Ok(0) };
+        let fits = match self.journal.get(key) {
+            Some(Entry::Merge(delta)) => delta.admits(change),
+            _ => Delta::default().admits(change),
+        };
+        fits.map_err(|misfit| match misfit {
+            Misfit::Overflow => No::Error(Value::error(OVERFLOW)),
+            Misfit::Infinite => No::Error(Value::error(INFINITE)),
+            Misfit::Other => No::Refusal(MemoryRefusal::Unmergeable),
+        })
+    }
+
+    /// Whether it will be known when a written key expires.
+    fn will_know_expiry(&self, deed: &Deed, keys: &[&[u8]], key: &[u8], now: Now) -> bool {
+        let takes_along = matches!(deed.makes, Makes::Derived) && deed.needs == Needs::Presence;
+        if takes_along && keys.last().is_some_and(|last| *last == key) {
+            return keys.first().is_some_and(|from| self.knows_expiry(from, now));
+        }
+        if !deed.keeps_expiry || matches!(deed.makes, Makes::Expiry) {
+            return true;
+        }
+        let passing = |policy| matches!(policy, Policy::Discard | Policy::Invalidate);
+        if !self.knows(key, now) && self.rules.policy_of(key).is_some_and(passing) {
+            // Nothing was there, as far as memory goes.
+            return true;
+        }
+        self.knows_expiry(key, now)
+    }
+
+    /// Leaves the overlay what all that is written does not take for its keys.
+    fn bound_overlay(&mut self, written: &[&[u8]]) {
+        let new = written.iter().filter(|key| !self.is_written(key));
+        let keys = self.written_bytes + new.map(|key| key.len()).sum::<usize>();
+        let bytes_max = self.bounds.bytes_max.saturating_sub(keys);
+        self.overlay.set_bounds(Bounds { bytes_max, ..self.bounds });
+    }
+
+    fn note_written(&mut self, key: &[u8], expiry: bool, now: Now) {
+        match self.written.get_mut(key) {
+            Some(written) => written.expiry = expiry,
+            None => {
+                self.written_bytes += key.len();
+                self.written.insert(Bytes::copy_from_slice(key), Written { expiry });
+                self.shadow.remove(key, now);
+            }
+        }
+    }
+
+    /// Notes what recovery owes to a key that was written.
+    fn owe(&mut self, deed: &Deed, key: &[u8], plan: &Plan<'_>, reply: &Value, now: Now) {
+        match self.rules.policy_of(key) {
+            None | Some(Policy::Discard) => {}
+            Some(Policy::Invalidate) => self.journal.owe(key, Entry::Delete),
+            Some(Policy::ReplayLastWins) => self.journal.owe(key, Entry::Replay),
+            Some(Policy::MergeDelta) => self.owe_delta(deed, key, plan, reply, now),
+        }
+    }
+
+    fn owe_delta(&mut self, deed: &Deed, key: &[u8], plan: &Plan<'_>, reply: &Value, now: Now) {
+        if self.is_ours(key) {
+            return;
+        }
+        let entry = self.overlay.peek(key, now);
+        let (is_there, expires_at) = (entry.is_some(), entry.and_then(|entry| entry.expires_at()));
+        match deed.makes {
+            // A moment of expiry that has passed is a deletion.
+            Makes::Expiry if is_there => self.journal.merge(key, |delta| delta.expire(expires_at)),
+            Makes::Change(_) => {
+                let Some(change) = &plan.change else { return };
+                self.journal.merge(key, |delta| {
+                    delta.take(change, reply);
+                    delta.base_expires(expires_at);
+                });
+            }
+            _ => self.journal.owe(key, Entry::Replay),
+        }
+    }
+
+    // ---- misses --------------------------------------------------------------------------------
+
+    /// Answers as if nothing were at any key, and drops what is written.
+    fn answer_as_absent(
+        &mut self,
+        deed: &Deed,
+        keys: &[&[u8]],
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, MemoryRefusal> {
+        let written = deed.written(keys);
+        if deed.if_absent == IfAbsent::Lock {
+            return Err(MemoryRefusal::Unsafe);
+        }
+        if !deed.only_reads() && matches!(deed.needs, Needs::Presence | Needs::Expiry) {
+            return Err(MemoryRefusal::Unseen);
+        }
+        let policy = |key: &&[u8]| self.rules.policy_of(key);
+        // To drop what was promised to be kept is not to keep it.
+        let keeps = |policy| matches!(policy, Policy::ReplayLastWins | Policy::MergeDelta);
+        if written.iter().filter_map(policy).any(keeps) {
+            return Err(MemoryRefusal::Mixed);
+        }
+        let owed: Vec<&[u8]> =
+            written.iter().copied().filter(|key| policy(key) != Some(Policy::Discard)).collect();
+        if !self.journal.has_room(owed.iter().map(|key| (*key, 0))) {
+            return Err(MemoryRefusal::Full(JOURNAL));
+        }
+        let value = executed(&mut self.blank, words, now)?;
+        self.blank.clear();
+        if !matches!(value, Value::Error(_)) {
+            owed.into_iter().for_each(|key| self.journal.owe(key, Entry::Delete));
+        }
+        Ok(Reply::from(value).with_source(Source::Unknown))
+    }
+}
+
+/// The bounds, as events and failures name them.
+pub(crate) const OVERLAY: &str = "the overlay";
+pub(crate) const JOURNAL: &str = "the journal";
+
+/// What a server says of a sum that is no 64-bit number, or none at all.
+const OVERFLOW: &str = "ERR increment or decrement would overflow";
+const INFINITE: &str = "ERR increment would produce NaN or Infinity";
+
+/// A scan over the members of a key gives all of them in one go, whatever cursor it is given: that is
+/// an iteration like any other, also for one that was begun on the server.
+fn whole_scan<'w>(words: &[&'w [u8]]) -> Option<Vec<&'w [u8]>> {
+    let [name, key, cursor, options @ ..] = words else { return None };
+    let scans: [&[u8]; 3] = [b"HSCAN", b"SSCAN", b"ZSCAN"];
+    let is_cursor = cursor.iter().all(u8::is_ascii_digit) && !cursor.is_empty();
+    if !is_cursor || !scans.iter().any(|scan| name.eq_ignore_ascii_case(scan)) {
+        return None;
+    }
+    let mut whole: Vec<&[u8]> = vec![name, key, b"0"];
+    whole.extend(options);
+    // Of two counts the last one holds.
+    whole.extend([&b"COUNT"[..], b"1000000000"]);
+    Some(whole)
+}
+
+fn executed(store: &mut Store, words: &[&[u8]], now: Now) -> Result<Value, MemoryRefusal> {
+    match store.execute(words, now) {
+        Answer::Reply(value) => Ok(value),
+        Answer::Full(_) => Err(MemoryRefusal::Full(OVERLAY)),
+        Answer::Unsupported => Err(MemoryRefusal::Unsupported),
+    }
+}

@@ -1,0 +1,703 @@
+//! Degraded mode step by step: what memory does, and what the server is told when it is back.
+
+use super::*;
+use unfazed_core::{failure::Never, resp::Source};
+
+/// A server that answers what a client asks on its own, and remembers what it was told.
+struct Peer {
+    run: &'static str,
+    /// What it answers to a command that begins with these words, once for each; what it is not told
+    /// about it takes for right.
+    says: Vec<(&'static str, &'static str)>,
+    heard: Vec<String>,
+}
+
+impl Peer {
+    fn new(run: &'static str) -> Self {
+        Peer { run, says: Vec::new(), heard: Vec::new() }
+    }
+
+    fn saying(mut self, command: &'static str, answer: &'static str) -> Self {
+        self.says.push((command, answer));
+        self
+    }
+
+    /// Reads all that the client writes and answers it.
+    fn serve(&mut self, world: &mut World) {
+        let mut in_transaction = 0;
+        for line in commands(&world.write()) {
+            let known = self.says.iter().position(|(of, _)| line.starts_with(of));
+            let word = line.split(' ').next().unwrap_or_default();
+            let own = ["HELLO", "INFO", "PING", "ROLE", "DEL unfazed:probe:absent"];
+            if !own.iter().any(|own| line.starts_with(own)) {
+                self.heard.push(line.clone());
+            }
+            let answer = match known {
+                Some(at) => self.says.remove(at).1.to_owned(),
+                None if in_transaction > 0 && word != "EXEC" => "+QUEUED\r\n".to_owned(),
+                None => match word {
+                    "HELLO" => "%0\r\n".to_owned(),
+                    "INFO" => format!("+run_id:{}\r\n", self.run),
+                    "PING" => "+PONG\r\n".to_owned(),
+                    "ROLE" => "*1\r\n+master\r\n".to_owned(),
+                    "MULTI" | "SET" => "+OK\r\n".to_owned(),
+                    "EXEC" => format!(
+                        "*{}\r\n{}",
+                        in_transaction - 1,
+                        ":1\r\n".repeat(in_transaction - 1)
+                    ),
+                    "GET" => "_\r\n".to_owned(),
+                    _ => ":1\r\n".to_owned(),
+                },
+            };
+            match word {
+                "MULTI" => in_transaction = 1,
+                "EXEC" => in_transaction = 0,
+                _ if in_transaction > 0 => in_transaction += 1,
+                _ => {}
+            }
+            world.say(&answer);
+        }
+    }
+
+    /// Serves a client that is degraded until it is live, or for a few seconds.
+    fn recover(&mut self, world: &mut World) {
+        for _ in 0..80 {
+            world.wait(Duration::from_millis(50));
+            if world.conn.is_none() {
+                world.drain();
+            }
+            if world.conn.is_some() {
+                self.serve(world);
+            }
+        }
+    }
+}
+
+/// The commands in what was written, each as one line.
+fn commands(sent: &str) -> Vec<String> {
+    let mut words = sent.split("\r\n").filter(|word| !word.starts_with('$'));
+    let mut lines = Vec::new();
+    while let Some(count) = words.next().and_then(|word| word.strip_prefix('*')) {
+        let count = count.parse().expect("a count");
+        lines.push(words.by_ref().take(count).collect::<Vec<_>>().join(" "));
+    }
+    lines
+}
+
+/// Live, with some keys known, then degraded.
+fn world(rules: impl IntoIterator<Item = Fallback>, known: &[&str]) -> World {
+    world_with(rules.into_iter().fold(World::plain(), Config::fallback), known)
+}
+
+fn world_with(config: Config, known: &[&str]) -> World {
+    let mut world = World::live(config);
+    for command in known {
+        let ticket = world.run(&Request::new(command));
+        world.write();
+        world.say("+OK\r\n");
+        world.value::<()>(ticket);
+    }
+    world.fall();
+    world
+}
+
+impl World {
+    fn fall(&mut self) {
+        self.wait(Duration::from_millis(600));
+        self.answer_pings();
+        self.lose(Cause::Reset);
+        self.lose(Cause::Refused);
+        assert_eq!(self.engine.health(), Health::Degraded);
+    }
+
+    /// Waits for the next dial, and accepts it.
+    fn dial(&mut self) {
+        let before = self.conn;
+        while self.conn == before {
+            self.wait(Duration::from_millis(50));
+        }
+        self.open();
+    }
+
+    /// Dials, is accepted, and recovers.
+    fn return_to(&mut self, peer: &mut Peer) {
+        self.dial();
+        peer.recover(self);
+    }
+
+    fn done(&mut self, command: &str) -> i64 {
+        self.run_now(&Request::new(command))
+    }
+
+    fn refused(&mut self, command: &str) -> MemoryRefusal {
+        let ticket = self.run(&Request::new(command));
+        let failure = self.engine.take(ticket).expect("at once").expect_err(command);
+        assert_eq!(failure.executed(), Executed::No, "{failure}");
+        match failure.kind() {
+            FailureKind::Memory(refusal) => refusal.clone(),
+            other => panic!("{command}: {other}"),
+        }
+    }
+
+    fn read(&mut self, command: &str) -> (Option<String>, Source) {
+        let ticket = self.run(&Request::new(command));
+        let reply = self.engine.take(ticket).expect("at once").expect("no failure");
+        (Option::from_reply(&reply).expect("text or nothing"), reply.source())
+    }
+
+    fn told(&self, text: &str) -> usize {
+        self.events.iter().filter(|event| event.contains(text)).count()
+    }
+}
+
+fn memory(policy: Policy) -> [Fallback; 1] {
+    [Fallback::memory("*", policy)]
+}
+
+#[test]
+fn stale_reads_give_what_is_remembered_and_make_nothing_up() {
+    let rule = Fallback::stale_reads("*", Duration::from_secs(60));
+    let mut world = world([rule], &["SET a 1", "SET b 2 PX 5000"]);
+    assert_eq!(world.read("GET a"), (Some("1".into()), Source::Shadow));
+    assert_eq!(world.read("GETEX a"), (Some("1".into()), Source::Shadow));
+    assert_eq!(world.done("EXISTS a b"), 2);
+    assert_eq!(world.done("TTL a"), -1, "SET said so");
+    for unknown in ["GET c", "EXISTS c", "MGET a c", "TTL c"] {
+        assert_eq!(world.refused(unknown), MemoryRefusal::NotRemembered, "{unknown}");
+    }
+    for write in ["SET a 2", "DEL a", "INCR c", "MSET a 1 c 2", "GETEX a PERSIST"] {
+        assert_eq!(world.refused(write), MemoryRefusal::ReadOnly, "{write}");
+    }
+    assert_eq!(world.refused("DBSIZE"), MemoryRefusal::NotRemembered);
+    world.wait(Duration::from_secs(6));
+    assert_eq!(world.refused("GET b"), MemoryRefusal::NotRemembered, "its time to live is over");
+    world.wait(Duration::from_secs(60));
+    assert_eq!(world.refused("GET a"), MemoryRefusal::TooOld);
+    assert_eq!(world.refused("MGET a c"), MemoryRefusal::TooOld);
+    assert_eq!(world.told("longer than remembered values"), 1, "{:?}", world.events);
+    let status = world.engine.status();
+    assert_eq!((status.journal_entries, status.overlay_entries), (0, 0));
+}
+
+#[test]
+fn the_last_state_in_memory_is_written_with_what_is_left_of_its_life() {
+    let mut world = world(memory(Policy::ReplayLastWins), &["SET counted 41"]);
+    world.run_now::<()>(&Request::new("SET plain 1"));
+    world.run_now::<()>(&Request::new("SET mortal 1 PX 60000"));
+    world.run_now::<()>(&Request::new("SET short 1 PX 100"));
+    world.run_now::<()>(&Request::new("MSET gone 1 plain 2"));
+    assert_eq!(world.done("DEL gone"), 1);
+    assert_eq!(world.done("INCR counted"), 42);
+    assert_eq!(world.refused("INCR unseen"), MemoryRefusal::Unseen);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let mortal = peer.heard.remove(1);
+    let left: u64 = mortal.strip_prefix("SET mortal 1 PX ").expect(&mortal).parse().expect("ms");
+    assert!((50_000..60_000).contains(&left), "{left}");
+    assert_eq!(peer.heard, ["SET plain 2", "DEL short", "DEL gone", "SET counted 42"]);
+    assert_eq!(world.told("with the same data"), 1, "{:?}", world.events);
+}
+
+#[test]
+fn a_life_that_nobody_here_knows_is_left_as_it_is() {
+    let mut world = world(memory(Policy::ReplayLastWins), &[]);
+    // A GET says nothing of it.
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    let get = world.run(&Request::new("GET a"));
+    world.write();
+    world.say("$1\r\n5\r\n");
+    world.value::<i64>(get);
+    world.fall();
+    assert_eq!(world.done("INCR a"), 6);
+    assert_eq!(world.refused("TTL a"), MemoryRefusal::Unseen);
+    assert_eq!(world.refused("EXPIRE a 10 NX"), MemoryRefusal::Unseen);
+    world.wait(Duration::from_secs(400));
+    assert_eq!(world.read("GET a").0.as_deref(), Some("6"), "what was written does not grow old");
+    let mut peer = Peer::new("one").saying("PTTL", ":7000\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["PTTL a", "SET a 6 PX 7000"]);
+}
+
+#[test]
+fn net_effects_are_added_and_whole_values_replace() {
+    let mut world = world(memory(Policy::MergeDelta), &["SET seen 10"]);
+    assert_eq!(world.done("INCRBY seen 5"), 15);
+    assert_eq!(world.done("INCR unseen"), 1);
+    assert_eq!(world.done("DECRBY unseen 3"), -2);
+    assert_eq!(world.done("APPEND log ab"), 2);
+    assert_eq!(world.done("APPEND log c"), 3);
+    assert_eq!(world.done("EXPIRE unseen 100"), 1);
+    world.run_now::<()>(&Request::new("SET base 7"));
+    assert_eq!(world.done("INCR base"), 8);
+    assert_eq!(world.done("SETRANGE base 1 x"), 2, "the whole value is the client's own");
+    for (refused, why) in [
+        ("SETRANGE unseen 0 x", MemoryRefusal::Unmergeable),
+        ("GETSET other 1", MemoryRefusal::Unseen),
+        ("RENAME unseen other", MemoryRefusal::Unmergeable),
+        ("COPY seen other REPLACE", MemoryRefusal::Unmergeable),
+        ("APPEND unseen x", MemoryRefusal::Unmergeable),
+        ("EXPIRE other 1", MemoryRefusal::Unseen),
+    ] {
+        assert_eq!(world.refused(refused), why, "{refused}");
+    }
+    assert_eq!(world.done("DEL seen"), 1);
+    assert_eq!(world.done("INCR seen"), 1);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let pexpire = peer.heard.remove(3);
+    assert!(pexpire.starts_with("PEXPIRE unseen 9"), "{pexpire}");
+    let expected =
+        ["SET seen 1", "MULTI", "INCRBY unseen -2", "EXEC", "APPEND log abc", "SET base 8x"];
+    assert_eq!(peer.heard, expected);
+}
+
+#[test]
+fn a_sum_beyond_64_bits_is_refused_as_by_a_server() {
+    let mut world = world(memory(Policy::MergeDelta), &["SET a -5"]);
+    assert_eq!(world.done("INCRBY a 9223372036854775807"), i64::MAX - 5);
+    // The value has room for five more, the sum that is owed has none.
+    let ticket = world.run(&Request::new("INCR a"));
+    let failure = world.engine.take(ticket).expect("at once").expect_err("no such sum");
+    assert!(failure.to_string().contains("would overflow"), "{failure}");
+    assert_eq!(world.read("GET a").0, Some((i64::MAX - 5).to_string()));
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["INCRBY a 9223372036854775807"]);
+}
+
+#[test]
+fn a_merge_that_got_no_answer_is_never_sent_again() {
+    let mut world = world(memory(Policy::MergeDelta), &[]);
+    assert_eq!(world.done("INCR a"), 1);
+    assert_eq!(world.done("INCR b"), 1);
+    world.run_now::<()>(&Request::new("SET c 1"));
+    world.dial();
+    let mut peer =
+        Peer::new("one").saying("INCRBY a", "").saying("INCRBY b", "").saying("SET c", "");
+    while peer.heard.is_empty() {
+        world.wait(Duration::from_millis(10));
+        peer.serve(&mut world);
+    }
+    assert_eq!(peer.heard, ["INCRBY a 1", "INCRBY b 1", "SET c 1"]);
+    world.lose(Cause::Reset);
+    assert_eq!(world.told("2 keys may have been added"), 1, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 1);
+    assert_eq!(world.done("INCR a"), 2, "memory goes on with what it has");
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["SET c 1", "INCRBY a 1"]);
+    assert_eq!(world.engine.health(), Health::Live);
+}
+
+#[test]
+fn a_merge_of_which_a_byte_is_missing_goes_again() {
+    let mut world = world(memory(Policy::MergeDelta), &[]);
+    assert_eq!(world.done("INCR a"), 1);
+    assert_eq!(world.done("EXPIRE a 100"), 1);
+    world.dial();
+    let mut peer = Peer::new("one");
+    loop {
+        world.wait(Duration::from_millis(10));
+        let conn = world.conn.expect("connected");
+        let Some(chunk) = world.engine.take_output(conn) else { continue };
+        let bytes = chunk.unwritten().to_vec();
+        let last = String::from_utf8_lossy(&bytes).contains("EXEC");
+        let count = bytes.len() - usize::from(last);
+        world.engine.written(conn, chunk, count, world.now);
+        if last {
+            break;
+        }
+        world.sent = bytes;
+        peer.serve(&mut world);
+    }
+    world.lose(Cause::Reset);
+    assert_eq!(world.told("may have been added"), 0);
+    assert_eq!(world.engine.status().journal_entries, 1);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard[..2], ["MULTI", "INCRBY a 1"]);
+}
+
+#[test]
+fn an_error_that_would_come_again_ends_one_keys_debt_and_the_rest_is_paid() {
+    let mut world = world(memory(Policy::Invalidate), &[]);
+    for key in ["a", "b", "c"] {
+        world.run_now::<()>(&Request::new("SET").arg(key).arg("1"));
+    }
+    let mut peer = Peer::new("one")
+        .saying("DEL a", "-NOPERM this user has no permissions\r\n")
+        .saying("DEL b", "-NOPERM this user has no permissions\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(peer.heard, ["DEL a", "DEL b", "DEL c"]);
+    assert_eq!(world.told("refused DEL for 2 keys"), 1, "{:?}", world.events);
+    assert_eq!(world.told("NOPERM"), 1);
+}
+
+#[test]
+fn a_server_that_cannot_serve_now_is_owed_all_that_it_did_not_take() {
+    for refusal in [
+        "-LOADING not yet\r\n",
+        "-READONLY a replica\r\n",
+        "-MISCONF can't save\r\n",
+        "-OOM no memory\r\n",
+        "-NOREPLICAS none\r\n",
+        "-MASTERDOWN none\r\n",
+    ] {
+        let mut world = world(memory(Policy::ReplayLastWins), &[]);
+        world.run_now::<()>(&Request::new("SET a 1"));
+        world.run_now::<()>(&Request::new("SET b 1"));
+        world.dial();
+        let mut peer = Peer::new("one").saying("SET b", refusal);
+        while peer.heard.is_empty() {
+            world.wait(Duration::from_millis(10));
+            peer.serve(&mut world);
+        }
+        assert_eq!(world.engine.health(), Health::Degraded, "{refusal}");
+        assert_eq!(world.engine.status().journal_entries, 1, "{refusal}");
+        assert_eq!(world.read("GET b").0.as_deref(), Some("1"));
+        peer.recover(&mut world);
+        assert_eq!(world.engine.health(), Health::Live, "{refusal}");
+        assert_eq!(peer.heard, ["SET a 1", "SET b 1", "SET b 1"], "{refusal}");
+    }
+}
+
+#[test]
+fn a_transaction_that_was_discarded_is_owed_still_and_one_that_failed_inside_is_not() {
+    let mut world = world(memory(Policy::MergeDelta), &[]);
+    for key in ["a", "b"] {
+        assert_eq!(world.run_now::<i64>(&Request::new("INCR").arg(key)), 1);
+        assert_eq!(world.run_now::<i64>(&Request::new("EXPIRE").arg(key).arg("100")), 1);
+    }
+    let wrong = "*2\r\n-WRONGTYPE no number\r\n:1\r\n";
+    let discarded = "-EXECABORT Transaction discarded because of: OOM no memory\r\n";
+    let mut peer = Peer::new("one").saying("EXEC", wrong).saying("EXEC", discarded);
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let starts: Vec<_> = peer.heard.iter().filter(|line| line.starts_with("INCRBY")).collect();
+    assert_eq!(starts, ["INCRBY a 1", "INCRBY b 1", "INCRBY b 1"]);
+    assert_eq!(world.told("refused INCRBY for 1 keys"), 1, "{:?}", world.events);
+}
+
+#[test]
+fn where_nobody_knows_the_data_only_what_is_there_is_added_to() {
+    let mut world = world(memory(Policy::MergeDelta), &["SET a 1"]);
+    for key in ["a", "b", "c"] {
+        world.run_now::<i64>(&Request::new("INCR").arg(key));
+    }
+    world.run_now::<()>(&Request::new("SET d 1"));
+    let mut peer = Peer::new("two").saying("EXISTS b", ":0\r\n").saying("EXISTS c", ":0\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let expected = ["EXISTS a", "EXISTS b", "EXISTS c", "SET d 1", "INCRBY a 1"];
+    assert_eq!(peer.heard, expected);
+    assert_eq!(world.told("2 keys are gone"), 1, "{:?}", world.events);
+    assert_eq!(world.told("another data set"), 1, "{:?}", world.events);
+}
+
+#[test]
+fn what_one_policy_would_do_to_anothers_key_is_refused() {
+    let rules = [
+        Fallback::memory("cache:*", Policy::Invalidate),
+        Fallback::memory("log:*", Policy::Discard),
+        Fallback::memory("state:*", Policy::ReplayLastWins),
+        Fallback::miss("miss:*"),
+        Fallback::stale_reads("old:*", Duration::from_secs(60)),
+        Fallback::fail("*"),
+    ];
+    let mut world = world(rules, &[]);
+    world.run_now::<()>(&Request::new("MSET cache:a 1 log:a 2 state:a 3"));
+    assert_eq!(world.done("DEL cache:b log:b state:b"), 0);
+    assert_eq!(world.engine.status().journal_entries, 4);
+    assert_eq!(world.refused("RENAME cache:a state:a"), MemoryRefusal::Mixed);
+    assert_eq!(world.refused("MSET miss:a 1 state:a 2"), MemoryRefusal::Mixed);
+    assert_eq!(world.refused("MSET old:a 1 cache:a 2"), MemoryRefusal::ReadOnly);
+    world.run_now::<()>(&Request::new("MSET miss:a 1 cache:a 2 log:a 3"));
+    assert_eq!(world.read("GET log:a").0.as_deref(), Some("2"), "it was dropped");
+    let ticket = world.run(&Request::new("MSET old:a 1 other 2"));
+    let failure = world.engine.take(ticket).expect("at once").expect_err("others fail");
+    assert!(matches!(failure.kind(), FailureKind::Down(_)), "{failure}");
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    let expected = ["DEL cache:a", "SET state:a 3", "DEL cache:b", "DEL state:b", "DEL miss:a"];
+    assert_eq!(peer.heard, expected);
+}
+
+#[test]
+fn what_is_never_done_in_memory_says_why() {
+    let mut world = world(memory(Policy::Invalidate), &[]);
+    for (command, why) in [
+        ("EVAL x 1 k", Never::Script),
+        ("XADD k * f v", Never::Stream),
+        ("FLUSHALL", Never::EveryKey),
+        ("DUMP k", Never::Administration),
+    ] {
+        assert_eq!(world.refused(command), MemoryRefusal::Never(why), "{command}");
+    }
+    assert_eq!(world.engine.status().journal_entries, 0);
+}
+
+#[test]
+fn who_may_be_told_that_nobody_was_before_is_told_so() {
+    let rule = Fallback::memory("once:*", Policy::Invalidate).allow_if_absent();
+    let mut world = world([rule], &["SET once:seen 1"]);
+    assert_eq!(world.done("SETNX once:a 1"), 1);
+    assert_eq!(world.done("SETNX once:a 2"), 0);
+    assert_eq!(world.done("SETNX once:seen 2"), 0);
+    assert_eq!(world.read("SET once:b 1 NX").0.as_deref(), Some("OK"));
+    assert_eq!(world.read("SET once:b 2 NX").0, None);
+    assert_eq!(world.engine.status().journal_entries, 2, "what was not done is not owed");
+}
+
+#[test]
+fn a_read_in_memory_dirties_nothing() {
+    let mut world = world(memory(Policy::ReplayLastWins), &["SET a 1", "SET b 2"]);
+    assert_eq!(world.read("GETEX a"), (Some("1".into()), Source::Shadow));
+    assert_eq!(world.done("TOUCH a b"), 2);
+    assert_eq!(world.done("COPY a c REPLACE"), 1);
+    assert_eq!(world.refused("COPY a unseen"), MemoryRefusal::Unsafe, "it may be there");
+    assert_eq!(world.engine.status().journal_entries, 1);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["SET c 1"]);
+}
+
+#[test]
+fn commands_about_all_keys_see_both_what_is_remembered_and_what_was_written() {
+    let mut world = world(memory(Policy::Discard), &["SET a 1", "SET b 1"]);
+    world.run_now::<()>(&Request::new("SET c 1"));
+    assert_eq!(world.done("DEL a"), 1);
+    assert_eq!(world.done("DBSIZE"), 2);
+    let mut keys: Vec<String> = world.run_now(&Request::new("KEYS *"));
+    keys.sort();
+    assert_eq!(keys, ["b", "c"]);
+    let (cursor, found): (u64, Vec<String>) = world.run_now(&Request::new("SCAN 17 MATCH c*"));
+    assert_eq!((cursor, found), (0, vec!["c".to_owned()]));
+    let any: String = world.run_now(&Request::new("RANDOMKEY"));
+    assert!(keys.contains(&any));
+    assert_eq!(world.engine.status().overlay_entries, 1, "nothing was put together");
+}
+
+#[test]
+fn a_mixed_write_is_neither_undone_by_what_was_before_nor_undoes_what_comes_after() {
+    for policy in [Policy::Invalidate, Policy::ReplayLastWins, Policy::MergeDelta] {
+        let mut world = world([Fallback::memory("cache:*", policy)], &[]);
+        world.run_now::<()>(&Request::new("SET cache:a before"));
+        let mixed = world.run(&Request::new("MSET cache:a mixed wallet:a 1"));
+        let after = world.run(&Request::new("DEL cache:a"));
+        let other = world.run(&Request::new("SET cache:b 1"));
+        assert!(world.engine.take(after).is_none(), "it waits for what is older");
+        assert_eq!(world.read("GET cache:a").0.as_deref(), Some("before"));
+        world.value::<()>(other);
+        let mut peer = Peer::new("one");
+        world.return_to(&mut peer);
+        world.value::<()>(mixed);
+        assert_eq!(world.value::<i64>(after), 1);
+        let at = |start: &str| peer.heard.iter().position(|line| line.starts_with(start));
+        let first = if policy == Policy::Invalidate { "DEL cache:a" } else { "SET cache:a" };
+        assert!(at(first) < at("MSET"), "{policy:?}: {:?}", peer.heard);
+        let last = peer.heard.iter().rposition(|line| line == "DEL cache:a");
+        assert!(at("MSET") < last, "{policy:?}: {:?}", peer.heard);
+        assert_eq!(world.engine.status().journal_entries, 0);
+    }
+}
+
+#[test]
+fn a_mixed_write_that_nobody_waits_for_any_more_lets_others_go_on() {
+    let mut world = world([Fallback::memory("cache:*", Policy::Invalidate)], &[]);
+    let brief = Options { deadline: Some(Duration::from_millis(100)), ..Options::default() };
+    let mixed = world.run(&Request::new("MSET cache:a 1 wallet:a 1").options(brief));
+    let behind = world.run(&Request::new("SET cache:a 2"));
+    assert!(world.engine.take(behind).is_none());
+    world.wait(Duration::from_millis(101));
+    let failure = world.engine.take(mixed).expect("ended").expect_err("nobody came");
+    assert_eq!(failure.executed(), Executed::No);
+    world.value::<()>(behind);
+    let mixed = world.run(&Request::new("MSET cache:a 1 wallet:a 1"));
+    let behind = world.run(&Request::new("SET cache:a 2"));
+    world.engine.cancel(mixed, world.now);
+    world.drain();
+    world.value::<()>(behind);
+}
+
+#[test]
+fn a_merge_on_a_connection_that_is_given_up_is_settled_by_its_answer() {
+    let mut world = world([Fallback::memory("n:*", Policy::MergeDelta)], &[]);
+    assert_eq!(world.done("INCR n:a"), 1);
+    world.dial();
+    let mut peer = Peer::new("one").saying("GET wallet", "").saying("INCRBY n:a", "");
+    while world.engine.health() != Health::Recovering {
+        world.wait(Duration::from_millis(10));
+        peer.serve(&mut world);
+    }
+    // What is asked before the merge goes out is answered while that is on its way.
+    let wallet = world.run(&Request::new("GET wallet"));
+    while peer.heard.len() < 2 {
+        world.wait(Duration::from_millis(10));
+        peer.serve(&mut world);
+    }
+    let old = world.conn.expect("connected");
+    world.say("-NOAUTH Authentication required.\r\n");
+    assert_eq!(world.engine.health(), Health::Degraded);
+    assert_eq!(world.engine.status().journal_entries, 1);
+    let behind = world.run(&Request::new("INCR n:a"));
+    assert!(world.engine.take(behind).is_none(), "what is on its way is not added to");
+    assert_eq!(world.read("GET n:a").0.as_deref(), Some("1"));
+    world.engine.received(old, &mut BytesMut::from(":6\r\n"), world.now);
+    world.drain();
+    assert_eq!(world.value::<i64>(behind), 1, "the server's value is not known");
+    assert!(world.engine.is_pending(wallet));
+    peer.heard.clear();
+    world.dial();
+    peer.recover(&mut world);
+    assert_eq!(peer.heard, ["GET wallet", "INCRBY n:a 1"]);
+}
+
+#[test]
+fn both_bounds_of_memory_are_told_of_and_dirty_values_are_never_dropped() {
+    let config = World::plain()
+        .fallback(Fallback::memory("*", Policy::MergeDelta))
+        .memory_entries_max(3)
+        .journal_bytes_max(12);
+    let mut world = world_with(config, &["SET old:1 1", "SET old:2 1", "SET old:3 1"]);
+    assert_eq!(world.engine.status().shadow_entries, 3);
+    assert_eq!(world.done("APPEND a 1234"), 4);
+    assert_eq!(world.refused("APPEND a 12345678"), MemoryRefusal::Full("the journal"));
+    assert_eq!(world.read("GET a").0.as_deref(), Some("1234"));
+    assert_eq!(world.engine.status().shadow_entries, 2, "the clean ones make room");
+    assert_eq!(world.read("GET old:1"), (None, Source::Unknown), "the least recently used");
+    world.run_now::<()>(&Request::new("SET b 1"));
+    world.run_now::<()>(&Request::new("SET c 1"));
+    assert_eq!(world.refused("SET d 1"), MemoryRefusal::Full("the overlay"));
+    assert_eq!(world.refused("SET d 1"), MemoryRefusal::Full("the overlay"));
+    assert_eq!(world.told("the journal is full"), 1, "{:?}", world.events);
+    assert_eq!(world.told("the overlay is full"), 1, "{:?}", world.events);
+    let status = world.engine.status();
+    assert_eq!((status.overlay_entries, status.shadow_entries), (3, 0));
+}
+
+#[test]
+fn what_may_have_been_done_is_taken_over_only_to_be_deleted() {
+    let rules = [
+        Fallback::memory("cache:*", Policy::Invalidate),
+        Fallback::memory("n:*", Policy::MergeDelta),
+        Fallback::memory("s:*", Policy::ReplayLastWins),
+        Fallback::stale_reads("r:*", Duration::from_secs(60)),
+    ];
+    let mut world = World::live(rules.into_iter().fold(World::plain(), Config::fallback));
+    for command in ["SET n:a 5", "SET s:a 5", "SET r:a 5"] {
+        let ticket = world.run(&Request::new(command));
+        world.write();
+        world.say("+OK\r\n");
+        world.value::<()>(ticket);
+    }
+    let cache = world.run(&Request::new("INCR cache:a"));
+    let sum = world.run(&Request::new("INCR n:a"));
+    let state = world.run(&Request::new("SET s:a 6"));
+    let read = world.run(&Request::new("GET r:a"));
+    world.write();
+    world.fall();
+    assert_eq!(world.value::<i64>(cache), 1);
+    assert_eq!(world.value::<i64>(read), 5);
+    for ticket in [sum, state] {
+        let failure = world.engine.take(ticket).expect("ended").expect_err("maybe");
+        assert_eq!(failure.executed(), Executed::Maybe, "{failure}");
+    }
+    assert_eq!(world.read("GET n:a"), (None, Source::Unknown), "nobody knows what it is now");
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["DEL cache:a"]);
+}
+
+#[test]
+fn counters_are_remembered_from_their_own_answers() {
+    let rules = [Fallback::memory("n:*", Policy::MergeDelta)];
+    let mut world = World::live(rules.into_iter().fold(World::plain(), Config::fallback));
+    let incr = world.run(&Request::new("INCR n:a"));
+    let expire = world.run(&Request::new("EXPIRE n:a 60"));
+    world.write();
+    world.say(":7\r\n:1\r\n");
+    assert_eq!((world.value::<i64>(incr), world.value::<i64>(expire)), (7, 1));
+    world.fall();
+    assert_eq!(world.done("INCR n:a"), 8);
+    assert_eq!(world.done("TTL n:a"), 59);
+    // It expires in memory as on the server; what comes then is added to nothing.
+    world.wait(Duration::from_secs(61));
+    assert_eq!(world.done("INCR n:a"), 1);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["INCRBY n:a 1"]);
+}
+
+#[test]
+fn a_collection_is_replaced_in_one_transaction() {
+    let mut world = world(memory(Policy::ReplayLastWins), &[]);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    for (command, answer) in [
+        ("HGETALL h", "%1\r\n$1\r\nf\r\n$1\r\n1\r\n"),
+        ("LRANGE l 0 -1", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+        ("SMEMBERS s", "~1\r\n$1\r\na\r\n"),
+        ("ZRANGE z 0 -1 WITHSCORES", "*1\r\n*2\r\n$1\r\na\r\n,1.5\r\n"),
+    ] {
+        let ticket = world.run(&Request::new(command));
+        world.write();
+        world.say(answer);
+        assert!(world.engine.take(ticket).expect("ended").is_ok());
+    }
+    assert_eq!(world.engine.status().shadow_entries, 4);
+    world.fall();
+    assert_eq!(world.done("HSET h g 2"), 1);
+    assert_eq!(world.refused("HTTL h FIELDS 1 f"), MemoryRefusal::Unseen);
+    let _: Vec<i64> = world.run_now(&Request::new("HPEXPIRE h 60000 FIELDS 1 g"));
+    assert_eq!(world.read("LPOP l").0.as_deref(), Some("a"));
+    assert_eq!(world.done("SREM s a"), 1);
+    assert_eq!(world.done("ZADD z 2 b"), 1);
+    let (cursor, members): (u64, Vec<String>) = world.run_now(&Request::new("ZSCAN z 7 COUNT 1"));
+    assert_eq!((cursor, members.len()), (0, 4), "all of it, whatever the cursor");
+    let mut peer = Peer::new("one")
+        .saying("PTTL h", ":-1\r\n")
+        .saying("PTTL l", ":5000\r\n")
+        .saying("PTTL z", ":-1\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let pexpire = peer.heard.iter().position(|line| line.starts_with("HPEXPIRE h 5"));
+    assert!(peer.heard.remove(pexpire.expect("what is left")).ends_with(" FIELDS 1 g"));
+    let mut expected = vec!["PTTL h", "PTTL l", "DEL s", "PTTL z"];
+    expected.extend(["MULTI", "DEL h", "HSET h f 1 g 2", "EXEC"]);
+    expected.extend(["MULTI", "DEL l", "RPUSH l b", "PEXPIRE l 5000", "EXEC"]);
+    expected.extend(["MULTI", "DEL z", "ZADD z 1.5 a 2 b", "EXEC"]);
+    assert_eq!(peer.heard, expected);
+}
+
+#[test]
+fn members_are_merged_one_by_one() {
+    let mut world = world(memory(Policy::MergeDelta), &[]);
+    assert_eq!(world.done("HSET h f 1 g 2"), 2);
+    assert_eq!(world.done("HINCRBY h n 5"), 5);
+    assert_eq!(world.done("HINCRBY h g 1"), 3);
+    assert_eq!(world.done("HDEL h f x"), 1);
+    assert_eq!(world.done("SADD s a b"), 2);
+    assert_eq!(world.done("SREM s a"), 1);
+    assert_eq!(world.done("ZADD z 1 a"), 1);
+    let _: f64 = world.run_now(&Request::new("ZINCRBY z 2.5 b"));
+    assert_eq!(world.done("RPUSH l a b"), 2);
+    assert_eq!(world.done("LPUSH l c"), 3);
+    assert_eq!(world.refused("LPOP l"), MemoryRefusal::Unmergeable);
+    assert_eq!(world.refused("HSETNX other f 1"), MemoryRefusal::Unsafe);
+    assert_eq!(world.done("DEL l"), 1);
+    assert_eq!(world.done("RPUSH l x y"), 2);
+    assert_eq!(world.read("LPOP l").0.as_deref(), Some("x"), "the whole list is the client's own");
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let mut expected = vec!["MULTI", "HINCRBY h n 5", "HSET h g 3", "HDEL h f x", "EXEC"];
+    expected.extend(["MULTI", "SADD s b", "SREM s a", "EXEC"]);
+    expected.extend(["MULTI", "ZINCRBY z 2.5 b", "ZADD z 1 a", "EXEC"]);
+    expected.extend(["MULTI", "DEL l", "RPUSH l y", "EXEC"]);
+    assert_eq!(peer.heard, expected);
+}
