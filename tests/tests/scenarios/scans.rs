@@ -11,7 +11,7 @@ use std::{
 };
 
 use unfazed_core::{
-    FailureKind, Fallback, Policy,
+    Config, FailureKind, Fallback, Policy,
     commands::prelude::*,
     config::ProtocolChoice,
     dialogue::Scans,
@@ -34,6 +34,7 @@ scenarios! {
     a_scan_needs_no_permission_to_ask_who_the_server_is,
     a_scan_fails_where_no_server_comes_back,
     what_was_begun_on_the_server_does_not_end_in_memory,
+    an_embedded_store_is_scanned_as_a_server_is,
     an_error_ends_a_scan_and_is_told_once,
     a_scan_that_is_left_alone_costs_no_connection,
     each_page_has_the_time_limit_of_its_view,
@@ -202,6 +203,21 @@ fn what_was_begun_on_the_server_does_not_end_in_memory<A: Adapter>() {
     let last = std::iter::from_fn(|| A::next_item(&mut scan)).last();
     let failure = failure(last.expect("it does not just end"));
     assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
+}
+
+fn an_embedded_store_is_scanned_as_a_server_is<A: Adapter>() {
+    let client = A::connect(Config::memory()).expect("it needs no server");
+    for at in 0..500 {
+        A::wait(client.set(format!("key:{at}"), at)).expect("a plain SET");
+    }
+    A::wait(client.hset("hash", [("f", 1), ("g", 2)])).expect("a plain HSET");
+    let all = A::all(client.scan_with::<String>(ScanOptions::new().count(7))).expect("no error");
+    assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), 501);
+    let some = A::all(client.scan_match::<String>("key:1?")).expect("no error");
+    assert_eq!(some.len(), 10);
+    let fields: BTreeMap<String, u32> =
+        A::all(client.hscan("hash")).expect("no error").into_iter().collect();
+    assert_eq!(fields.len(), 2);
 }
 
 fn an_error_ends_a_scan_and_is_told_once<A: Adapter>() {
