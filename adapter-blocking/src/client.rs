@@ -12,11 +12,12 @@ use std::{
 };
 
 use unfazed_core::{
-    Failure, Request,
+    Failure, Now, Request,
     args::ToArgs,
     commands::Run,
-    config::{Config, Deployment},
+    config::{Config, Forced},
     engine::{Batch, Event, Status},
+    fallback::Ambient,
     handle::{self, Changing, Clocks, Gather, Handle, RunBatch, Shared, Subscribe, Wish, Writer},
     pubsub::{Incoming, Payload},
     reply::FromReply,
@@ -24,6 +25,9 @@ use unfazed_core::{
 };
 
 use crate::{driver::Driver, poller};
+
+/// The clocks and the randomness of this process.
+pub enum Process {}
 
 /// A client, driven by the threads that call it.
 ///
@@ -93,7 +97,7 @@ pub struct Events {
 impl Client {
     /// Makes a client and waits until it can answer, up to the configuration's `connect_timeout`.
     ///
-    /// Takes a URL or a [`Config`].
+    /// Takes a URL, a [`Config`], or a [`Store`](crate::Store) to be a client of.
     ///
     /// # Errors
     ///
@@ -180,6 +184,12 @@ impl Client {
     pub fn events(&self) -> Events {
         let Inner { driver, .. } = self.here();
         Events { events: self.here().handle().events(), driver: driver.clone() }
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`].
+    pub fn force(&self, forced: Option<Forced>) {
+        self.here().handle().force(forced);
     }
 
     /// The configuration that the client was made with.
@@ -415,13 +425,12 @@ impl<T> fmt::Debug for Subscription<T> {
 
 impl Inner {
     fn new(config: Config) -> Result<Self, Failure> {
-        let embedded = matches!(config.deployment, Deployment::Memory);
+        let embedded = config.deployment.is_embedded();
         let driver = Driver::new();
         let clocks = Clocks { now: poller::now, instant: Instant::now };
-        let seed = RandomState::new().hash_one(());
         let starting = driver.clone();
         let start = Box::new(move |driving| starting.start(driving));
-        let shared = Shared::new(config, seed, clocks, start, Writer::Caller)?;
+        let shared = Shared::new(config, Process::seed(), clocks, start, Writer::Caller)?;
         Ok(Inner {
             pid: if embedded { None } else { Some(process::id()) },
             handle: Some(Handle::over(shared)),
@@ -467,6 +476,16 @@ impl Drop for Inner {
             drop(handle);
             self.driver.attend();
         }
+    }
+}
+
+impl Ambient for Process {
+    fn now() -> Now {
+        poller::now()
+    }
+
+    fn seed() -> u64 {
+        RandomState::new().hash_one(())
     }
 }
 

@@ -20,6 +20,27 @@
 //! closes between two calls may be found closed only by the next one: a write that went into it ends as
 //! *maybe executed*. The async adapters watch all the time and notice at once.
 //!
+//! # Without a server
+//!
+//! `memory://` is the embedded store: a client of it needs no server, and answers as one does. A
+//! [`Store`] is the same, shared by clients and by a test, which moves its clock:
+//!
+//! ```
+//! use std::time::Duration;
+//! use unfazed_blocking::{Client, Store, prelude::*};
+//!
+//! # fn main() -> Result<(), Failure> {
+//! let store = Store::new();
+//! let client = Client::connect(&store)?;
+//! client.set_ex("session:7", "Ada", Duration::from_secs(60))?;
+//!
+//! store.advance(Duration::from_secs(61));
+//! assert_eq!(client.get::<String>("session:7")?, None);
+//! assert!(store.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Every decision is made in [`unfazed_core`], which is the same for all runtimes.
 
 #[cfg(not(unix))]
@@ -46,10 +67,16 @@ pub use conversation::Conversation;
 pub use unfazed_core::{
     self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
     Health, Policy, Source, Sourced, Status, ToArg,
+    fallback::Bounds,
     pubsub::{Incoming, Message, Payload},
+    resp::Value,
 };
+
+/// The embedded store, to be shared by clients and by tests: see [`unfazed_core::Store`].
+pub type Store = unfazed_core::Store<client::Process>;
 
 /// What most programs need: the commands as methods, and how they fail.
 pub mod prelude {
+    pub use crate::Store;
     pub use unfazed_core::prelude::*;
 }

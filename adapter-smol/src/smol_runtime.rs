@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    hash::{BuildHasher, RandomState},
     io,
     net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
@@ -12,6 +13,7 @@ use async_io::Timer;
 use unfazed_core::{
     Now,
     engine::{SocketOptions, Target},
+    fallback::Ambient,
     handle::Runtime,
 };
 
@@ -19,6 +21,9 @@ use crate::stream::Socket;
 
 /// smol's global executor.
 pub(crate) enum Smol {}
+
+/// The clocks and the randomness of this process.
+pub enum Process {}
 
 impl Runtime for Smol {
     type Stream = Socket;
@@ -46,5 +51,15 @@ impl Runtime for Smol {
 
     async fn sleep_until(at: Instant) {
         Timer::at(at).await;
+    }
+}
+
+impl Ambient for Process {
+    fn now() -> Now {
+        Smol::now()
+    }
+
+    fn seed() -> u64 {
+        RandomState::new().hash_one(())
     }
 }

@@ -1,23 +1,21 @@
 //! The client: core's handle under tokio's name.
 
-use std::{
-    env,
-    hash::{BuildHasher, RandomState},
-};
+use std::env;
 
 use unfazed_core::{
     Failure, Request,
     commands::Run,
-    config::Config,
+    config::{Config, Forced},
     dialogue::{Converse, Dialogue},
     engine::{Batch, Status},
+    fallback::Ambient,
     handle::{
         Conversation, Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish,
     },
     reply::FromReply,
 };
 
-use crate::tokio_runtime::Tokio;
+use crate::tokio_runtime::{Process, Tokio};
 
 /// A client, driven by tokio.
 ///
@@ -29,7 +27,7 @@ pub struct Client(Handle);
 impl Client {
     /// Makes a client and waits until it can answer, up to the configuration's `connect_timeout`.
     ///
-    /// Takes a URL or a [`Config`].
+    /// Takes a URL, a [`Config`], or a [`Store`](crate::Store) to be a client of.
     ///
     /// # Errors
     ///
@@ -66,8 +64,7 @@ impl Client {
         C: TryInto<Config>,
         Failure: From<C::Error>,
     {
-        let seed = RandomState::new().hash_one(());
-        Ok(Client(Handle::new::<Tokio>(config.try_into()?, seed)?))
+        Ok(Client(Handle::new::<Tokio>(config.try_into()?, Process::seed())?))
     }
 
     /// Waits until the client can answer, as [`connect`](Client::connect) does: for one that was made
@@ -96,6 +93,12 @@ impl Client {
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.events()
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`].
+    pub fn force(&self, forced: Option<Forced>) {
+        self.0.force(forced);
     }
 
     /// The configuration that the client was made with.

@@ -16,6 +16,28 @@
 //! run on the runtime in whose context the first request is made; that runtime needs its I/O and time
 //! drivers (`enable_all`).
 //!
+//! # Without a server
+//!
+//! `memory://` is the embedded store: a client of it needs no server, and answers as one does. A
+//! [`Store`] is the same, shared by clients and by a test, which moves its clock:
+//!
+//! ```
+//! use std::time::Duration;
+//! use unfazed_tokio::{Client, Store, prelude::*};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Failure> {
+//! let store = Store::new();
+//! let client = Client::connect(&store).await?;
+//! client.set_ex("session:7", "Ada", Duration::from_secs(60)).await?;
+//!
+//! store.advance(Duration::from_secs(61));
+//! assert_eq!(client.get::<String>("session:7").await?, None);
+//! assert!(store.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! This crate is the socket, the name look-up and the timer; every decision is made in
 //! [`unfazed_core`], which is the same for all runtimes.
 
@@ -27,14 +49,20 @@ pub use client::Client;
 pub use unfazed_core::{
     self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
     Health, Policy, Source, Sourced, Status, ToArg,
+    fallback::Bounds,
     handle::{
         Changing, Connected, Conversation, Events, Pending, PendingReplies, Subscribing,
         Subscription,
     },
     pubsub::{Incoming, Message, Payload},
+    resp::Value,
 };
+
+/// The embedded store, to be shared by clients and by tests: see [`unfazed_core::Store`].
+pub type Store = unfazed_core::Store<tokio_runtime::Process>;
 
 /// What most programs need: the commands as methods, and how they fail.
 pub mod prelude {
+    pub use crate::Store;
     pub use unfazed_core::prelude::*;
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    hash::{BuildHasher, RandomState},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -12,6 +13,7 @@ use tokio::{net, runtime, time};
 use unfazed_core::{
     Now,
     engine::{SocketOptions, Target},
+    fallback::Ambient,
     handle::Runtime,
 };
 
@@ -19,6 +21,9 @@ use crate::stream::Socket;
 
 /// The runtime of the caller's context.
 pub(crate) enum Tokio {}
+
+/// The clocks and the randomness of this process.
+pub enum Process {}
 
 impl Runtime for Tokio {
     type Stream = Socket;
@@ -50,5 +55,15 @@ impl Runtime for Tokio {
 
     fn sleep_until(at: Instant) -> impl Future<Output = ()> + Send {
         time::sleep_until(at.into())
+    }
+}
+
+impl Ambient for Process {
+    fn now() -> Now {
+        Tokio::now()
+    }
+
+    fn seed() -> u64 {
+        RandomState::new().hash_one(())
     }
 }

@@ -9,6 +9,7 @@
 //!   the bare loop.
 
 mod data;
+mod flood;
 mod making;
 mod raw;
 mod work;

@@ -5,12 +5,15 @@ use std::{
     net::TcpStream,
 };
 
+use crate::flood;
+
 /// One blocking connection that keeps a number of requests under way. When half of them are
 /// answered it sends as many again in one write.
 ///
 /// That is close to what server and kernel can do: nothing is encoded, nothing parsed.
 #[derive(Debug)]
 pub struct RawLoop {
+    port: u16,
     stream: TcpStream,
     buffer: Vec<u8>,
 }
@@ -24,7 +27,16 @@ impl RawLoop {
     pub fn connect(port: u16) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
-        Ok(RawLoop { stream, buffer: vec![0; 256 << 10] })
+        Ok(RawLoop { port, stream, buffer: vec![0; 256 << 10] })
+    }
+
+    /// Counts messages instead, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn listen(&mut self, count: usize) -> io::Result<()> {
+        flood::listen(self.port, count, &mut self.buffer)
     }
 
     /// Sends `requests` in turn until `count` of them are answered, never more than `window` at a

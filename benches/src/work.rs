@@ -7,14 +7,17 @@ use unfazed_blocking::Client as Blocking;
 use unfazed_core::{
     Failure, Request,
     commands::{Hashes, Run, Strings},
+    config::{Config, Deployment, Endpoint},
     engine::Batch,
-    handle::Handle,
+    handle::{Handle, Subscribe},
+    pubsub::Incoming,
     resp::Reply,
 };
 
 use crate::{
     Pipeline,
     data::{VALUE_BYTES, command, key, value},
+    flood::{CHANNEL, Flood},
 };
 
 /// A workload.
@@ -32,6 +35,7 @@ pub enum Work {
     LrangeStrings(usize),
     HgetallPairs(usize),
     HgetallMap(usize),
+    Messages,
 }
 
 /// How many commands are in a pipeline, and keys in an MGET.
@@ -39,7 +43,7 @@ const MANY: usize = 100;
 
 impl Work {
     /// All of them.
-    pub const ALL: [Work; 16] = [
+    pub const ALL: [Work; 17] = [
         Work::GetSet,
         Work::Pipeline,
         Work::MgetViews,
@@ -56,6 +60,7 @@ impl Work {
         Work::LrangeStrings(100_000),
         Work::HgetallPairs(100_000),
         Work::HgetallMap(100_000),
+        Work::Messages,
     ];
 
     /// What it is called on the command line and in tables.
@@ -73,6 +78,7 @@ impl Work {
             Work::LrangeStrings(size) => format!("lrange-strings-{size}"),
             Work::HgetallPairs(size) => format!("hgetall-pairs-{size}"),
             Work::HgetallMap(size) => format!("hgetall-map-{size}"),
+            Work::Messages => "messages".into(),
         }
     }
 
@@ -86,7 +92,7 @@ impl Work {
     #[must_use]
     pub fn units(self) -> usize {
         match self {
-            Work::GetSet | Work::Get16K | Work::Get1M => 1,
+            Work::GetSet | Work::Get16K | Work::Get1M | Work::Messages => 1,
             Work::Pipeline | Work::MgetViews | Work::MgetBytes => MANY,
             Work::LrangeViews(size)
             | Work::LrangeBytes(size)
@@ -108,7 +114,8 @@ impl Work {
         }
     }
 
-    /// The same for the bare loop: requests, each with the length of its reply.
+    /// The same for the bare loop: requests, each with the length of its reply. Messages are not asked
+    /// for; the bare loop listens for them.
     #[must_use]
     pub fn raw(self) -> Vec<(Vec<u8>, usize)> {
         let bulk = |len: usize| format!("${len}\r\n").len() + len + 2;
@@ -144,6 +151,7 @@ impl Work {
                 let pair = bulk("field:000000".len()) + bulk(VALUE_BYTES);
                 vec![(bytes, header(2 * size) + size * pair)]
             }
+            Work::Messages => Vec::new(),
         }
     }
 
@@ -207,6 +215,7 @@ impl Work {
                 }
                 Ok(())
             }
+            Work::Messages => messages(client, count).await,
         }
     }
 }
@@ -235,6 +244,13 @@ impl Work {
                     for reply in client.submit_batch(&sets_and_gets(&keys, &value))? {
                         black_box(reply?);
                     }
+                }
+            }
+            Work::Messages => {
+                let mut stream = client.subscribe(CHANNEL)?;
+                let _flood = Flood::start(port_of(client.config()), count);
+                for _ in 0..count {
+                    look_at_message(stream.next());
                 }
             }
             other => panic!("{other:?} is not measured on the blocking client"),
@@ -284,6 +300,31 @@ fn sets_and_gets(keys: &[String], value: &[u8]) -> Batch {
         pipeline.get::<Bytes>(key);
     }
     pipeline.0.into_inner()
+}
+
+async fn messages(client: Handle, count: usize) -> Result<(), Failure> {
+    let mut stream = client.subscribe(CHANNEL).await?;
+    let _flood = Flood::start(port_of(client.config()), count);
+    for _ in 0..count {
+        look_at_message(stream.next().await);
+    }
+    Ok(())
+}
+
+fn look_at_message(incoming: Option<Incoming>) {
+    match incoming {
+        Some(Incoming::Message(message)) => {
+            assert_eq!(black_box(&message.payload).len(), VALUE_BYTES);
+        }
+        other => panic!("a message was lost: {other:?}"),
+    }
+}
+
+fn port_of(config: &Config) -> u16 {
+    match &config.deployment {
+        Deployment::Standalone(Endpoint::Tcp { port, .. }) => *port,
+        other => panic!("{other:?} has no port"),
+    }
 }
 
 fn lrange(key: &str) -> Request<'_> {

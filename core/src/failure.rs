@@ -3,7 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, Forced},
     reply::{DecodeError, ServerError},
     resp::{ProtocolError, Reply, Source},
 };
@@ -60,10 +60,18 @@ pub enum FailureKind {
     ConnectionLost(Cause),
     /// The server is judged down, and the request asked not to wait for it.
     Down(Cause),
+    /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
+    /// only the server can answer.
+    Isolated,
     /// The queue is full, and the request asked not to wait for room.
     QueueFull,
     /// The embedded store was to answer and can't.
     Memory(MemoryRefusal),
+    /// A transaction was discarded before any of it ran: one of its commands was refused, by the server
+    /// while it was queued, or by memory.
+    Aborted(Abort),
+    /// A transaction was discarded before any of it ran: a key that it watched was changed.
+    Conflict,
     /// The command can't run on a connection that is shared; the text says what to use.
     Misuse(&'static str),
     /// The client has as many streams or subscriptions as it may have, or as many connections of their
@@ -84,6 +92,49 @@ pub enum FailureKind {
     Config(ConfigError),
 }
 
+/// Why a transaction was discarded.
+#[derive(Clone, Debug)]
+pub struct Abort {
+    item: Option<(usize, Cow<'static, str>)>,
+    reason: Box<FailureKind>,
+}
+
+impl Abort {
+    pub(crate) fn new(item: Option<(usize, Cow<'static, str>)>, reason: FailureKind) -> Self {
+        Abort { item, reason: Box::new(reason) }
+    }
+
+    /// Which of its commands was refused, counted from 0 in the order in which they were recorded;
+    /// `None` where the server refused all of it.
+    #[must_use]
+    pub fn item(&self) -> Option<usize> {
+        self.item.as_ref().map(|(at, _)| *at)
+    }
+
+    /// The name of the command that was refused, such as `INCR`.
+    #[must_use]
+    pub fn command(&self) -> Option<&str> {
+        self.item.as_ref().map(|(_, name)| &**name)
+    }
+
+    /// What it was refused with: [`FailureKind::Server`] or [`FailureKind::Memory`].
+    #[must_use]
+    pub fn reason(&self) -> &FailureKind {
+        &self.reason
+    }
+}
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.item {
+            // People count from 1.
+            Some((at, name)) => write!(f, "discarded for its command {}, {name}: ", at + 1)?,
+            None => f.write_str("discarded: ")?,
+        }
+        self.reason.fmt(f)
+    }
+}
+
 /// What a request was waiting for when its deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -96,6 +147,8 @@ pub enum Stage {
     Retry,
     /// For the server's answer.
     Reply,
+    /// For a native script, its own or one before it, to end.
+    Script,
 }
 
 /// Why memory could not answer in the server's stead. Each says what can be done about it.
@@ -122,8 +175,56 @@ pub enum MemoryRefusal {
     Unmergeable,
     /// The command's keys are under policies that can't both be kept.
     Mixed,
-    /// A bound of the overlay or the journal is reached; the text names it.
-    Full(&'static str),
+    /// A bound is reached: of what may be written in memory, or of what recovery may owe.
+    Full(Bound),
+    /// A native script touched a key that its caller had not declared as one of the script's keys.
+    Undeclared,
+    /// A native script panicked. Nothing of it was kept.
+    Panicked,
+}
+
+/// A bound of the client's that was reached. `Display` and [`name`](Bound::name) give the setting that
+/// sets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Bound {
+    /// How many requests may be under way or waiting.
+    QueueRequests,
+    /// How many bytes of requests may be kept.
+    QueueBytes,
+    /// How many entries memory may hold.
+    MemoryEntries,
+    /// How many bytes memory may hold.
+    MemoryBytes,
+    /// How many keys recovery may owe something to.
+    JournalEntries,
+    /// How many bytes that may take.
+    JournalBytes,
+    /// How many messages may wait for the reader of one stream, or how many bytes of them.
+    StreamMessages,
+}
+
+impl Bound {
+    /// The name of the setting: the builder method of [`Config`](crate::Config), and the parameter in a
+    /// URL. Stable, so that metrics can go by it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Bound::QueueRequests => "queue_requests_max",
+            Bound::QueueBytes => "queue_bytes_max",
+            Bound::MemoryEntries => "memory_entries_max",
+            Bound::MemoryBytes => "memory_bytes_max",
+            Bound::JournalEntries => "journal_entries_max",
+            Bound::JournalBytes => "journal_bytes_max",
+            Bound::StreamMessages => "subscription_messages_max",
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Why a command is never answered from memory.
@@ -186,6 +287,8 @@ pub enum Cause {
     SubscriptionRefused(ServerError),
     /// Closed by this client.
     Local,
+    /// An operator decided so.
+    Forced(Forced),
     /// Some other fault of the operating system, in its own words.
     Io(Arc<str>),
 }
@@ -229,6 +332,7 @@ impl fmt::Display for Cause {
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
+            Cause::Forced(forced) => write!(f, "forced by an operator: {forced}"),
             Cause::Io(why) => f.write_str(why),
         }
     }
@@ -241,6 +345,7 @@ impl fmt::Display for Stage {
             Stage::Connection => "a connection",
             Stage::Retry => "its turn to be sent again",
             Stage::Reply => "the reply",
+            Stage::Script => "a native script to end",
         })
     }
 }
@@ -279,8 +384,15 @@ impl fmt::Display for MemoryRefusal {
                 "the fallback policies of the keys can't both be kept; send a command for each key"
             }
             MemoryRefusal::Full(what) => {
-                return write!(f, "{what} is full; try again when the server is back");
+                return write!(
+                    f,
+                    "{what} is reached; try again when the server is back, or raise it"
+                );
             }
+            MemoryRefusal::Undeclared => {
+                "a native script may touch only the keys that its caller declared; declare all of them"
+            }
+            MemoryRefusal::Panicked => "the native script panicked; nothing of it was kept",
         })
     }
 }
@@ -309,10 +421,13 @@ impl fmt::Display for FailureKind {
             }
             FailureKind::ConnectionLost(cause) => write!(f, "connection lost: {cause}"),
             FailureKind::Down(cause) => write!(f, "server down: {cause}"),
+            FailureKind::Isolated => f.write_str("the client was isolated by an operator"),
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
             FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),
             FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
+            FailureKind::Aborted(abort) => write!(f, "{abort}"),
+            FailureKind::Conflict => f.write_str("a watched key was changed"),
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
             FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),
@@ -379,7 +494,8 @@ impl Failure {
         self.0.executed
     }
 
-    /// The command's name, such as `INCR`; `connect` where connecting itself failed.
+    /// The command's name, such as `INCR`; `transaction` where one failed as a whole, and `connect` where
+    /// connecting itself failed.
     #[must_use]
     pub fn command(&self) -> &str {
         &self.0.command
@@ -407,10 +523,15 @@ impl Failure {
         }
     }
 
-    /// The server's error, where the server answered with one.
+    /// The server's error, where the server answered with one. Where a transaction was discarded for
+    /// one, that is it.
     #[must_use]
     pub fn server_error(&self) -> Option<&ServerError> {
-        match &self.0.kind {
+        let kind = match &self.0.kind {
+            FailureKind::Aborted(abort) => abort.reason(),
+            kind => kind,
+        };
+        match kind {
             FailureKind::Server(error) => Some(error),
             _ => None,
         }
@@ -452,10 +573,9 @@ impl fmt::Debug for Failure {
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            FailureKind::Server(error) => Some(error),
             FailureKind::Decode(error) => Some(error),
             FailureKind::Config(error) => Some(error),
-            _ => None,
+            _ => self.server_error().map(|error| error as _),
         }
     }
 }

@@ -121,24 +121,24 @@ pub use config::Config;
 pub use connection::Chunk;
 pub use engine::{Engine, Event, Health, Status};
 pub use failure::{Cause, Executed, Failure, FailureKind};
-pub use fallback::{Fallback, Policy};
+pub use fallback::{Fallback, Policy, SharedStore as Store};
 pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
 pub use script::Script;
 pub use time::Now;
 
-/// What most programs need: the commands as methods, views and pipelines, the configuration, and how
-/// requests fail.
+/// What most programs need: the commands as methods, views, pipelines and transactions, the
+/// configuration, and how requests fail.
 pub mod prelude {
     pub use crate::{
         args::ToArg,
         commands::{Run, prelude::*},
-        config::{Config, MaybeRetry},
+        config::{Config, Forced, MaybeRetry},
         dialogue::{Acks, Consumers, Converse, Scans},
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Subscribe, Views},
+        handle::{Pipelines, Subscribe, Transactions, Views},
         pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
         script::Script,

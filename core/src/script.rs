@@ -47,6 +47,7 @@ use crate::commands::Spec;
 /// sent on its present connection brings it along, so that a pipeline runs in its order. Only where the
 /// server forgets a script between two pipelines on one connection (SCRIPT FLUSH) do its calls run after
 /// the rest of the pipeline, in their order among themselves.
+/// A transaction always brings its scripts along, since in the middle of one nothing can be sent again.
 ///
 /// # When it fails
 ///

@@ -108,6 +108,11 @@ impl World {
         self.engine.submit_batch(&batch, None, self.now).expect("room").0
     }
 
+    fn many(&mut self, ticket: Ticket) -> Vec<Result<Reply, Failure>> {
+        let outcomes = self.engine.take_batch(ticket).expect("all have ended");
+        outcomes.spread().expect("it was accepted")
+    }
+
     fn one(&mut self, ticket: Ticket) -> Result<Reply, Failure> {
         self.engine.take(ticket).expect("it has ended")
     }
@@ -216,7 +221,7 @@ fn in_a_pipeline_the_first_call_of_a_script_brings_its_source() {
     let first = ["EVAL return 1 0", "PING", "EVAL return 2 0", "PING", &by_one, "PING"];
     assert_eq!(world.sent(), first);
     world.say(":1\r\n+PONG\r\n:2\r\n+PONG\r\n:1\r\n+PONG\r\n");
-    let outcomes = world.engine.take_batch(ticket).expect("all have ended");
+    let outcomes = world.many(ticket);
     assert_eq!(outcomes.iter().step_by(2).map(number).collect::<Vec<_>>(), [1, 2, 1]);
 
     world.pipeline(&[&two, &one]);
@@ -254,7 +259,7 @@ fn items_that_the_server_forgot_run_behind_the_rest_in_their_order() {
     world.say(&format!("{NOSCRIPT}+PONG\r\n{NOSCRIPT}+PONG\r\n{NOSCRIPT}+PONG\r\n"));
     assert_eq!(world.sent(), ["EVAL return 1 0", "EVAL return 2 0", "EVAL return 1 0"]);
     world.say(":1\r\n-ERR no\r\n:1\r\n");
-    let outcomes = world.engine.take_batch(ticket).expect("all have ended");
+    let outcomes = world.many(ticket);
     assert_eq!(number(&outcomes[0]), 1);
     assert_eq!(outcomes[2].as_ref().unwrap_err().command(), "EVAL");
     assert_eq!(number(&outcomes[4]), 1);
@@ -274,4 +279,28 @@ fn a_source_is_sent_though_the_reply_comes_while_the_bytes_are_with_the_writer()
     assert_eq!(world.sent(), ["EVAL return 1 1 k a"]);
     world.say(":1\r\n");
     assert_eq!(number(&world.one(ticket)), 1);
+}
+
+#[test]
+fn a_transaction_brings_each_script_along_once_whatever_the_server_knows() {
+    let mut world = World::new();
+    let (one, two) = (Script::new("return 1"), Script::new("return 2").read_only());
+    for _ in 0..2 {
+        let mut batch = Batch::new();
+        for script in [&one, &two, &one] {
+            batch.push(&Request::script(script).int(0));
+        }
+        batch.push(&Request::new("Some.Module"));
+        let batch = batch.into_transaction();
+        let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+        let again = format!("EVALSHA {} 0", one.sha1());
+        let block =
+            ["MULTI", "EVAL return 1 0", "EVAL_RO return 2 0", &again, "Some.Module", "EXEC"];
+        assert_eq!(world.sent(), block);
+        world
+            .say(&format!("+OK\r\n{}*4\r\n:1\r\n:2\r\n:1\r\n-ERR no\r\n", "+QUEUED\r\n".repeat(4)));
+        let outcomes = world.many(ticket);
+        assert_eq!(outcomes.iter().take(3).map(number).collect::<Vec<_>>(), [1, 2, 1]);
+        assert_eq!(outcomes[3].as_ref().unwrap_err().command(), "Some.Module");
+    }
 }

@@ -3,13 +3,13 @@
 use unfazed_core::{
     Failure, FailureKind, Request,
     engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
-    failure::Executed,
+    failure::{Executed, MemoryRefusal},
     resp::{Reply, Source},
 };
 
 use crate::{
     mutants::Mutant,
-    workload::{Asked, Shape, Wish},
+    workload::{Asked, Command, Shape, Wish},
     world::{Action, World},
 };
 
@@ -91,7 +91,7 @@ impl World {
             return if self.entropy.chance(50) { self.connect() } else { self.sleep() };
         }
         let wish = Wish::draw(&mut self.entropy, &mut self.ids);
-        let lines: Vec<_> = wish.commands.iter().map(crate::workload::Command::line).collect();
+        let lines: Vec<_> = wish.commands.iter().map(Command::line).collect();
         self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
         let before = self.engine.status();
         let rejected = self.submit(&wish);
@@ -143,11 +143,11 @@ impl World {
     fn submit(&mut self, wish: &Wish) -> Option<Rejected> {
         let waker = self.waker();
         let now = self.clock();
-        let result = if wish.batch {
-            self.engine.submit_batch(&wish.pipeline(), Some(waker), now)
-        } else {
+        let result = if wish.shape == Shape::One {
             let request = wish.commands[0].request().options(wish.options);
             self.engine.submit(&request, Some(waker), now)
+        } else {
+            self.engine.submit_batch(&wish.batch(), Some(waker), now)
         };
         let (ticket, flush) = match result {
             Ok(accepted) => accepted,
@@ -157,7 +157,7 @@ impl World {
         self.seq += 1;
         let asked = Asked {
             waker,
-            shape: if wish.batch { Shape::Many } else { Shape::One },
+            shape: wish.shape,
             commands: wish.commands.clone(),
             options: wish.options,
             deadline: self.now + deadline,
@@ -233,7 +233,12 @@ impl World {
         let ticket = asked.ticket;
         let outcomes = match asked.shape {
             Shape::One => self.engine.take(ticket).map(|outcome| vec![outcome]),
-            Shape::Many => self.engine.take_batch(ticket),
+            Shape::Many => self.engine.take_batch(ticket).and_then(|found| found.spread().ok()),
+            Shape::Whole => self.engine.take_batch(ticket).map(|found| {
+                // What came to nothing did so for each of its commands.
+                let count = asked.commands.len();
+                found.spread().unwrap_or_else(|failure| vec![Err(failure); count])
+            }),
             Shape::Connect => {
                 let result = self.engine.take_wait(ticket);
                 let Some(result) = result else {
@@ -263,8 +268,11 @@ impl World {
             self.oracle.fail(1, "taken, and still there");
         }
         self.ended.push(ticket);
+        if asked.shape == Shape::Whole {
+            self.oracle.on_whole(&asked, &outcomes);
+        }
         for (command, mut outcome) in asked.commands.iter().zip(outcomes) {
-            self.tamper(&mut outcome);
+            self.tamper(command, &mut outcome);
             let shown = match &outcome {
                 Ok(reply) => format!("{reply:?}"),
                 Err(failure) => failure.to_string(),
@@ -275,7 +283,14 @@ impl World {
         }
     }
 
-    fn tamper(&mut self, outcome: &mut Result<Reply, Failure>) {
+    fn tamper(&mut self, command: &Command, outcome: &mut Result<Reply, Failure>) {
+        let unknown = |failure: &Failure| {
+            let refusal = FailureKind::Memory(MemoryRefusal::NotRemembered);
+            command.name() == "GET" && failure.kind().to_string() == refusal.to_string()
+        };
+        if self.mutant == Some(Mutant::MakeUp) && outcome.as_ref().is_err_and(unknown) {
+            *outcome = Ok(Reply::null().with_source(Source::Unknown));
+        }
         if let (Some(Mutant::ForgeSource), Ok(reply)) = (self.mutant, &outcome) {
             *outcome = Ok(reply.clone().with_source(Source::Server));
         }
@@ -288,7 +303,12 @@ impl World {
             FailureKind::DeadlinePassed(_) => "failure: deadline",
             FailureKind::ConnectionLost(_) => "failure: connection lost",
             FailureKind::Down(_) => "failure: down",
+            FailureKind::Isolated => "failure: isolated",
             FailureKind::Memory(_) => "failure: memory refuses",
+            FailureKind::Aborted(abort) => match abort.reason() {
+                FailureKind::Memory(_) => "failure: transaction discarded by memory",
+                _ => "failure: transaction discarded by the server",
+            },
             FailureKind::ClientClosed => "failure: client closed",
             _ => "failure: other",
         };

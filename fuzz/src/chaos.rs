@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use unfazed_core::{Cause, engine::Input};
+use unfazed_core::{Cause, config::Forced, engine::Input};
 
 use crate::{
     mutants::Mutant,
     network::Stage,
     server::When,
+    setup::FORCED,
     world::{Action, World},
 };
 
@@ -101,6 +102,30 @@ impl World {
             }
             18 => self.take_topics_away(false),
             _ => {}
+        }
+    }
+
+    /// An operator changes what is forced upon the client.
+    pub(crate) fn operator(&mut self) {
+        let Some(span) = self.setup.operator_millis.filter(|_| !self.healed) else { return };
+        let forced = self.entropy.pick(&FORCED);
+        self.force(forced);
+        let delay = self.entropy.millis(1, 2 * span);
+        self.at(delay, Action::Operator);
+    }
+
+    pub(crate) fn force(&mut self, forced: Option<Forced>) {
+        self.settle();
+        self.trace(format_args!("forced: {forced:?}"));
+        self.seq += 1;
+        if !self.engine.is_closed() {
+            self.oracle.on_forced(forced, self.seq);
+        }
+        if self.mutant != Some(Mutant::DisobeyOperator) {
+            self.engine.force(forced, self.clock());
+        }
+        if self.entropy.chance(50) {
+            self.settle();
         }
     }
 
@@ -232,7 +257,7 @@ impl World {
             return;
         }
         self.settle();
-        let before = format!("{:?}", self.engine.status());
+        let before = self.standing();
         let now = self.clock();
         let mut conn = self.gone.last().copied();
         if self.mutant == Some(Mutant::StaleIsCurrent) {
@@ -263,11 +288,18 @@ impl World {
         }
         let mut ready = Vec::new();
         self.engine.take_ready(&mut ready);
-        let after = format!("{:?}", self.engine.status());
+        let after = self.standing();
         let came_out = self.drain();
         if before != after || came_out || !ready.is_empty() {
             self.oracle.fail(16, format!("stale inputs changed {before} to {after}"));
         }
+    }
+
+    /// All that is to be seen of the engine, but for the time that has passed.
+    fn standing(&self) -> String {
+        let mut status = self.engine.status();
+        status.lasting = Duration::ZERO;
+        format!("{status:?}")
     }
 
     pub(crate) fn undo(&mut self, undo: Undo) {

@@ -20,6 +20,7 @@ impl World {
     }
 
     pub(crate) fn open(&mut self, conn: ConnId, target: &Target) {
+        self.oracle.on_socket("a dial");
         self.seq += 1;
         let id = self.seq;
         let mut link = Link::new(conn, &mut self.entropy);
@@ -141,6 +142,7 @@ impl World {
             return self.count("a write is blocked");
         }
         let Some(chunk) = self.engine.take_output(link.conn) else { return };
+        self.oracle.on_socket("a write");
         let bytes = chunk.unwritten();
         let mut seen = [&link.partial[..], bytes].concat();
         for line in take_commands(&mut seen) {
@@ -151,11 +153,19 @@ impl World {
             count = count.min(link.room());
         }
         if self.setup.choppy && !self.healed {
-            count = self.entropy.below(count as u64 + 1) as usize;
+            // Draws that are used up let everything through, or nothing would ever get on.
+            count -= self.entropy.below(count as u64 + 1) as usize;
         }
         let mut accepted = bytes[..count].to_vec();
         if self.mutant == Some(Mutant::SkipByte) && count > 20 && self.entropy.chance(10) {
             accepted.remove(count / 2);
+        }
+        if self.mutant == Some(Mutant::SlipIn) {
+            let multi = b"$5\r\nMULTI\r\n";
+            if let Some(at) = accepted.windows(multi.len()).position(|bytes| bytes == multi) {
+                let behind = at + multi.len();
+                accepted.splice(behind..behind, *b"*1\r\n$4\r\nPING\r\n");
+            }
         }
         link.accept(&accepted);
         link.chunk = Some((chunk, count));
@@ -229,12 +239,20 @@ impl World {
         }
         let mut count = link.up.len();
         if self.setup.choppy && !self.healed {
-            count = self.entropy.between(1, count as u64) as usize;
+            count -= self.entropy.below(count as u64) as usize;
         }
         let bytes: Vec<u8> = link.up.drain(..count).collect();
         let mut when = self.when();
-        let outgoing = self.server.receive(id, &bytes, &mut when);
+        let given_up = self.links[&id].stage != Stage::Open;
+        let outgoing = self.server.receive(id, &bytes, &mut when, given_up);
         self.seq = when.seq;
+        for block in std::mem::take(&mut self.server.blocks) {
+            self.oracle.on_block(&block);
+            self.count(match block.executed {
+                0 => "a transaction was discarded by the server",
+                _ => "a transaction was carried out by the server",
+            });
+        }
         let link = self.links.get_mut(&id).expect("still there");
         for frame in outgoing.frames {
             link.send(&frame, false);
@@ -297,7 +315,7 @@ impl World {
             count = count.min(cut);
         }
         if self.setup.choppy && !self.healed && count > 0 {
-            count = self.entropy.between(1, count as u64) as usize;
+            count -= self.entropy.below(count as u64) as usize;
         }
         if let Some(cut) = &mut link.down_cut {
             *cut -= count;
@@ -346,7 +364,7 @@ impl World {
             let number = if busy { 15 } else { 20 };
             let what = format!("{taken} bytes were taken, and whole frames end at {whole}");
             self.oracle.fail(number, what);
-        } else if open && self.pushes.0 != self.pushes.1 {
+        } else if open && self.pushes.0 != self.pushes.1 && !self.stops_reading {
             self.oracle.fail(4, format!("pushes sent and seen: {:?}", self.pushes));
         }
         self.pushes.1 = self.pushes.0;

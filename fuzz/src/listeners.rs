@@ -98,6 +98,7 @@ impl World {
         };
         let waker = self.waker();
         let stops = options.overflow == Overflow::StopReading;
+        self.stops_reading |= stops;
         self.count(if stops { "streams that stop reading" } else { "streams" });
         let listener = Listener {
             stream,
@@ -454,13 +455,16 @@ impl World {
         }
     }
 
-    /// Without PINGs a connection that only listens never learns that nobody is there. The kernel does,
-    /// in the end.
+    /// Without PINGs a connection that only listens never learns that nobody is there any more. The
+    /// kernel does, in the end.
     pub(crate) fn find_half_open(&mut self) {
         if self.setup.config.ping_interval != PingInterval::Off {
             return;
         }
-        let silent = self.links.iter().filter(|(_, link)| link.silent);
+        let half_open = |link: &crate::network::Link| {
+            link.stage == Stage::Open && (link.silent || !link.served)
+        };
+        let silent = self.links.iter().filter(|(_, link)| half_open(link));
         for id in silent.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.ending(id, unfazed_core::Cause::Reset);
         }

@@ -5,6 +5,10 @@
 /// into the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
+    /// The server carries out only a part of a transaction.
+    HalfExec,
+    /// The network slips a command in between MULTI and EXEC.
+    SlipIn,
     /// The driver reports the end of a request twice.
     EndTwice,
     /// The driver loses the wake-up of a request that has ended.
@@ -57,6 +61,16 @@ pub enum Mutant {
     OtherPieces,
     /// Something that is formatted holds the password.
     LeakSecret,
+    /// The server does not keep what is written to keys whose last state is to be kept.
+    LoseReplays,
+    /// The server does not add what is to be added.
+    LoseMerges,
+    /// The server adds it twice.
+    MergeTwice,
+    /// The driver says that a key is absent of which nothing is remembered.
+    MakeUp,
+    /// The client is not told what its operator wants.
+    DisobeyOperator,
 }
 
 impl Mutant {
@@ -78,6 +92,8 @@ impl Mutant {
         (Mutant::SendTwice, 11),
         (Mutant::ForgetTopic, 11),
         (Mutant::LoseStreamWake, 11),
+        (Mutant::HalfExec, 9),
+        (Mutant::SlipIn, 9),
         (Mutant::LoseWake, 12),
         (Mutant::IgnoreTimer, 12),
         (Mutant::Hurry, 13),
@@ -89,5 +105,10 @@ impl Mutant {
         (Mutant::OverWritten, 0),
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
+        (Mutant::LoseReplays, 7),
+        (Mutant::LoseMerges, 7),
+        (Mutant::MergeTwice, 6),
+        (Mutant::MakeUp, 18),
+        (Mutant::DisobeyOperator, 22),
     ];
 }

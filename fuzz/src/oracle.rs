@@ -9,6 +9,8 @@
 //! | 5 | the server only ever sees whole commands |
 //! | 6 | `Ok` was carried out; *no* never was; *maybe* was handed to a writer; no repetition unasked |
 //! | 7 | what was acknowledged in memory is not followed by anything older |
+//! | 6, 7 | in the end: what was to be added was added once; the last state in memory is on the server |
+//! | 9 | between MULTI and EXEC stands one transaction or what one key is owed, all of it; all or none of it is carried out, and nothing of it elsewhere; one source answers it |
 //! | 12, 13 | deadlines; a timer while anything is pending; no busy loop; progress after healing |
 //! | 14 | bounds at every step, zero at the end |
 //! | 15 | whole frames are taken as soon as they are there, blocked writes or not |
@@ -17,19 +19,24 @@
 //! | 19 | no panic (told apart by whoever runs a world) |
 //! | 20 | the same bytes in other pieces, the same seed again |
 //! | 21 | no secret in anything that is formatted |
+//! | 22 | what an operator forces: no answer from memory, none from the server, no socket at all |
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use unfazed_core::{
     Effect, Executed, Failure, FailureKind,
-    config::MaybeRetry,
+    config::{Forced, MaybeRetry},
     engine::Health,
     fallback::Policy,
     resp::{Reply, Source, Value},
 };
 
 use crate::{
-    server::{Server, is_write},
+    server::{Block, Data, Server, is_write},
     workload::{Asked, Command, Shape},
 };
 
@@ -90,8 +97,8 @@ struct WriteFact {
     era: u64,
     stretch: u64,
     plain_set: bool,
-    /// Its other keys may not degrade, so it goes to the server whatever stands in memory.
-    mixed: bool,
+    /// Nobody knows whether it was carried out.
+    maybe: bool,
 }
 
 /// What was asked by who reads, and who answered.
@@ -132,15 +139,45 @@ pub struct Oracle {
     /// What must never be formatted.
     pub secret: Option<String>,
     health: Option<Health>,
+    /// What an operator wants, since when, and what the client said of it.
+    forced: Option<Forced>,
+    forced_since: u64,
+    forced_told: Option<Forced>,
     era: u64,
     stretch: u64,
     writes: BTreeMap<String, Vec<WriteFact>>,
     lines: BTreeMap<String, LineFact>,
+    /// The lines of each transaction, and those that only transactions have.
+    wholes: BTreeSet<Vec<String>>,
+    in_wholes: BTreeSet<String>,
     /// In which era and stretch each request was submitted, by waker.
     begun: BTreeMap<u64, (u64, u64)>,
     /// How many answers from memory were held against the writes before them.
     pub weighed: u64,
+    /// The client has said that it gave up some of what it owed.
+    pub gave_up: bool,
+    /// When the client became live.
+    live: Vec<u64>,
+    /// What is to be added, by key: what was acknowledged, and what may have been carried out. Of a
+    /// counter sums, of a set or queue members.
+    sums: BTreeMap<String, Sum>,
+    /// How many keys were held against their last state in memory, and against what was added.
+    pub settled: (u64, u64),
 }
+
+/// What was to be added to one key.
+#[derive(Clone, Debug, Default)]
+struct Sum {
+    acked: i64,
+    open: i64,
+    acked_members: BTreeSet<String>,
+    open_members: BTreeSet<String>,
+    /// Members that may be added more than once.
+    repeated: BTreeSet<String>,
+}
+
+/// How often a command can be sent, by any setting of a world.
+const AGAIN_MAX: i64 = 10;
 
 impl Oracle {
     /// Notes that a promise was broken; the first one counts.
@@ -165,7 +202,7 @@ impl Oracle {
     }
 
     /// The client's standing changed.
-    pub fn on_health(&mut self, from: Health, to: Health) {
+    pub fn on_health(&mut self, from: Health, to: Health, seq: u64) {
         let known = self.health.unwrap_or(Health::Connecting);
         if known != from || from == to {
             self.fail(16, format!("health goes from {from} to {to}, and was {known}"));
@@ -173,6 +210,7 @@ impl Oracle {
         self.health = Some(to);
         match (from, to) {
             (_, Health::Live) => {
+                self.live.push(seq);
                 self.era += 1;
                 self.stretch += 1;
             }
@@ -181,19 +219,80 @@ impl Oracle {
         }
     }
 
+    /// An operator wants something else of the client from here on.
+    pub fn on_forced(&mut self, forced: Option<Forced>, seq: u64) {
+        if forced == self.forced {
+            return;
+        }
+        if forced == Some(Forced::Redis) {
+            // Memory goes on only with what the server is owed.
+            self.stretch += 1;
+        }
+        (self.forced, self.forced_since) = (forced, seq);
+    }
+
+    /// The client says that something else is forced upon it now.
+    pub fn on_forced_told(&mut self, to: Option<Forced>) {
+        if self.forced_told == to {
+            self.fail(22, format!("{to:?} is told twice"));
+        }
+        self.forced_told = to;
+    }
+
+    /// The client wants something of the network.
+    pub fn on_socket(&mut self, what: &str) {
+        if self.forced == Some(Forced::Isolated) {
+            self.fail(22, format!("{what} of an isolated client"));
+        }
+    }
+
+    /// Whether a request obeys its operator in who answered it. The items of a pipeline may have been
+    /// answered before the pipeline ended, and what was on its way to the server may come back from it.
+    fn check_forced(&mut self, asked: &Asked, command: &Command, source: Source) {
+        let since = asked.submitted > self.forced_since;
+        let from_server = source == Source::Server;
+        let obeys = match self.forced {
+            Some(Forced::Redis) => from_server || !(since || asked.shape == Shape::One),
+            Some(Forced::Memory) => !(from_server && since && command.degrades().0),
+            Some(Forced::Isolated) => !(from_server && since),
+            _ => true,
+        };
+        // Where nothing may degrade, there is no memory to be forced to.
+        let moot = self.forced == Some(Forced::Memory) && self.policy.is_none();
+        if !obeys && !moot {
+            let what = format!("{} from {source:?}, forced: {:?}", command.line(), self.forced);
+            self.fail(22, what);
+        }
+    }
+
     /// A request was accepted.
     pub fn on_submitted(&mut self, asked: &Asked, default_retry: MaybeRetry) {
         let retry = asked.options.maybe_retry.unwrap_or(default_retry);
         self.begun.insert(asked.waker, (self.era, self.stretch));
+        let whole = asked.shape == Shape::Whole;
+        if whole {
+            self.wholes.insert(asked.lines());
+        }
+        let once = |command: &Command| match retry {
+            MaybeRetry::Never => true,
+            MaybeRetry::Repeatable => command.effect() > Effect::Repeatable,
+            MaybeRetry::Idempotent => command.effect() > Effect::IdempotentWrite,
+            _ => false,
+        };
+        let whole_once = whole && asked.commands.iter().any(once);
         for command in &asked.commands {
             let line = command.line();
-            let once = match retry {
-                MaybeRetry::Never => true,
-                MaybeRetry::Repeatable => command.effect() > Effect::Repeatable,
-                MaybeRetry::Idempotent => command.effect() > Effect::IdempotentWrite,
-                _ => false,
-            };
-            if command.id.is_some() && once {
+            self.add_open(command, 1);
+            if retry == MaybeRetry::Always {
+                self.add_again(command);
+            }
+            if whole && command.id.is_some() {
+                self.in_wholes.insert(line.clone());
+            }
+            // What is replayed may go out twice, and a sum may look like one of its parts.
+            let replayed = |key: &String| key.starts_with("last") || key.starts_with("sum");
+            let counted = command.id.is_some() && !command.keys.iter().any(replayed);
+            if counted && (once(command) || whole_once) {
                 self.lines.entry(line.clone()).or_default().most = Some(1);
             }
             if !is_write(command.name()) {
@@ -215,9 +314,39 @@ impl Oracle {
                     stretch: self.stretch,
                     plain_set: matches!(command.name(), "SET" | "MSET")
                         && !command.words.iter().any(|word| word == "PX"),
-                    mixed: !command.degrades().0,
+                    maybe: false,
                 });
             }
+        }
+    }
+
+    /// The server has come to an EXEC.
+    pub fn on_block(&mut self, block: &Block) {
+        let Block { lines, executed } = block;
+        // What recovery owes to a key of many members it pays in one piece.
+        let key = |line: &String| line.split(' ').nth(1).map(str::to_owned);
+        let of_one_key = lines.iter().all(|line| key(line) == key(&lines[0]));
+        if !self.wholes.contains(lines) && !of_one_key {
+            self.fail(9, format!("{lines:?} stood between MULTI and EXEC, and is no transaction"));
+        } else if *executed != 0 && *executed != lines.len() {
+            self.fail(9, format!("{executed} of {lines:?} were carried out"));
+        }
+    }
+
+    /// A transaction ended.
+    pub fn on_whole(&mut self, asked: &Asked, outcomes: &[Result<Reply, Failure>]) {
+        let lines = asked.lines();
+        let mut sources = outcomes.iter().flatten().map(|reply| reply.source() == Source::Server);
+        let first = sources.next();
+        if first.is_some_and(|first| sources.any(|other| other != first)) {
+            self.fail(9, format!("{lines:?} was answered by the server and from memory"));
+        }
+        let not = |outcome: &Result<Reply, Failure>| match outcome {
+            Ok(_) => false,
+            Err(failure) => failure.executed() == Executed::No,
+        };
+        if outcomes.iter().any(not) && !outcomes.iter().all(not) {
+            self.fail(9, format!("of {lines:?} some was carried out: {outcomes:?}"));
         }
     }
 
@@ -247,7 +376,10 @@ impl Oracle {
         let line = command.line();
         let (source, value) = (reply.source(), reply.view().to_value());
         self.tally.ok += 1;
-        let (degrades, misses) = command.degrades();
+        self.add_open(command, -1);
+        self.add_acked(command);
+        self.check_forced(asked, command, source);
+        let (degrades, misses) = asked.degrades(command);
         let misses = misses && self.policy.is_some();
         let many = asked.shape == Shape::Many;
         let begun = self.begun.get(&asked.waker).copied().unwrap_or_default();
@@ -267,13 +399,19 @@ impl Oracle {
                 let number = if given.peek().is_none() || degrades { 18 } else { 2 };
                 return self.fail(number, format!("{line}: {value:?} is not the server's answer"));
             }
-            if !given.any(|(at, answer)| in_time(*at) && *answer == value) {
+            // RESP2 knows no sets.
+            let same = |answer: &Value| match (answer, &value) {
+                (Value::Set(members), Value::Array(items)) => members == items,
+                (answer, value) => answer == value,
+            };
+            if !given.any(|(at, answer)| in_time(*at) && same(answer)) {
                 return self.fail(2, format!("{line}: the server never answered {value:?}"));
             }
             let executed = known.map_or(0, |known| known.executed);
             let fact = self.lines.entry(line.clone()).or_default();
             fact.ok_from_server += 1;
-            if executed < fact.ok_from_server {
+            // What is added is counted at the end.
+            if executed < fact.ok_from_server && part_of(command).is_none() {
                 let what = format!("{line}: Ok, and carried out {executed} times");
                 return self.fail(6, what);
             }
@@ -289,6 +427,10 @@ impl Oracle {
             }
             if misses && source != Source::Unknown {
                 return self.fail(18, format!("{line} is a miss, and comes from {source:?}"));
+            }
+            let only_read = command.keys.iter().any(|key| key.starts_with("old"));
+            if only_read && source == Source::Unknown && !misses {
+                return self.fail(18, format!("{line}: {value:?} is made up"));
             }
         }
         let read =
@@ -341,8 +483,17 @@ impl Oracle {
         if key.ends_with(":list") || key.contains(":n:") || self.policy.is_none() {
             return;
         }
-        if !key.starts_with("cache") && !key.starts_with("miss") {
+        let [invalidates, replayed, only_read] = [
+            (self.policy == Some(Policy::Invalidate) && key.starts_with("cache"))
+                || key.starts_with("miss"),
+            key.starts_with("last") || key.starts_with("sum"),
+            key.starts_with("old"),
+        ];
+        if !key.starts_with("cache") && !invalidates && !replayed && !only_read {
             return;
+        }
+        if only_read && from_memory && *value == Value::Null {
+            return self.fail(18, format!("{key} is made up"));
         }
         self.weighed += u64::from(from_memory);
         let facts = self.writes.get(key).map_or(&[][..], Vec::as_slice);
@@ -379,7 +530,8 @@ impl Oracle {
             }
             let at_server = server.ledger.get(&fact.line).filter(|known| known.executed > 0);
             let in_memory = fact.acked.filter(|(_, source)| *source != Source::Server);
-            if from_memory && at_server.is_none() && in_memory.is_some() && fact.era < era {
+            let forgotten = at_server.is_none() && in_memory.is_some() && fact.era < era;
+            if from_memory && forgotten && !replayed {
                 return self.fail(7, format!("{key} reads {text:?}, forgotten by recovery"));
             }
             born = at_server.map_or(0, |known| known.last);
@@ -396,18 +548,24 @@ impl Oracle {
             }
             let invalidates = self.policy == Some(Policy::Invalidate) || key.starts_with("miss");
             match (by, from_memory) {
-                (Source::Server, true) => !newer.mixed && born < newer.submitted,
+                (Source::Server, true) => born < newer.submitted,
                 (Source::Server, false) => false,
                 // Recovery deletes the key after the write was acknowledged, and before the server is
                 // asked about it again.
+                (_, false) if replayed => degrades && !self.gave_up && born < newer.submitted,
                 (_, false) => degrades && invalidates && born < newer.acked_from,
                 (_, true) if vague || newer.vague => false,
                 (_, true) if newer.stretch == self.stretch => {
                     !newer.dropped && born < newer.submitted
                 }
-                // A write that was dropped as a miss shows only once its key has been deleted.
-                (_, true) if newer.dropped => newer.era < era && born < newer.submitted,
-                (_, true) => invalidates && born < newer.submitted,
+                // A write that was dropped as a miss shows only once its key has been deleted, if it is.
+                (_, true) if newer.dropped => {
+                    invalidates && newer.era < era && born < newer.submitted
+                }
+                (_, true) => {
+                    let kept = invalidates || (replayed && !self.gave_up);
+                    kept && born < newer.submitted
+                }
             }
         });
         if let Some(newer) = newer {
@@ -461,13 +619,18 @@ impl Oracle {
             claim => claim,
         };
         let no = claim == Executed::No;
-        self.note_ended(command, asked.submitted, seq, |fact| fact.failed_no = no);
+        self.note_ended(command, asked.submitted, seq, |fact| {
+            (fact.failed_no, fact.maybe) = (no, claim == Executed::Maybe);
+        });
+        if claim != Executed::Maybe {
+            self.add_open(command, -1);
+        }
         let (executed, last) =
             server.ledger.get(&line).map_or((0, 0), |known| (known.executed, known.last));
         match claim {
             Executed::No => {
                 self.tally.no += 1;
-                if command.id.is_some() {
+                if command.id.is_some() && part_of(command).is_none() {
                     self.lines.entry(line.clone()).or_default().never = true;
                     if executed > 0 {
                         return self.fail(6, format!("{line}: {failure}, and executed"));
@@ -482,7 +645,7 @@ impl Oracle {
             }
             Executed::Yes => {
                 self.tally.yes += 1;
-                let memory = command.degrades().0 && self.policy.is_some();
+                let memory = asked.degrades(command).0 && self.policy.is_some();
                 if !memory && (executed == 0 || last < asked.submitted) {
                     return self.fail(6, format!("{line}: {failure}, and not executed"));
                 }
@@ -491,13 +654,137 @@ impl Oracle {
         if failure.is_timeout() && self.now < asked.deadline {
             self.fail(12, format!("{line}: {failure}, before its deadline {:?}", asked.deadline));
         }
-        if failure.command() != command.name() {
+        let whole = asked.shape == Shape::Whole && failure.command() == "transaction";
+        if failure.command() != command.name() && !whole {
             self.fail(2, format!("{line}: the failure is {:?}'s", failure.command()));
         }
         // A command that nobody knows may concern any key, those that fail among them.
-        let fails = line.contains("fail:") || command.name() == "NOSUCH";
+        let fails =
+            |command: &Command| command.line().contains("fail:") || command.name() == "NOSUCH";
+        let fails = match asked.shape {
+            Shape::Whole => asked.commands.iter().any(fails),
+            _ => fails(command),
+        };
+        if matches!(failure.kind(), FailureKind::Isolated)
+            && self.forced != Some(Forced::Isolated)
+            && asked.shape == Shape::One
+        {
+            self.fail(22, format!("{line}: {failure}, and is not isolated"));
+        }
         if matches!(failure.kind(), FailureKind::Down(_)) && !fails {
             self.fail(18, format!("{line}: {failure}, and may wait"));
+        }
+    }
+
+    // ---- what is settled in the end ------------------------------------------------------------
+
+    fn add_open(&mut self, command: &Command, sign: i64) {
+        let Some((key, part)) = part_of(command) else { return };
+        let sum = self.sums.entry(key.to_owned()).or_default();
+        match part {
+            Part::Number(number) => sum.open += sign * number,
+            Part::Member(member) if sign > 0 => drop(sum.open_members.insert(member.to_owned())),
+            Part::Member(member) => drop(sum.open_members.remove(member)),
+        }
+    }
+
+    /// Its caller lets it be carried out more than once.
+    fn add_again(&mut self, command: &Command) {
+        let Some((key, part)) = part_of(command) else { return };
+        let sum = self.sums.entry(key.to_owned()).or_default();
+        match part {
+            Part::Number(number) => sum.open += number * AGAIN_MAX,
+            Part::Member(member) => drop(sum.repeated.insert(member.to_owned())),
+        }
+    }
+
+    fn add_acked(&mut self, command: &Command) {
+        let Some((key, part)) = part_of(command) else { return };
+        let sum = self.sums.entry(key.to_owned()).or_default();
+        match part {
+            Part::Number(number) => sum.acked += number,
+            Part::Member(member) => drop(sum.acked_members.insert(member.to_owned())),
+        }
+    }
+
+    /// Once everything has come to rest: what the server was told of what memory had acknowledged.
+    pub fn check_settled(&mut self, server: &Server, unix: u64) {
+        if self.policy.is_none() || self.violation.is_some() {
+            return;
+        }
+        self.check_last_states(server, unix);
+        let mut broken = None;
+        for (key, sum) in &self.sums {
+            let (added, pushed) = added_to(server, key);
+            self.settled.1 += 1;
+            if added > sum.acked + sum.open {
+                broken = Some((6, format!("{added} were added to {key}: {sum:?}")));
+            } else if added < sum.acked && !self.gave_up {
+                broken = Some((7, format!("only {added} were added to {key}: {sum:?}")));
+            }
+            let ever = |member: &String| {
+                sum.acked_members.contains(member) || sum.open_members.contains(member)
+            };
+            if let Some((member, _)) = pushed.iter().find(|(member, _)| !ever(member)) {
+                broken = Some((6, format!("{member} was added to {key}, and is not to be")));
+            }
+            // A set holds a member once, however often it is added.
+            let once = |member: &String| key.ends_with("queue") && !sum.repeated.contains(member);
+            let twice = pushed.iter().find(|(member, times)| **times > 1 && once(member));
+            if let Some((member, times)) = twice {
+                broken = Some((6, format!("{member} was added to {key} {times} times")));
+            }
+            let lost = sum.acked_members.iter().find(|member| !pushed.contains_key(*member));
+            if let Some(member) = lost.filter(|_| !self.gave_up) {
+                broken = Some((7, format!("{member} was acknowledged, and not added to {key}")));
+            }
+        }
+        if let Some((number, what)) = broken {
+            self.fail(number, what);
+        }
+    }
+
+    /// The last write to a key, if no other came near it and it was acknowledged, is what stands there.
+    fn check_last_states(&mut self, server: &Server, unix: u64) {
+        let mut broken = None;
+        for (key, facts) in &self.writes {
+            let replayed = key.starts_with("last") || key.starts_with("sum");
+            if !replayed || key.contains(":n:") || key.ends_with(":set") || key.ends_with(":queue")
+            {
+                continue;
+            }
+            let Some(last) = facts.iter().max_by_key(|fact| fact.submitted) else { continue };
+            let Some((acked, by)) = last.acked.filter(|_| !last.vague) else { continue };
+            let alone = facts.iter().all(|fact| {
+                std::ptr::eq(fact, last)
+                    || (fact.ended.is_some_and(|ended| ended < last.submitted) && !fact.maybe)
+            });
+            // What the server once had it may have lost by itself.
+            let live = self.live.iter().copied().find(|live| *live > acked);
+            let had = if by == Source::Server { acked } else { live.unwrap_or(acked) };
+            let wiped = server.wiped_at.is_some_and(|at| at > had);
+            let words: Vec<&str> = last.line.split(' ').collect();
+            let expected = match words[0] {
+                "SET" if last.plain_set => Some(words[2]),
+                "MSET" => words[1..].chunks(2).rfind(|pair| pair[0] == key).map(|pair| pair[1]),
+                "DEL" => None,
+                _ => continue,
+            };
+            if !alone || wiped || self.gave_up || server.haunted.contains(key) {
+                continue;
+            }
+            self.settled.0 += 1;
+            let found = match server.peek(key, unix) {
+                Some(Data::Text(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+                Some(other) => Some(format!("{other:?}")),
+                None => None,
+            };
+            if found.as_deref() != expected {
+                broken = Some(format!("{key} holds {found:?}, and the last was {last:?}"));
+            }
+        }
+        if let Some(what) = broken {
+            self.fail(7, what);
         }
     }
 
@@ -516,5 +803,52 @@ impl Oracle {
         if let Some(what) = broken {
             self.fail(6, what);
         }
+        let alone = self.in_wholes.iter().find(|line| {
+            server.ledger.get(*line).is_some_and(|known| known.executed != known.in_blocks)
+        });
+        if let Some(line) = alone {
+            self.fail(9, format!("{line}: carried out outside of its transaction"));
+        }
     }
+}
+
+/// What a command adds to a key of which all that is added counts.
+enum Part<'a> {
+    Number(i64),
+    Member(&'a str),
+}
+
+fn part_of(command: &Command) -> Option<(&str, Part<'_>)> {
+    let key = command.keys.first().filter(|key| key.starts_with("sum"))?;
+    let number = || command.words.get(2).and_then(|word| word.parse().ok());
+    match command.name() {
+        "INCR" => Some((key, Part::Number(1))),
+        "INCRBY" => Some((key, Part::Number(number()?))),
+        "SADD" | "RPUSH" => Some((key, Part::Member(command.words.get(2)?))),
+        _ => None,
+    }
+}
+
+/// What the server was told to add to a key, and has: the sum, and how often each member.
+fn added_to(server: &Server, key: &str) -> (i64, BTreeMap<String, u32>) {
+    let (mut sum, mut members) = (0, BTreeMap::new());
+    for (line, known) in &server.ledger {
+        let words: Vec<&str> = line.split(' ').collect();
+        if words.get(1) != Some(&key) || known.executed == 0 {
+            continue;
+        }
+        match words[0] {
+            "INCR" => sum += i64::from(known.executed),
+            "INCRBY" => {
+                sum += i64::from(known.executed) * words[2].parse::<i64>().unwrap_or_default();
+            }
+            "SADD" | "RPUSH" => {
+                for member in &words[2..] {
+                    *members.entry((*member).to_owned()).or_default() += known.executed;
+                }
+            }
+            _ => {}
+        }
+    }
+    (sum, members)
 }

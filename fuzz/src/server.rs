@@ -17,8 +17,19 @@ pub struct Ledger {
     pub executed: u32,
     /// When it was carried out last.
     pub last: u64,
+    /// How often of that inside of a transaction.
+    pub in_blocks: u32,
     /// Every answer to it, and when it was given.
     pub answers: Vec<(u64, Value)>,
+}
+
+/// What came to the server between MULTI and EXEC, on one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// The command lines, in order.
+    pub lines: Vec<String>,
+    /// How many of them were carried out.
+    pub executed: usize,
 }
 
 /// What the server thinks of one connection.
@@ -29,6 +40,28 @@ pub struct Session {
     pending: Vec<u8>,
     /// What it is subscribed to.
     topics: BTreeSet<(TopicKind, String)>,
+    /// What came since MULTI.
+    multi: Option<Multi>,
+}
+
+/// A value at a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// A string.
+    Text(Vec<u8>),
+    /// A set.
+    Set(BTreeSet<String>),
+    /// A list.
+    List(Vec<String>),
+}
+
+/// What is queued until EXEC.
+#[derive(Debug, Default)]
+struct Multi {
+    commands: Vec<Vec<String>>,
+    lines: Vec<String>,
+    /// One of them was refused.
+    dirty: bool,
 }
 
 /// What is to happen on a connection after bytes were processed.
@@ -83,10 +116,16 @@ pub struct Server {
     pub hello_refused: u64,
     /// How many commands were carried out that had been carried out before.
     pub repeated: u64,
-    data: BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>,
+    data: BTreeMap<Vec<u8>, (Data, Option<u64>)>,
+    /// When data were lost, or others came in their place.
+    pub wiped_at: Option<u64>,
+    /// Keys that were written over connections that the client had long given up.
+    pub haunted: BTreeSet<String>,
     sessions: BTreeMap<u64, Session>,
     /// By command line.
     pub ledger: BTreeMap<String, Ledger>,
+    /// The transactions that came to their EXEC and were not looked at.
+    pub blocks: Vec<Block>,
     /// How many commands were carried out twice on purpose, and the like.
     pub tampering: Tampering,
 }
@@ -102,6 +141,14 @@ pub struct Tampering {
     pub keep_deleted: bool,
     /// Swaps two replies.
     pub swap: bool,
+    /// Says that it wrote what it did not, to keys whose last state is to be kept.
+    pub lose_replays: bool,
+    /// Does not add what is to be added, to keys to which things are added.
+    pub lose_merges: bool,
+    /// Adds it twice.
+    pub merge_twice: bool,
+    /// Carries out only a part of a transaction.
+    pub half_exec: bool,
 }
 
 /// The wall clock of the server, and the order of all that happens.
@@ -135,13 +182,16 @@ impl Server {
     pub fn start(&mut self, keeps: bool, other: bool, when: When) {
         self.up = true;
         self.run += 1;
+        if !keeps || other {
+            self.wiped_at = Some(when.seq);
+        }
         if !keeps {
             self.data.clear();
         }
         if other {
             for key in ["cache:0", "cache:1", "miss:0", "wallet:0"] {
                 let value = format!("{key}=x{};", when.seq);
-                self.data.insert(key.into(), (value.into_bytes(), None));
+                self.data.insert(key.into(), (Data::Text(value.into_bytes()), None));
             }
         }
     }
@@ -152,8 +202,15 @@ impl Server {
         self.sessions.get(&link).is_some_and(|session| session.resp3)
     }
 
-    /// Takes bytes in and carries out the whole commands among them.
-    pub fn receive(&mut self, link: u64, bytes: &[u8], when: &mut When) -> Outgoing {
+    /// Takes bytes in and carries out the whole commands among them. The client may have given the
+    /// connection up.
+    pub fn receive(
+        &mut self,
+        link: u64,
+        bytes: &[u8],
+        when: &mut When,
+        given_up: bool,
+    ) -> Outgoing {
         let mut out = Outgoing::default();
         let Some(mut session) = self.sessions.remove(&link) else { return out };
         session.pending.extend_from_slice(bytes);
@@ -164,6 +221,9 @@ impl Server {
                 Ok(Some((words, used))) => {
                     session.pending.drain(..used);
                     when.seq += 1;
+                    if given_up {
+                        self.haunted.extend(words[1..].iter().cloned());
+                    }
                     let was_resp3 = session.resp3;
                     match self.topics_command(&mut session, &words) {
                         Ok(None) => {}
@@ -350,34 +410,130 @@ impl Server {
             self.hello_refused += 1;
             return None;
         }
-        let value = self.session_command(session, &name, words).unwrap_or_else(|| {
-            let refusal = self.refusal(&name);
-            let entry = self.ledger.entry(line.clone()).or_default();
-            let value = match refusal {
-                Some(text) => {
-                    self.refused += u64::from(!text.starts_with("ERR"));
-                    Value::error(text)
-                }
-                None => {
-                    self.repeated += u64::from(entry.executed > 0 && line.contains('='));
-                    entry.executed += 1;
-                    entry.last = when.seq;
-                    self.execute(&name, words, when)
-                }
-            };
-            let again = self.tampering.execute_twice && is_write(&name);
-            let entry = self.ledger.entry(line.clone()).or_default();
-            if again && !matches!(value, Value::Error(_)) {
-                entry.executed += 1;
-                self.execute(&name, words, when);
-            } else if self.tampering.lie && is_write(&name) {
-                entry.executed = 0;
+        let value = match self.session_command(session, &name, words) {
+            Some(value) => value,
+            None if name == "MULTI" || name == "EXEC" || session.multi.is_some() => {
+                return Some(self.transact(session, &name, words, when));
             }
-            value
-        });
+            None => self.run(&name, words, when),
+        };
         let entry = self.ledger.entry(line).or_default();
         entry.answers.push((when.seq, value.clone()));
         Some(value)
+    }
+
+    /// MULTI, EXEC and what comes in between.
+    fn transact(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        words: &[String],
+        when: When,
+    ) -> Value {
+        match (name, session.multi.take()) {
+            ("MULTI", None) => {
+                session.multi = Some(Multi::default());
+                Value::OK
+            }
+            ("EXEC", Some(multi)) => self.exec(multi, when),
+            ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
+            (_, None) => unreachable!("only asked in a transaction"),
+            (_, Some(mut multi)) => {
+                multi.lines.push(words.join(" "));
+                let refusal = if name == "MULTI" {
+                    Some("ERR MULTI calls can not be nested")
+                } else {
+                    self.refusal(name)
+                };
+                let value = match refusal {
+                    Some(text) => {
+                        self.refused += u64::from(!text.starts_with("ERR"));
+                        multi.dirty = true;
+                        Value::error(text)
+                    }
+                    None => {
+                        multi.commands.push(words.to_vec());
+                        Value::Simple("QUEUED".into())
+                    }
+                };
+                session.multi = Some(multi);
+                value
+            }
+        }
+    }
+
+    fn exec(&mut self, multi: Multi, when: When) -> Value {
+        let Multi { commands, lines, dirty } = multi;
+        let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
+        let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
+        let mut executed = 0;
+        let value = match refusal {
+            _ if dirty => {
+                Value::error("EXECABORT Transaction discarded because of previous errors.")
+            }
+            Some(text) => {
+                self.refused += 1;
+                Value::error(format!("EXECABORT Transaction discarded because of: {text}"))
+            }
+            None => {
+                let half = self.tampering.half_exec && commands.len() > 1;
+                executed = if half { commands.len() / 2 } else { commands.len() };
+                let mut values = Vec::new();
+                for (at, words) in commands.iter().enumerate() {
+                    let value = match at < executed {
+                        true => self.run(&name(words), words, when),
+                        false => Value::OK,
+                    };
+                    let entry = self.ledger.entry(words.join(" ")).or_default();
+                    entry.in_blocks += u32::from(at < executed);
+                    entry.answers.push((when.seq, value.clone()));
+                    values.push(value);
+                }
+                Value::Array(values)
+            }
+        };
+        self.blocks.push(Block { lines, executed });
+        value
+    }
+
+    /// Carries a command out, unless it is refused.
+    fn run(&mut self, name: &str, words: &[String], when: When) -> Value {
+        let line = words.join(" ");
+        if let Some(text) = self.refusal(name) {
+            self.refused += u64::from(!text.starts_with("ERR"));
+            return Value::error(text);
+        }
+        let key = words.get(1).map_or("", String::as_str);
+        let Tampering { lose_replays, lose_merges, merge_twice, .. } = self.tampering;
+        let lost = lose_replays && is_write(name) && key.starts_with("last:");
+        let lost = lost || (lose_merges && is_write(name) && key.starts_with("sum:n"));
+        let entry = self.ledger.entry(line.clone()).or_default();
+        self.repeated += u64::from(entry.executed > 0 && line.contains('='));
+        entry.executed += u32::from(!(lost && lose_merges));
+        entry.last = when.seq;
+        let value = if lost { self.pretend(name) } else { self.execute(name, words, when) };
+        let again = self.tampering.execute_twice && is_write(name);
+        let again = again || (merge_twice && is_write(name) && key.starts_with("sum:n"));
+        let entry = self.ledger.entry(line).or_default();
+        if again && !matches!(value, Value::Error(_)) {
+            entry.executed += 1;
+            self.execute(name, words, when);
+        } else if self.tampering.lie && is_write(name) {
+            entry.executed = 0;
+        }
+        value
+    }
+
+    /// What a command that was not carried out is answered all the same.
+    fn pretend(&self, name: &str) -> Value {
+        if matches!(name, "SET" | "MSET") { Value::OK } else { Value::Integer(1) }
+    }
+
+    /// What is at a key; nothing where it has expired.
+    #[must_use]
+    pub fn peek(&self, key: &str, unix: u64) -> Option<&Data> {
+        let (data, expiry) = self.data.get(key.as_bytes())?;
+        expiry.is_none_or(|at| at > unix).then_some(data)
     }
 
     /// What is answered whatever the state of the data.
@@ -449,7 +605,7 @@ impl Server {
             return Some("LOADING Redis is loading the dataset in memory");
         }
         match name {
-            "PING" | "ECHO" | "GET" | "MGET" | "PTTL" => {
+            "PING" | "ECHO" | "GET" | "MGET" | "PTTL" | "EXISTS" | "SMEMBERS" | "LRANGE" => {
                 (self.busy && name != "PING").then_some("TRYAGAIN passing condition")
             }
             name if is_write(name) => match () {
@@ -465,34 +621,44 @@ impl Server {
 
     fn execute(&mut self, name: &str, words: &[String], when: When) -> Value {
         let key = || words[1].clone().into_bytes();
-        for key in self.data.keys().cloned().collect::<Vec<_>>() {
-            if self.data[&key].1.is_some_and(|at| at <= when.unix) {
-                self.data.remove(&key);
-            }
-        }
+        self.data.retain(|_, (_, expiry)| expiry.is_none_or(|at| at > when.unix));
+        let wrong = Value::error(WRONG_TYPE);
         if words.get(1).is_some_and(|key| key.ends_with(":list")) {
-            return Value::error(
-                "WRONGTYPE Operation against a key holding the wrong kind of value",
-            );
+            return wrong;
         }
         let lies = self.tampering.lie && is_write(name);
         match name {
             "PING" => words.get(1).map_or(Value::Simple("PONG".into()), |text| bulk(text)),
             "GET" => self.get(&words[1]),
             "MGET" => Value::Array(words[1..].iter().map(|key| self.get(key)).collect()),
+            "EXISTS" => Value::Integer(self.data.contains_key(words[1].as_bytes()).into()),
+            "SMEMBERS" => match self.data.get(words[1].as_bytes()) {
+                None => Value::Set(Vec::new()),
+                Some((Data::Set(members), _)) => {
+                    Value::Set(members.iter().map(|member| bulk(member)).collect())
+                }
+                Some(_) => wrong,
+            },
+            "LRANGE" => match self.data.get(words[1].as_bytes()) {
+                None => Value::Array(Vec::new()),
+                Some((Data::List(items), _)) => {
+                    Value::Array(items.iter().map(|item| bulk(item)).collect())
+                }
+                Some(_) => wrong,
+            },
             _ if lies => Value::OK,
             "SET" => {
                 let expiry = match words.get(3).map(String::as_str) {
                     Some("PX") => words[4].parse().ok().map(|span: u64| when.unix + span),
                     _ => None,
                 };
-                self.data.insert(key(), (words[2].clone().into_bytes(), expiry));
+                self.data.insert(key(), (Data::Text(words[2].clone().into_bytes()), expiry));
                 Value::OK
             }
             "MSET" => {
                 for pair in words[1..].chunks(2) {
                     let (key, value) = (pair[0].clone(), pair[1].clone());
-                    self.data.insert(key.into_bytes(), (value.into_bytes(), None));
+                    self.data.insert(key.into_bytes(), (Data::Text(value.into_bytes()), None));
                 }
                 Value::OK
             }
@@ -507,24 +673,58 @@ impl Server {
             }
             "INCR" | "INCRBY" => {
                 let by = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(1);
-                let entry = self.data.entry(key()).or_insert_with(|| (b"0".to_vec(), None));
-                let before: i64 = std::str::from_utf8(&entry.0)
-                    .ok()
-                    .and_then(|text| text.parse().ok())
-                    .unwrap_or(0);
-                entry.0 = (before + by).to_string().into_bytes();
+                let empty = || (Data::Text(b"0".to_vec()), None);
+                let (Data::Text(text), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                let before: i64 =
+                    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+                *text = (before + by).to_string().into_bytes();
                 Value::Integer(before + by)
             }
             "APPEND" => {
-                let entry = self.data.entry(key()).or_default();
-                entry.0.extend_from_slice(words[2].as_bytes());
-                Value::Integer(entry.0.len() as i64)
+                let empty = || (Data::Text(Vec::new()), None);
+                let (Data::Text(text), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                text.extend_from_slice(words[2].as_bytes());
+                Value::Integer(text.len() as i64)
+            }
+            "SADD" => {
+                let empty = || (Data::Set(BTreeSet::new()), None);
+                let (Data::Set(members), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                let before = members.len();
+                members.extend(words[2..].iter().cloned());
+                Value::Integer((members.len() - before) as i64)
+            }
+            "RPUSH" => {
+                let empty = || (Data::List(Vec::new()), None);
+                let (Data::List(items), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                items.extend(words[2..].iter().cloned());
+                Value::Integer(items.len() as i64)
+            }
+            "EVAL" => {
+                let (key, empty) =
+                    (words[3].clone().into_bytes(), || (Data::Text(Vec::new()), None));
+                let (Data::Text(text), _) = self.data.entry(key).or_insert_with(empty) else {
+                    return wrong;
+                };
+                text.extend_from_slice(words[4].as_bytes());
+                Value::Integer(text.len() as i64)
             }
             "PEXPIRE" => match self.data.get_mut(words[1].as_bytes()) {
                 Some(entry) => {
                     entry.1 = words[2].parse().ok().map(|span: u64| when.unix + span);
                     Value::Integer(1)
                 }
+                None => Value::Integer(0),
+            },
+            "PERSIST" => match self.data.get_mut(words[1].as_bytes()) {
+                Some(entry) => Value::Integer(entry.1.take().is_some().into()),
                 None => Value::Integer(0),
             },
             "PTTL" => match self.data.get(words[1].as_bytes()) {
@@ -537,8 +737,11 @@ impl Server {
     }
 
     fn get(&self, key: &str) -> Value {
-        let entry = self.data.get(key.as_bytes());
-        entry.map_or(Value::Null, |(value, _)| Value::Bulk(value.clone().into()))
+        match self.data.get(key.as_bytes()) {
+            None => Value::Null,
+            Some((Data::Text(text), _)) => Value::Bulk(text.clone().into()),
+            Some(_) => Value::error(WRONG_TYPE),
+        }
     }
 }
 
@@ -562,11 +765,25 @@ fn changed(kind: TopicKind, added: bool, name: &str, count: usize) -> Value {
     };
     Value::Push(vec![bulk(word), bulk(name), Value::Integer(count as i64)])
 }
+const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
 /// Whether a command changes data.
 #[must_use]
 pub fn is_write(name: &str) -> bool {
-    matches!(name, "SET" | "MSET" | "DEL" | "INCR" | "INCRBY" | "APPEND" | "PEXPIRE")
+    matches!(
+        name,
+        "SET"
+            | "MSET"
+            | "DEL"
+            | "INCR"
+            | "INCRBY"
+            | "APPEND"
+            | "EVAL"
+            | "PEXPIRE"
+            | "PERSIST"
+            | "SADD"
+            | "RPUSH"
+    )
 }
 
 fn bulk(text: &str) -> Value {

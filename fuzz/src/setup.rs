@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use unfazed_core::{
     Config,
-    config::{MaybeRetry, PingInterval, ProtocolChoice},
-    fallback::{Fallback, Policy},
+    config::{Forced, MaybeRetry, PingInterval, ProtocolChoice},
+    fallback::{Fallback, Policy, ScriptStore},
+    resp::Value,
 };
 
 use crate::entropy::Entropy;
@@ -13,12 +14,34 @@ use crate::entropy::Entropy;
 /// What no formatted text may contain.
 pub const SECRET: &str = "s3cr3t-hunter2";
 
+/// What an operator can force; most often nothing, so that there is time to recover.
+pub const FORCED: [Option<Forced>; 6] =
+    [None, None, None, Some(Forced::Redis), Some(Forced::Memory), Some(Forced::Isolated)];
+
+/// The one script of this world, which does what APPEND does.
+pub const SCRIPT: &str = "append";
+
+fn append(store: &mut ScriptStore, keys: &[&[u8]], args: &[&[u8]]) -> Value {
+    let before = match store.execute(&[b"GET", keys[0]]) {
+        Value::Bulk(before) => before,
+        error @ Value::Error(_) => return error,
+        _ => bytes::Bytes::new(),
+    };
+    let after = [&before[..], args[0]].concat();
+    // Its time to live is not the script's to change.
+    match store.execute(&[&b"SET"[..], keys[0], &after, b"KEEPTTL"]) {
+        Value::Simple(_) => Value::Integer(after.len() as i64),
+        error => error,
+    }
+}
+
 /// Drawn once, at the start.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The client's configuration.
     pub config: Config,
-    /// The policy of `cache:*`; `None` where no pattern may degrade.
+    /// The policy of `cache:*`; `None` where no pattern may degrade. Where one may, there are patterns
+    /// for the other modes and policies as well.
     pub policy: Option<Policy>,
     /// Whether the server's name has to be looked up.
     pub named: bool,
@@ -36,6 +59,8 @@ pub struct Setup {
     pub faults: u64,
     /// The mean span between two faults.
     pub fault_millis: u64,
+    /// The mean span between two changes of what an operator forces, where there is an operator.
+    pub operator_millis: Option<u64>,
     /// Bytes arrive in small pieces.
     pub choppy: bool,
     /// How late the driver may be at its timer.
@@ -85,6 +110,8 @@ impl Setup {
         config.deadline = entropy.millis(300, 5_000);
         config.connect_timeout = entropy.millis(100, 2_000);
         config.response_timeout = entropy.millis(100, 2_000);
+        // Of scripts.
+        config.slow_response_timeout = entropy.millis(100, 4_000);
         if entropy.chance(30) {
             config.ping_interval = match entropy.below(3) {
                 0 => PingInterval::Off,
@@ -116,13 +143,21 @@ impl Setup {
             config = config
                 .fallback(Fallback::memory("cache:*", policy))
                 .fallback(Fallback::miss("miss:*"))
-                .fallback(Fallback::fail("fail:*"));
+                .fallback(Fallback::memory("last:*", Policy::ReplayLastWins))
+                .fallback(Fallback::memory("sum:*", Policy::MergeDelta))
+                .fallback(Fallback::stale_reads("old:*", entropy.millis(20, 3_000)))
+                .fallback(Fallback::fail("fail:*"))
+                .native_script(SCRIPT, append);
             if entropy.chance(20) {
                 config.memory.entries_max = entropy.between(1, 5) as usize;
             }
             if entropy.chance(20) {
                 config.memory.journal_entries_max = entropy.between(1, 5) as usize;
             }
+        }
+        let operator_millis = entropy.chance(30).then(|| entropy.pick(&[20, 150, 500]));
+        if operator_millis.is_some() && entropy.chance(20) {
+            config.forced = entropy.pick(&FORCED);
         }
         let heal_at = entropy.millis(500, 3_000);
         Setup {
@@ -136,6 +171,7 @@ impl Setup {
             think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),
             faults: entropy.draw() & if entropy.chance(50) { u64::MAX } else { entropy.draw() },
             fault_millis: entropy.pick(&[10, 40, 150, 400]),
+            operator_millis,
             choppy: entropy.chance(30),
             late_micros: if entropy.chance(25) { entropy.between(100, 40_000) } else { 0 },
             heal_at,

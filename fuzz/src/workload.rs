@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use unfazed_core::{Effect, Options, Request, config::MaybeRetry, engine::Batch, engine::Ticket};
 
-use crate::entropy::Entropy;
+use crate::{entropy::Entropy, setup::SCRIPT};
 
 /// The key patterns of a world, and with it what its keys do while the server is down.
-pub const CLASSES: [&str; 4] = ["cache", "wallet", "miss", "fail"];
+pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
 
 /// One command.
 #[derive(Clone, Debug)]
@@ -38,9 +38,9 @@ impl Command {
     #[must_use]
     pub fn effect(&self) -> Effect {
         match self.name() {
-            "GET" | "MGET" | "PTTL" | "PING" => Effect::Read,
+            "GET" | "MGET" | "PTTL" | "PING" | "SMEMBERS" | "LRANGE" => Effect::Read,
             "SET" | "MSET" => Effect::Repeatable,
-            "DEL" | "PEXPIRE" => Effect::IdempotentWrite,
+            "DEL" | "PEXPIRE" | "SADD" => Effect::IdempotentWrite,
             _ => Effect::Write,
         }
     }
@@ -52,10 +52,16 @@ impl Command {
         self.words[1..].iter().fold(request, Request::arg)
     }
 
-    /// Whether all of its keys may be answered from memory, and whether any of them as a miss.
+    /// Whether all of its keys may be answered from memory, and whether any of them as a miss. A miss
+    /// and a key whose writes are to be kept don't go together, nor does any with one that is only
+    /// read.
     #[must_use]
     pub fn degrades(&self) -> (bool, bool) {
-        let may = |key: &String| key.starts_with("cache") || key.starts_with("miss");
+        let reads = self.effect() == Effect::Read;
+        let may = |key: &String| {
+            let written = ["cache", "miss", "last", "sum"].iter().any(|of| key.starts_with(of));
+            written || (reads && key.starts_with("old"))
+        };
         (
             !self.keys.is_empty() && self.keys.iter().all(may),
             self.keys.iter().any(|key| key.starts_with("miss")),
@@ -64,7 +70,8 @@ impl Command {
 
     /// Draws one; `id` is a number that no other has.
     pub fn draw(entropy: &mut Entropy, id: u64) -> Self {
-        let class = CLASSES[[0, 0, 0, 0, 0, 1, 1, 2, 2, 3][entropy.below(10) as usize]];
+        let classes = [0, 0, 0, 0, 1, 1, 2, 3, 4, 4, 4, 5, 5, 5, 6, 6];
+        let class = CLASSES[classes[entropy.below(16) as usize]];
         let key = |entropy: &mut Entropy, class: &str| format!("{class}:{}", entropy.below(3));
         let first = key(entropy, class);
         let value = |key: &str| format!("{key}={id};");
@@ -89,15 +96,33 @@ impl Command {
                 let words = ["MSET", &first, &value(&first), &second, &value(&second)];
                 tagged(&words, &[&first, &second])
             }
-            79..85 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            79..82 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
+            82..85 => tagged(&["EVAL", SCRIPT, "1", &first, &value(&first)], &[&first]),
             85..91 => {
                 let tag = format!("{class}:t:{id}");
                 tagged(&["DEL", &first, &tag], &[&first])
             }
-            91..93 => Command::new(&["PTTL", &first], &[&first], None),
-            93..95 => {
+            91 => Command::new(&["PTTL", &first], &[&first], None),
+            92..94 => {
                 let span = entropy.between(20, 2_000).to_string();
                 Command::new(&["PEXPIRE", &first, &span], &[&first], None)
+            }
+            94 if class != "sum" && class != "last" => {
+                Command::new(&["PTTL", &first], &[&first], None)
+            }
+            94 => {
+                let set = format!("{class}:set");
+                match entropy.below(3) {
+                    0 => Command::new(&["SMEMBERS", &set], &[&set], None),
+                    _ => tagged(&["SADD", &set, &number], &[&set]),
+                }
+            }
+            95 if class == "sum" => {
+                let queue = format!("{class}:queue");
+                match entropy.below(3) {
+                    0 => Command::new(&["LRANGE", &queue, "0", "-1"], &[&queue], None),
+                    _ => tagged(&["RPUSH", &queue, &number], &[&queue]),
+                }
             }
             95 => tagged(&["NOSUCH", &number], &[]),
             96 => {
@@ -121,6 +146,8 @@ pub enum Shape {
     One,
     /// A pipeline.
     Many,
+    /// A transaction.
+    Whole,
     /// A wait for the connection.
     Connect,
     /// A wait for topics to be confirmed or dropped.
@@ -148,13 +175,32 @@ pub struct Asked {
     pub submitted: u64,
 }
 
+impl Asked {
+    /// Whether one of its commands may be answered from memory, and whether as a miss. The commands of
+    /// a transaction share that.
+    #[must_use]
+    pub fn degrades(&self, command: &Command) -> (bool, bool) {
+        if self.shape != Shape::Whole {
+            return command.degrades();
+        }
+        let all = self.commands.iter().map(Command::degrades);
+        all.fold((true, false), |all, one| (all.0 && one.0, all.1 || one.1))
+    }
+
+    /// The lines of its commands.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.commands.iter().map(Command::line).collect()
+    }
+}
+
 /// What is to be submitted.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// The commands; more than one, or a flag, make it a pipeline.
+    /// The commands.
     pub commands: Vec<Command>,
-    /// As a pipeline.
-    pub batch: bool,
+    /// How: alone, as a pipeline, or as a transaction.
+    pub shape: Shape,
     /// What is asked for it.
     pub options: Options,
 }
@@ -162,8 +208,12 @@ pub struct Wish {
 impl Wish {
     /// Draws one; `ids` counts the commands.
     pub fn draw(entropy: &mut Entropy, ids: &mut u64) -> Self {
-        let batch = entropy.chance(20);
-        let count = if batch { entropy.between(1, 6) } else { 1 };
+        let shape = match entropy.below(100) {
+            0..70 => Shape::One,
+            70..85 => Shape::Many,
+            _ => Shape::Whole,
+        };
+        let count = if shape == Shape::One { 1 } else { entropy.between(1, 6) };
         let commands = (0..count).map(|_| {
             *ids += 1;
             Command::draw(entropy, *ids)
@@ -183,16 +233,17 @@ impl Wish {
             ])
         });
         let refuse_when_full = entropy.chance(20);
-        Wish { commands, batch, options: Options { deadline, maybe_retry, refuse_when_full } }
+        Wish { commands, shape, options: Options { deadline, maybe_retry, refuse_when_full } }
     }
 
-    /// The pipeline to be submitted.
+    /// The pipeline or transaction to be submitted.
     #[must_use]
-    pub fn pipeline(&self) -> Batch {
+    pub fn batch(&self) -> Batch {
         let mut batch = Batch::new();
         for command in &self.commands {
             batch.push(&command.request());
         }
-        batch.options(self.options)
+        let batch = batch.options(self.options);
+        if self.shape == Shape::Whole { batch.into_transaction() } else { batch }
     }
 }

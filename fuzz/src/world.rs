@@ -9,7 +9,10 @@ use std::{
 
 use unfazed_core::{
     Cause, Engine, Now,
+    config::Forced,
     engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
+    failure::Bound,
+    fallback::NativeRun,
 };
 
 use crate::{
@@ -77,6 +80,8 @@ pub(crate) enum Action {
     Cancel(u64),
     Chaos,
     Undo(Undo),
+    Operator,
+    Ran(NativeRun),
     Heal,
     Close,
     Check,
@@ -111,6 +116,8 @@ pub(crate) struct World {
     published_last: bool,
     /// The runtime is gone.
     pub(crate) abandoned: bool,
+    /// Some stream has stopped reading: what its connection has to say may be seen late.
+    pub(crate) stops_reading: bool,
     pub(crate) ids: u64,
     pub(crate) wakers: u64,
     pub(crate) armed: Option<Duration>,
@@ -149,7 +156,11 @@ impl World {
         server.tampering.execute_twice = mutant == Some(Mutant::ExecuteTwice);
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
+        server.tampering.half_exec = mutant == Some(Mutant::HalfExec);
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
+        server.tampering.lose_replays = mutant == Some(Mutant::LoseReplays);
+        server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
+        server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
         let mut oracle = Oracle::default();
         oracle.policy = setup.policy;
         oracle.secret = Some(SECRET.to_owned());
@@ -177,6 +188,7 @@ impl World {
             changes: BTreeMap::new(),
             published_last: false,
             abandoned: false,
+            stops_reading: false,
             ids: 0,
             wakers: 0,
             armed: None,
@@ -223,6 +235,10 @@ impl World {
             self.at(Duration::ZERO, Action::Publish);
         }
         self.at(Duration::ZERO, Action::Chaos);
+        self.oracle.on_forced(self.setup.config.forced, self.seq);
+        if self.setup.operator_millis.is_some() {
+            self.at(Duration::ZERO, Action::Operator);
+        }
         self.at(self.setup.heal_at, Action::Heal);
         if let Some(close_at) = self.setup.close_at {
             self.at(close_at, Action::Close);
@@ -246,6 +262,9 @@ impl World {
         }
         let mut counters = self.counters;
         counters.insert("answers from memory held against writes", self.oracle.weighed);
+        let (states, sums) = self.oracle.settled;
+        counters.insert("keys held against their last state", states);
+        counters.insert("keys held against what was added", sums);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
         counters.insert("server: subscribed", self.server.subscribed.0);
         counters.insert("server: refused to subscribe or unsubscribe", self.server.subscribed.1);
@@ -288,6 +307,8 @@ impl World {
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
             Action::Undo(undo) => self.undo(undo),
+            Action::Operator => self.operator(),
+            Action::Ran(run) => drop(self.input(Input::Ran(run.run()))),
             Action::Heal => {
                 self.heal();
                 return Some("healed");
@@ -397,6 +418,7 @@ impl World {
     fn obey(&mut self, output: Output) {
         match output {
             Output::Resolve { lookup, .. } => {
+                self.oracle.on_socket("a look-up");
                 self.lookups.push(lookup);
                 let slow = !self.healed && self.entropy.chance(10);
                 let delay = if slow {
@@ -421,6 +443,12 @@ impl World {
                 self.pushes.1 += u64::from(self.mutant != Some(Mutant::LosePush));
             }
             Output::Event(event) => self.on_event(&event),
+            Output::Run(run) => {
+                self.count("native scripts run");
+                let delay = self.entropy.pick(&[0, 0, 100, 20_000]);
+                let delay = self.entropy.micros(0, delay);
+                self.at(delay, Action::Ran(run));
+            }
             _ => {}
         }
     }
@@ -430,7 +458,7 @@ impl World {
         self.trace(format_args!("   {event}"));
         match event {
             Event::HealthChanged { from, to, cause } => {
-                self.oracle.on_health(*from, *to);
+                self.oracle.on_health(*from, *to, self.seq);
                 match (from, to, cause) {
                     (_, Health::Degraded, Some(Cause::Refused)) if *from != Health::Recovering => {
                         self.count("trip: refused");
@@ -448,12 +476,39 @@ impl World {
                     _ => {}
                 }
             }
+            Event::Forced { to, .. } => {
+                self.oracle.on_forced_told(*to);
+                self.count(match to {
+                    None => "event: no longer forced",
+                    Some(Forced::Redis) => "event: forced to redis",
+                    Some(Forced::Memory) => "event: forced to memory",
+                    Some(_) => "event: forced to isolation",
+                });
+            }
             Event::DataSet { lineage: Lineage::Unknown, .. } => {
                 self.count("event: data set unknown");
             }
             Event::DataSet { .. } => self.count("event: the same data set"),
+            Event::ReplayRefused { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: what was owed was refused");
+            }
+            Event::MergesSkipped { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges skipped");
+            }
+            Event::MergesUnanswered { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: merges unanswered");
+            }
+            Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
-            Event::Full { what: "the queue" } => self.count("event: queue full"),
+            Event::Full { bound: Bound::QueueRequests | Bound::QueueBytes } => {
+                self.count("event: queue full");
+            }
+            Event::Full { bound: Bound::JournalEntries | Bound::JournalBytes } => {
+                self.count("event: journal full");
+            }
             Event::Full { .. } => self.count("event: memory full"),
             _ => {}
         }
@@ -538,8 +593,8 @@ impl World {
         demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;
         demand(14, status.journal_entries <= memory.journal_entries_max, "journal");
-        demand(14, status.overlay_entries <= memory.entries_max, "overlay");
-        demand(14, status.shadow_entries <= memory.entries_max, "shadow");
+        let entries = status.overlay_entries + status.shadow_entries;
+        demand(14, entries <= memory.entries_max, "overlay and shadow");
         let first = self.asked.values().map(|asked| asked.deadline).min();
         demand(
             13,
@@ -576,6 +631,7 @@ impl World {
     fn heal(&mut self) {
         self.healed = true;
         self.undo(Undo::Everything);
+        self.force(None);
         for link in self.links.values_mut() {
             // What was lost on its way is not made good by healing: such a connection is half-open.
             link.silent |= link.up_cut == Some(0);
@@ -624,6 +680,7 @@ impl World {
         if status.queued_bytes + status.journal_entries + status.overlay_entries > 0 {
             self.oracle.fail(14, format!("something is left: {status:?}"));
         }
+        self.oracle.check_settled(&self.server, self.when().unix);
         match self.setup.ending {
             Ending::Nothing => self.done = true,
             Ending::Shutdown => {

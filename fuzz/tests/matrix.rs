@@ -4,7 +4,6 @@
 //! The server is played by the embedded store, which `core/tests/store` holds to a real one. It
 //! stops as by SIGSTOP: the kernel still accepts connections and bytes, and when it goes on it
 //! carries out what came meanwhile, on connections long given up among them.
-#![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 use std::{
     collections::BTreeMap,

@@ -170,7 +170,11 @@ impl Subject for RawLoop {
     }
 
     fn run(&mut self, work: Work, tasks: usize, count: usize) {
-        RawLoop::run(self, &work.raw(), tasks, count).expect("the server answers");
+        match work {
+            Work::Messages => self.listen(count),
+            _ => RawLoop::run(self, &work.raw(), tasks, count),
+        }
+        .expect("the server answers");
     }
 }
 
@@ -220,7 +224,7 @@ impl Subject for OnThreads {
     }
 
     fn takes(&self, work: Work, tasks: usize) -> bool {
-        matches!(work, Work::GetSet | Work::Pipeline) && tasks <= 64
+        matches!(work, Work::GetSet | Work::Pipeline | Work::Messages) && tasks <= 64
     }
 
     fn run(&mut self, work: Work, tasks: usize, count: usize) {

@@ -146,6 +146,18 @@ impl Spec {
         &UNKNOWN
     }
 
+    /// What a whole transaction is, between MULTI and EXEC.
+    pub(crate) fn transaction() -> &'static Spec {
+        static TRANSACTION: Spec = Spec::new("transaction", Effect::Write, KeySpec::None);
+        &TRANSACTION
+    }
+
+    /// The same for one that holds a command which may take long.
+    pub(crate) fn slow_transaction() -> &'static Spec {
+        static SLOW: Spec = Spec::new("transaction", Effect::Write, KeySpec::None).slow();
+        &SLOW
+    }
+
     /// The name in capitals, with its subcommand after a space where it has one.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -181,6 +193,16 @@ impl Spec {
         self.name.is_empty()
     }
 
+    /// Whether it writes without regard to what stood there: what it does and what it answers are the
+    /// same whatever that was.
+    pub(crate) fn is_blind_write(&self) -> bool {
+        matches!(self.name, "SET" | "SETEX" | "PSETEX" | "MSET" | "HMSET")
+    }
+
+    pub(crate) fn is_transaction(&self) -> bool {
+        self.name == Spec::transaction().name
+    }
+
     pub(crate) const fn is_slow(&self) -> bool {
         self.flags & SLOW != 0
     }
@@ -195,6 +217,11 @@ impl Spec {
 
     pub(crate) const fn is_blocking(&self) -> bool {
         self.flags & BLOCKING != 0
+    }
+
+    /// Whether it publishes a message.
+    pub(crate) fn is_publish(&self) -> bool {
+        matches!(self.name, "PUBLISH" | "SPUBLISH")
     }
 
     pub(crate) const fn is_container(&self) -> bool {

@@ -1,9 +1,12 @@
 //! One method a knob, for code.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{Config, MaybeRetry, PingInterval, ProtocolChoice, Schedule, Secret};
-use crate::fallback::Fallback;
+use super::{Config, Forced, MaybeRetry, PingInterval, ProtocolChoice, Publish, Schedule, Secret};
+use crate::{
+    fallback::{Fallback, ScriptStore},
+    resp::Value,
+};
 
 /// # Settings
 ///
@@ -374,6 +377,78 @@ impl Config {
     #[must_use]
     pub fn fallback(mut self, rule: Fallback) -> Self {
         self.fallbacks.push(rule);
+        self
+    }
+
+    /// Gives a script a function that stands in for it where no server can run it: while the server is
+    /// down, for keys that may then be written in memory, and with `memory://`.
+    ///
+    /// `script` is its source, or its SHA-1 in hexadecimal digits. EVAL, EVALSHA and their `_RO` kinds
+    /// then run the function, with the keys and arguments that the script would get, instead of being
+    /// refused.
+    ///
+    /// - It is to be pure: to do what the script does, by the store that it is handed and nothing else.
+    ///   It may be run more than once for one call.
+    /// - It can touch only the keys that its caller declares; with others it fails, and says so
+    ///   ([`MemoryRefusal::Undeclared`](crate::failure::MemoryRefusal::Undeclared)).
+    /// - It is all or nothing: where it gives back an error, is refused something, or panics, none of
+    ///   its writes are kept, and the call ends as *not executed*.
+    /// - No other command that is answered from memory comes between its commands. It runs without any
+    ///   lock held; commands that memory is to answer wait until it has ended.
+    /// - What it writes is owed to the server as single writes to these keys would be. Where that is
+    ///   their net effect (`MergeDelta`), it is refused: a script's writes depend on what it has read.
+    ///
+    /// It takes time and room for the values at its keys, which are copied.
+    ///
+    /// ```
+    /// use unfazed_core::{config::Config, fallback::ScriptStore, resp::Value};
+    ///
+    /// const TAKE: &str = "
+    ///     local left = tonumber(redis.call('GET', KEYS[1]) or '0')
+    ///     if left < tonumber(ARGV[1]) then return 0 end
+    ///     redis.call('DECRBY', KEYS[1], ARGV[1])
+    ///     return 1";
+    ///
+    /// fn take(store: &mut ScriptStore, keys: &[&[u8]], args: &[&[u8]]) -> Value {
+    ///     let number = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<i64>().ok();
+    ///     let left = match store.execute(&[b"GET", keys[0]]) {
+    ///         Value::Bulk(left) => number(&left).unwrap_or(0),
+    ///         _ => 0,
+    ///     };
+    ///     if left < number(args[0]).unwrap_or(i64::MAX) {
+    ///         return Value::Integer(0);
+    ///     }
+    ///     match store.execute(&[b"DECRBY", keys[0], args[0]]) {
+    ///         error @ Value::Error(_) => error,
+    ///         _ => Value::Integer(1),
+    ///     }
+    /// }
+    ///
+    /// let config = Config::default().native_script(TAKE, take);
+    /// ```
+    #[must_use]
+    pub fn native_script(
+        mut self,
+        script: impl AsRef<[u8]>,
+        function: impl Fn(&mut ScriptStore, &[&[u8]], &[&[u8]]) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.native_scripts.add(script.as_ref(), Arc::new(function));
+        self
+    }
+
+    /// What PUBLISH does while the server is judged down and some key pattern may degrade; default
+    /// [`Publish::Fail`].
+    #[must_use]
+    pub fn publish_while_down(mut self, choice: Publish) -> Self {
+        self.publish_while_down = choice;
+        self
+    }
+
+    /// Starts as if an operator had forced it so: [`Forced::Isolated`] never even tries to connect.
+    /// Default `None`: health decides. While the client runs, its `force` method changes it.
+    #[must_use]
+    pub fn forced(mut self, forced: impl Into<Option<Forced>>) -> Self {
+        self.forced = forced.into();
         self
     }
 

@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::fallback::SharedStore;
+
 /// The port that servers listen on unless told otherwise.
 pub const PORT_DEFAULT: u16 = 6379;
 
@@ -28,6 +30,16 @@ pub enum Deployment {
     },
     /// No server at all: the embedded store, private to the client and its clones.
     Memory,
+    /// No server at all: an embedded store that others hold as well.
+    Store(SharedStore),
+}
+
+impl Deployment {
+    /// Whether there is no server: the embedded store answers everything, and is always there.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        matches!(self, Deployment::Memory | Deployment::Store(_))
+    }
 }
 
 /// The address of one server.

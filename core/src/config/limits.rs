@@ -1,5 +1,7 @@
 //! The bounds: everything that could grow has one.
 
+use crate::fallback::SharedStore as Store;
+
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 pub(super) const GIB: usize = 1024 * MIB;
@@ -41,19 +43,24 @@ impl Default for ReplyLimits {
 }
 
 /// What may be kept in memory for the time without a server, and what `memory://` may hold.
+///
+/// Remembered values and what is written without a server share the first two bounds. Where there is
+/// no room, remembered values go first, the least recently used before the others; what was written
+/// is never dropped, so that then a write is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryLimits {
-    /// How many keys the store holds at most; default 10,000.
+    /// How many values there may be; default 10,000. While degraded twice as many keys may have been
+    /// written or deleted.
     pub entries_max: usize,
-    /// How many bytes the store holds at most, keys included; default 100 MiB.
+    /// How many bytes they may take, keys included; default 100 MiB.
     pub bytes_max: usize,
     /// The largest server value that is remembered for the time without a server, in bytes;
     /// default 64 KiB: larger ones cost more than they are likely to save.
     pub shadow_value_max: usize,
     /// How many keys may wait for recovery to write them to the server; default 10,000.
     pub journal_entries_max: usize,
-    /// How many bytes those may take; default 16 MiB.
+    /// How many bytes those may take, with what is to be added to them; default 16 MiB.
     pub journal_bytes_max: usize,
 }
 
@@ -86,6 +93,14 @@ impl Default for SubscriptionLimits {
     fn default() -> Self {
         SubscriptionLimits { subscriptions_max: 100_000, messages_max: 65_536, bytes_max: 16 * MIB }
     }
+}
+
+/// What a store may hold, entries and bytes, as far as it can be said in a configuration: no more than
+/// a size can be.
+pub(super) fn of_store<A>(store: &Store<A>) -> (usize, usize) {
+    let bounds = store.bounds();
+    let size = |bound: usize| bound.min(isize::MAX as usize);
+    (size(bounds.entries_max), size(bounds.bytes_max))
 }
 
 /// What may wait inside one client.

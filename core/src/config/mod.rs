@@ -46,7 +46,8 @@
 //! # Ok::<(), unfazed_core::config::ConfigError>(())
 //! ```
 //!
-//! A retry schedule is a function, so only [`Config::retry_schedule`] sets it. Fallback rules say
+//! A retry schedule and a native script are functions, so only [`Config::retry_schedule`] and
+//! [`Config::native_script`] set them. Fallback rules say
 //! what may be answered without a server, which is for the program that reads the answers to
 //! decide and not for whoever writes its URL: only [`Config::fallback`] sets them.
 //!
@@ -57,9 +58,11 @@ mod breaker;
 mod builder;
 mod endpoint;
 mod error;
+mod forced;
 mod limits;
 mod parameters;
 mod protocol;
+mod publish;
 mod retry;
 mod secret;
 mod units;
@@ -77,12 +80,14 @@ use std::time::Duration;
 pub use breaker::Breaker;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
+pub use forced::Forced;
 pub use limits::{MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
+pub use publish::Publish;
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
 pub use secret::Secret;
 
-use crate::fallback::Fallback;
+use crate::fallback::{Fallback, NativeScripts, SharedStore as Store};
 
 /// The URL that errors show where any would do.
 const URL_EXAMPLE: &str = "redis://localhost:6379";
@@ -160,6 +165,13 @@ pub struct Config {
     /// What may be answered without a server; the first rule that matches a key wins. Default
     /// none.
     pub fallbacks: Vec<Fallback>,
+    /// Functions that stand in for scripts where no server can run them; default none.
+    pub native_scripts: NativeScripts,
+    /// What becomes of messages while the server is down; default [`Publish::Fail`].
+    pub publish_while_down: Publish,
+    /// What operators force upon the client from the start, see [`Forced`]; default none: health
+    /// decides.
+    pub forced: Option<Forced>,
     /// After which silence the kernel probes a TCP connection, `None` for never; default 60 s.
     /// It keeps idle connections open through a NAT; finding dead ones is `ping_interval`'s task.
     pub tcp_keepalive: Option<Duration>,
@@ -187,6 +199,19 @@ impl Config {
         Self::new(Deployment::Memory)
     }
 
+    /// No server: this embedded store, which its other clients and the program share.
+    ///
+    /// The store has its bounds already, so that `memory_entries_max` and `memory_bytes_max` are set to
+    /// what they are, and can't be set to anything else.
+    #[must_use]
+    pub fn in_store<A>(store: &Store<A>) -> Self {
+        let (entries_max, bytes_max) = limits::of_store(store);
+        let mut config = Self::new(Deployment::Store(store.into()));
+        config.memory.entries_max = entries_max;
+        config.memory.bytes_max = bytes_max;
+        config
+    }
+
     /// All defaults, for this deployment.
     fn new(deployment: Deployment) -> Self {
         Config {
@@ -212,6 +237,9 @@ impl Config {
             subscriptions: SubscriptionLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
+            native_scripts: NativeScripts::default(),
+            publish_while_down: Publish::default(),
+            forced: None,
             tcp_keepalive: Some(Duration::from_secs(60)),
             tcp_nodelay: true,
         }
@@ -287,15 +315,16 @@ impl Config {
 
     /// The URL that says the same, with `***` for the password.
     ///
-    /// It names what differs from the defaults. The retry schedule and the fallback rules are in no
-    /// URL.
+    /// It names what differs from the defaults. The retry schedule, the native scripts and the fallback
+    /// rules are in no URL, nor is a store that others hold as well: the URL has a private one in its
+    /// stead.
     #[must_use]
     pub fn to_url(&self) -> String {
         url::show(self, secret::MASK)
     }
 
     /// The URL that says the same, password included: [`Config::from_url`] makes an equal `Config`
-    /// out of it, but for the retry schedule and the fallback rules.
+    /// out of it, but for what is in no URL; see [`Config::to_url`].
     ///
     /// ```
     /// use unfazed_core::config::Config;
@@ -366,6 +395,9 @@ impl fmt::Debug for Config {
         }
         if !self.fallbacks.is_empty() {
             out.field("fallbacks", &self.fallbacks);
+        }
+        if !self.native_scripts.is_empty() {
+            out.field("native_scripts", &self.native_scripts);
         }
         out.finish()
     }

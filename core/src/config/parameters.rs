@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::limits::ReplyLimits;
 use super::units::{self, DURATION_MAX};
-use super::{Config, MaybeRetry, PingInterval, ProtocolChoice};
+use super::{Config, Forced, MaybeRetry, PingInterval, ProtocolChoice, Publish};
 
 /// One knob.
 pub(super) struct Parameter {
@@ -40,6 +40,8 @@ enum Kind {
     Protocol(Field<ProtocolChoice>),
     MaybeRetry(Field<MaybeRetry>),
     ClientName(Field<Option<String>>),
+    ForcedOrOff(Field<Option<Forced>>),
+    Publish(Field<Publish>),
 }
 
 macro_rules! field {
@@ -111,6 +113,8 @@ pub(super) static PARAMETERS: &[Parameter] = parameters! {
     "subscription_messages_max", "65536", Entries(subscriptions.messages_max, SIZES);
     "subscription_bytes_max", "16MiB", Size(subscriptions.bytes_max, SIZES);
     "fail_fast", "true", Flag(fail_fast);
+    "publish_while_down", "local", Publish(publish_while_down);
+    "forced", "isolated", ForcedOrOff(forced);
     "tcp_keepalive", "60s", SpanOrOff(tcp_keepalive);
     "tcp_nodelay", "false", Flag(tcp_nodelay);
 };
@@ -159,7 +163,14 @@ impl Parameter {
                 *(field.edit)(config) = word(ProtocolChoice::WORDS, text)?;
             }
             Kind::MaybeRetry(field) => *(field.edit)(config) = word(MaybeRetry::WORDS, text)?,
+            Kind::Publish(field) => *(field.edit)(config) = word(Publish::WORDS, text)?,
             Kind::ClientName(field) => *(field.edit)(config) = Some(text.to_owned()),
+            Kind::ForcedOrOff(field) => {
+                *(field.edit)(config) = match text {
+                    OFF => None,
+                    _ => Some(word(Forced::WORDS, text).map_err(|advice| advice + ", or off")?),
+                };
+            }
         }
         self.check(config)
     }
@@ -186,7 +197,11 @@ impl Parameter {
             Kind::Flag(field) => (field.get)(config).to_string(),
             Kind::Protocol(field) => word_for(ProtocolChoice::WORDS, (field.get)(config)),
             Kind::MaybeRetry(field) => word_for(MaybeRetry::WORDS, (field.get)(config)),
+            Kind::Publish(field) => word_for(Publish::WORDS, (field.get)(config)),
             Kind::ClientName(field) => (field.get)(config).clone().unwrap_or_default(),
+            Kind::ForcedOrOff(field) => {
+                (field.get)(config).map_or_else(off, |forced| word_for(Forced::WORDS, &forced))
+            }
         }
     }
 
@@ -230,7 +245,12 @@ impl Parameter {
                     return Err("expected printable ASCII without spaces".into());
                 }
             }
-            Kind::CountOrOff(_) | Kind::Flag(_) | Kind::Protocol(_) | Kind::MaybeRetry(_) => {}
+            Kind::CountOrOff(_)
+            | Kind::Flag(_)
+            | Kind::Protocol(_)
+            | Kind::MaybeRetry(_)
+            | Kind::Publish(_)
+            | Kind::ForcedOrOff(_) => {}
         }
         Ok(())
     }

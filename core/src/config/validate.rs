@@ -6,7 +6,8 @@ use super::endpoint::{self, BadHost};
 use super::error::Verdict;
 use super::parameters::PARAMETERS;
 use super::units::show_duration;
-use super::{Config, ConfigError, Deployment, Endpoint, Place, URL_EXAMPLE};
+use super::{Config, ConfigError, Deployment, Endpoint, Place, URL_EXAMPLE, limits};
+use crate::fallback::SharedStore as Store;
 
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     deployment(config)?;
@@ -37,6 +38,7 @@ fn deployment(config: &Config) -> Result<(), ConfigError> {
         }
         Deployment::Sentinel { sentinels, .. } => sentinels.as_slice(),
         Deployment::Memory => return Ok(()),
+        Deployment::Store(store) => return bounds_of(store, config),
     };
     if endpoints.is_empty() {
         return invalid("nodes", "", "expected at least one address");
@@ -62,6 +64,23 @@ fn deployment(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// A store that others hold as well was given its bounds when it was made.
+fn bounds_of(store: &Store, config: &Config) -> Result<(), ConfigError> {
+    let (entries_max, bytes_max) = limits::of_store(store);
+    let bounds = [
+        ("memory_entries_max", config.memory.entries_max, entries_max),
+        ("memory_bytes_max", config.memory.bytes_max, bytes_max),
+    ];
+    match bounds.into_iter().find(|(_, said, known)| said != known) {
+        None => Ok(()),
+        Some((name, said, known)) => Err(ConfigError::new(Verdict::Contradictory, name)
+            .with_found(said.to_string())
+            .with_advice(format!("the store has bounds of its own, {known} here"))
+            .with_example("Store::with_bounds")
+            .at(Place::Builder(name))),
+    }
+}
+
 fn shown_path(path: &Path) -> String {
     path.display().to_string()
 }
@@ -73,7 +92,7 @@ fn credentials(config: &Config) -> Result<(), ConfigError> {
             .with_example("redis://user:password@localhost:6379")
             .at(Place::Builder(setting))
     };
-    if matches!(config.deployment, Deployment::Memory) {
+    if config.deployment.is_embedded() {
         let advice = "the embedded store knows no users: leave out username and password";
         let setting = match (&config.username, &config.password) {
             (Some(_), _) => "username",
@@ -154,7 +173,9 @@ fn supported(config: &Config) -> Result<(), ConfigError> {
             "sentinel",
             "sentinels are not supported yet; one server (redis://, unix://) and none (memory://) are",
         ),
-        Deployment::Memory | Deployment::Standalone(Endpoint::Unix(_)) if config.tls => {
+        Deployment::Memory | Deployment::Store(_) | Deployment::Standalone(Endpoint::Unix(_))
+            if config.tls =>
+        {
             return Err(ConfigError::new(Verdict::Contradictory, "tls")
                 .with_found("true")
                 .with_advice("only TCP connections can be encrypted")

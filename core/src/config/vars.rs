@@ -227,7 +227,7 @@ impl Variables {
             Deployment::Sentinel { .. } => {
                 ("sentinel", "redis+sentinel://sentinel1:26379/mymaster")
             }
-            Deployment::Memory => ("memory", "memory://"),
+            Deployment::Memory | Deployment::Store(_) => ("memory", "memory://"),
         };
         if self.mode()?.is_some_and(|said| said != mode) {
             return Err(self.differs("REDIS_MODE", example));

@@ -92,6 +92,8 @@ pub(crate) struct Owed {
 #[derive(Debug)]
 pub(crate) enum Owner {
     Request(Op),
+    /// Owed until the last of its replies has come. Boxed, so that it makes no request larger.
+    Transaction(Box<Op>),
     Handshake,
     Own(Own),
     /// Answered by a push for each topic, or by one error.
@@ -126,6 +128,26 @@ pub(crate) enum LateRefusal {
     Doubtful,
 }
 
+impl Owner {
+    /// What came from a caller.
+    pub(crate) fn op(&self) -> Option<&Op> {
+        match self {
+            Owner::Request(op) => Some(op),
+            Owner::Transaction(op) => Some(op),
+            Owner::Handshake | Owner::Own(_) | Owner::Change(_) => None,
+        }
+    }
+
+    /// The same.
+    pub(crate) fn into_op(self) -> Option<Op> {
+        match self {
+            Owner::Request(op) => Some(op),
+            Owner::Transaction(op) => Some(*op),
+            Owner::Handshake | Owner::Own(_) | Owner::Change(_) => None,
+        }
+    }
+}
+
 /// What the client asks on its own account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Own {
@@ -149,11 +171,11 @@ pub(crate) enum Question {
     Del,
 }
 
-/// One command of a request on its way.
+/// One command of a request on its way, or a whole transaction.
 #[derive(Debug)]
 pub(crate) struct Op {
     pub(crate) ticket: Ticket,
-    /// Which item of a pipeline.
+    /// Which item of a pipeline; of a transaction, where the engine keeps what it is made of.
     pub(crate) item: u32,
     pub(crate) spec: &'static Spec,
     pub(crate) effect: Effect,
@@ -166,6 +188,8 @@ pub(crate) struct Op {
     pub(crate) rehandshaken: bool,
     /// What its keys do while the server is down.
     pub(crate) standing: Standing,
+    /// Which pattern it counts for, in the order of declaration; of no meaning where it waits.
+    pub(crate) rule: u8,
     /// Later writes to its keys wait until it has ended.
     pub(crate) engaged: bool,
     /// The whole command, where its reply must be seen by the shadow.
@@ -279,6 +303,18 @@ impl Connection {
         self.push(Owner::Request(op), end, now);
     }
 
+    /// Appends a transaction, from MULTI to EXEC, and its one place in the queue.
+    pub(crate) fn send_transaction(
+        &mut self,
+        op: Op,
+        now: Instant,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let end = self.log.append(encode);
+        self.slow_owed += usize::from(op.spec.is_slow());
+        self.push(Owner::Transaction(Box::new(op)), end, now);
+    }
+
     /// Appends the commands of a pipeline in one piece; each comes with where it ends in `bytes`.
     pub(crate) fn send_batch(
         &mut self,
@@ -362,8 +398,8 @@ impl Connection {
             ("NOSUB", Some(Owner::Request(op))) if op.spec.is_script() || op.spec.is_unknown() => {
                 LateRefusal::Doubtful
             }
-            ("NOSUB", _) => LateRefusal::Taken,
-            (
+            ("NOSUB", _)
+            | (
                 "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "CROSSSLOT",
                 Some(Owner::Own(Own::Ping)),
             ) => LateRefusal::Taken,
@@ -437,6 +473,30 @@ impl Connection {
         Some((owed, start))
     }
 
+    /// The same for what is not written to its end: a transaction, if the command whose reply is due is.
+    /// `due` says where in its bytes that one ends.
+    pub(crate) fn answered_early(&mut self, due: impl FnOnce(&Op) -> u64) -> Option<(Owed, u64)> {
+        let Owner::Transaction(op) = &self.owed.front()?.owner else { return None };
+        if self.answered + due(op) > self.log.handed_out() {
+            return None;
+        }
+        let owed = self.owed.pop_front()?;
+        let start = std::mem::replace(&mut self.answered, owed.end);
+        Some((owed, start))
+    }
+
+    /// Has a transaction that was [`answered`](Connection::answered) keep its place, because it is owed
+    /// more replies; it began at `start`.
+    pub(crate) fn owes_more(&mut self, op: Box<Op>, start: u64, end: u64) {
+        self.answered = start;
+        self.owed.push_front(Owed { owner: Owner::Transaction(op), end });
+    }
+
+    /// Notes that a transaction is owed nothing more.
+    pub(crate) fn transaction_ended(&mut self, op: &Op) {
+        self.slow_owed -= usize::from(op.spec.is_slow());
+    }
+
     /// How many bytes of a large reply are known to be missing.
     pub(crate) fn missing(&self) -> usize {
         self.decoder.missing()
@@ -458,14 +518,14 @@ impl Connection {
         let (mut start, mut cut) = (self.answered, 0);
         let (mut withdrawn, mut ranges) = (Vec::new(), Vec::new());
         for Owed { owner, end } in std::mem::take(&mut self.owed) {
-            match owner {
-                Owner::Request(op) if start >= handed_out && unwanted(&op) => {
-                    ranges.push((start, end));
-                    cut += end - start;
-                    self.slow_owed -= usize::from(op.spec.is_slow());
-                    withdrawn.push(op);
-                }
-                owner => self.owed.push_back(Owed { owner, end: end - cut }),
+            if start >= handed_out && owner.op().is_some_and(&unwanted) {
+                let op = owner.into_op().expect("it has one");
+                ranges.push((start, end));
+                cut += end - start;
+                self.slow_owed -= usize::from(op.spec.is_slow());
+                withdrawn.push(op);
+            } else {
+                self.owed.push_back(Owed { owner, end: end - cut });
             }
             start = end;
         }
@@ -493,9 +553,9 @@ impl Connection {
         let refused: Vec<_> = refused.collect();
         refused.into_iter().chain(owed.into_iter().map(move |Owed { owner, end }| {
             let start = std::mem::replace(&mut answered, end);
-            let bytes = match &owner {
-                Owner::Request(_) => log.copy(start, end).unwrap_or_default().to_vec(),
-                Owner::Handshake | Owner::Own(_) | Owner::Change(_) => Vec::new(),
+            let bytes = match owner.op() {
+                Some(_) => log.copy(start, end).unwrap_or_default().to_vec(),
+                None => Vec::new(),
             };
             (owner, bytes, end <= log.handed_out())
         }))

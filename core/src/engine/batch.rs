@@ -1,4 +1,5 @@
-//! A pipeline as it is submitted: the commands' bytes in one piece, and what each of them is.
+//! A pipeline or a transaction as it is submitted: the commands' bytes in one piece, and what each of
+//! them is.
 
 use std::fmt;
 
@@ -9,7 +10,8 @@ use crate::{
     script::Script,
 };
 
-/// Commands that are submitted together, in order, under one ticket.
+/// Commands that are submitted together, in order, under one ticket: a pipeline, or a
+/// [transaction](Batch::into_transaction).
 #[derive(Clone, Default)]
 pub struct Batch {
     pub(crate) bytes: Vec<u8>,
@@ -18,6 +20,8 @@ pub struct Batch {
     pub(crate) options: Options,
     /// The scripts that are called by their digests, with who calls them.
     pub(crate) scripts: Vec<(u32, Script)>,
+    /// They run as one, or none of them does.
+    pub(crate) is_transaction: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +39,15 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Batch::default()
+    }
+
+    /// The same commands as a transaction: all of them run, one right after the other, or none does.
+    ///
+    /// It is sent between MULTI and EXEC, and repeated only as a whole: where each of its commands may
+    /// be, and none reads what a later one writes.
+    #[must_use]
+    pub fn into_transaction(self) -> Self {
+        Batch { is_transaction: true, ..self }
     }
 
     /// Adds a command and gives its position.
@@ -80,6 +93,11 @@ impl Batch {
     pub(crate) fn name_of(&self, at: usize) -> &str {
         let found = self.names.binary_search_by_key(&at, |(of, _)| *of as usize);
         found.map_or(self.items[at].spec.name(), |found| &self.names[found].1)
+    }
+
+    /// What it is as a whole, where a command's name would stand.
+    pub(crate) fn what(&self) -> &'static str {
+        if self.is_transaction { Spec::transaction().name() } else { "pipeline" }
     }
 
     /// How many commands it holds.

@@ -84,7 +84,8 @@ impl Dial {
 impl<W> Engine<W> {
     /// Begins to dial, if there is neither a connection nor an attempt at one.
     pub(super) fn ensure_dial(&mut self) {
-        let open = self.closing == Closing::Open && self.store.is_none();
+        self.begun = true;
+        let open = self.closing == Closing::Open && self.store.is_none() && !self.is_isolated();
         // What was on a connection that is being closed goes first, and what it is nobody knows yet.
         let closing = self
             .connections
@@ -225,6 +226,10 @@ impl<W> Engine<W> {
         else {
             return;
         };
+        // An operator's doing is no fault of the server's.
+        if self.is_isolated() || matches!(cause, Cause::Forced(_)) {
+            return self.ensure_dial();
+        }
         let mut rest = rest;
         let hung_up = matches!(cause, Cause::EndOfStream | Cause::Reset) && awaited_hello;
         if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.node.resp2_only {
@@ -284,7 +289,8 @@ impl<W> Engine<W> {
     /// The connection that took requests is gone: the next one is dialled at once, unless this one
     /// had hardly begun.
     pub(super) fn dial_anew(&mut self) {
-        if self.closing != Closing::Open || !matches!(self.node.dial, Dial::Idle) {
+        let open = self.closing == Closing::Open && !self.is_isolated();
+        if !open || !matches!(self.node.dial, Dial::Idle) {
             return;
         }
         let lived = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));

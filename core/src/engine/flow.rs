@@ -9,11 +9,13 @@ use bytes::BytesMut;
 
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
+    block::Block,
     classify::{Class, classify},
+    transaction::forget,
 };
 use crate::{
-    config::Backoff,
-    connection::{Connection, Due, Op, Owner, Role, State, refused_unasked},
+    config::{Backoff, Forced, MaybeRetry},
+    connection::{Connection, Due, Op, Owed, Owner, Role, State, refused_unasked},
     failure::{Cause, Executed, Failure, FailureKind, Stage},
     fallback::{Policy, Standing},
     reply::ServerError,
@@ -50,6 +52,13 @@ impl<W> Engine<W> {
                 bytes.clear();
             }
             connection.release();
+            // One that owes nothing any more is sent a PING, maybe before anything else is due.
+            if connection.owes_nothing()
+                && let Some((due, _)) = connection.due(&self.config)
+                && self.armed.is_none_or(|armed| due < armed)
+            {
+                self.stirred = true;
+            }
             if connection.retiring && connection.owes_nothing() {
                 self.kill(conn, Cause::Local);
             }
@@ -92,17 +101,30 @@ impl<W> Engine<W> {
         }
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let Some((owed, start)) = connection.answered() else {
-            return self.on_unasked(conn, &reply);
+            return self.on_early(conn, &reply);
         };
         match owed.owner {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
             Owner::Change(change) => self.on_change_reply(conn, &change, &reply),
         }
     }
 
+    /// A reply to what was not written to its end: to nothing that was asked, but in a transaction, of
+    /// which each command is answered by itself.
     #[cold]
+    fn on_early(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        match connection.answered_early(|op| self.blocks.of(op).map_or(0, Block::due)) {
+            Some((Owed { owner: Owner::Transaction(op), end }, start)) => {
+                self.on_transaction_reply(conn, op, reply.clone(), start, end);
+            }
+            _ => self.on_unasked(conn, reply),
+        }
+    }
+
     fn on_unasked(&mut self, conn: ConnId, reply: &Reply) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         match reply.error() {
@@ -128,32 +150,50 @@ impl<W> Engine<W> {
         if let Some(error) = reply.error() {
             return self.on_error_reply(conn, op, error, start, end);
         }
+        if op.standing != Standing::Wait || op.note.is_some() {
+            self.on_degradable_reply(conn, &op, &reply);
+        }
+        self.node.window.answer();
+        self.tally.server += 1;
+        self.end(&op, Ok(reply));
+    }
+
+    /// A reply that is counted for its pattern, or that memory is to learn from. Apart from the usual
+    /// case, where nothing may degrade.
+    #[inline(never)]
+    fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
-                self.memory.overtaken(op.spec, note, self.now);
+                self.memory.overtaken(&self.blocks.commands(op, note), self.now);
             }
             if self.node.conn == Some(conn) {
-                self.memory.observe(op.spec, note, &reply, self.now);
+                self.memory.observe(op.spec, note, reply, self.now);
             } else {
                 // An older connection may tell what the newer one has overtaken.
                 self.memory.forget(op.spec, Some(note), self.now);
             }
         }
-        self.node.window.answer();
-        self.answers.server += 1;
-        self.end(&op, Ok(reply));
+        if op.standing != Standing::Wait {
+            self.tally.by_rule(op, reply);
+        }
     }
 
-    fn on_error_reply(
+    fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
+        self.node.window.answer();
+        let class = classify(op.spec, &error);
+        self.on_refusal(conn, op, error, class, start, end);
+    }
+
+    /// The server has answered with an error of this class.
+    pub(super) fn on_refusal(
         &mut self,
         conn: ConnId,
         mut op: Op,
         error: ServerError,
+        class: Class,
         start: u64,
         end: u64,
     ) {
-        self.node.window.answer();
-        let class = classify(op.spec, &error);
         let mut executed = Executed::No;
         match class {
             Class::Told(told) => {
@@ -193,8 +233,7 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let degraded = self.node.phase.is_down() && !op.standing.waits();
-        let at_once = degraded || lacks_source;
+        let at_once = lacks_source || self.is_degraded(op.standing);
         let delay = if at_once { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
@@ -223,9 +262,9 @@ impl<W> Engine<W> {
     fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
-        self.answers.server += 1;
-        let failure = self.failure(op, FailureKind::Server(error), executed);
-        self.end(op, Err(failure));
+        self.tally.server += 1;
+        let failure = self.failure(op, self.refusal_kind(op, error), executed);
+        self.fail(op, failure);
     }
 
     fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {
@@ -283,13 +322,16 @@ impl<W> Engine<W> {
 
     /// Takes a connection out of use; what it owes is settled when the adapter has closed it.
     pub(super) fn kill(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let Some(connection) = self.connections.get(conn.0) else { return };
         if matches!(connection.state, State::Closing { .. }) {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
         let role = connection.role;
-        connection.close(cause.clone());
+        self.carry_no_more(conn, &cause);
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.close(cause);
+        }
         match role {
             Role::Main => self.node.dial.closing(conn),
             Role::Own(feed) => {
@@ -301,7 +343,6 @@ impl<W> Engine<W> {
         if self.node.conn == Some(conn) {
             self.node.conn = None;
         }
-        self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.outputs.push_back(Output::Close { conn, linger });
     }
@@ -345,9 +386,12 @@ impl<W> Engine<W> {
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
             match owner {
-                Owner::Request(op) => back.extend(self.lost(op, bytes, whole, &cause)),
                 Owner::Own(own) => self.lost_own(&own, whole),
                 Owner::Handshake | Owner::Change(_) => {}
+                owner => {
+                    let op = owner.into_op().expect("all others have one");
+                    back.extend(self.lost(op, bytes, whole, &cause));
+                }
             }
         }
         // They are older than anything in the backlog, and go before it.
@@ -355,7 +399,9 @@ impl<W> Engine<W> {
             self.backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {
-            self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            if !matches!(cause, Cause::Forced(_)) {
+                self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+            }
             self.on_lost(cause);
         }
         if self.node.conn.is_some() || self.node.phase.is_down() {
@@ -370,6 +416,10 @@ impl<W> Engine<W> {
             self.give_up(&op);
             return None;
         }
+        if let Some(block) = self.blocks.of(&op).filter(|_| op.maybe) {
+            let repeats = block.may_repeat(&bytes);
+            op.maybe_retry = if repeats { MaybeRetry::Always } else { MaybeRetry::Never };
+        }
         // What memory may take over at the trip is kept until the server is judged.
         let taken_over = match op.standing {
             Standing::Memory(Policy::Invalidate) => true,
@@ -379,7 +429,11 @@ impl<W> Engine<W> {
             Standing::StaleReads => op.effect == Effect::Read,
             Standing::Wait | Standing::Mixed | Standing::Fail => false,
         };
-        let kept = !op.maybe || op.may_repeat() || taken_over;
+        // Memory went on without it, and may hold what was written since.
+        let overtaken = self.forced == Some(Forced::Memory)
+            && self.is_degraded(op.standing)
+            && op.effect != Effect::Read;
+        let kept = (!op.maybe || op.may_repeat() || taken_over) && !overtaken;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
@@ -392,12 +446,13 @@ impl<W> Engine<W> {
         let Some(connection) = self.connections.remove(conn.0) else { return };
         for (owner, _, whole) in connection.into_owed() {
             match owner {
-                Owner::Request(mut op) => {
+                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Handshake | Owner::Change(_) => {}
+                owner => {
+                    let mut op = owner.into_op().expect("all others have one");
                     op.maybe |= whole;
                     self.end_without_answer(&op, kind.clone());
                 }
-                Owner::Own(own) => self.lost_own(&own, whole),
-                Owner::Handshake | Owner::Change(_) => {}
             }
         }
     }
@@ -406,10 +461,11 @@ impl<W> Engine<W> {
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
         let mut parked = std::mem::take(&mut self.backlog);
         parked.extend(std::mem::take(&mut self.delayed).into_values());
-        for parked in &self.held {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
-        }
-        parked.append(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
+        held.iter().for_each(|parked| self.unhold(parked));
+        parked.append(&mut held);
+        parked.extend(self.scripts.take(|_| true));
+        self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
         for parked in parked {
@@ -430,9 +486,9 @@ impl<W> Engine<W> {
     /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
     pub(super) fn taint(&mut self, op: &Op) {
         if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {
-            self.memory.overtaken(op.spec, note, self.now);
+            self.memory.overtaken(&self.blocks.commands(op, note), self.now);
         }
-        self.memory.forget(op.spec, op.note.as_deref(), self.now);
+        forget(&mut self.memory, &self.blocks, op, self.now);
     }
 
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
@@ -447,7 +503,7 @@ impl<W> Engine<W> {
             self.taint(op);
         }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
-        self.end(op, Err(failure));
+        self.fail(op, failure);
     }
 
     // ---- time passes ---------------------------------------------------------------------------
@@ -507,16 +563,14 @@ impl<W> Engine<W> {
         let mut expired = Vec::new();
         for (_, connection) in self.connections.iter() {
             for owed in connection.owed() {
-                let Owner::Request(op) = &owed.owner else { continue };
-                if !self.tickets.is_expired(op.ticket) {
-                    continue;
-                }
+                let op = owed.owner.op().filter(|op| self.tickets.is_expired(op.ticket));
+                let Some(op) = op else { continue };
                 let maybe = op.maybe || !connection.is_unsent(owed.end);
                 let executed = if maybe { Executed::Maybe } else { Executed::No };
                 let kind = FailureKind::DeadlinePassed(Stage::Reply);
                 expired.push((op.ticket, op.item, self.failure(op, kind, executed)));
                 if maybe {
-                    self.memory.forget(op.spec, op.note.as_deref(), self.now);
+                    forget(&mut self.memory, &self.blocks, op, self.now);
                 }
             }
             for (op, ..) in &connection.refused {
@@ -548,7 +602,7 @@ impl<W> Engine<W> {
                 std::mem::take(&mut self.held).into_iter().partition(expired);
             self.held = kept.into();
             for parked in &gone {
-                self.memory.disengage(parked.op.spec, &parked.arguments());
+                self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
                 self.unheld = true;
             }
             ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
@@ -562,6 +616,8 @@ impl<W> Engine<W> {
                 }
             }
         }
+        let of_scripts = self.scripts.take(expired);
+        ended.extend(of_scripts.into_iter().map(|parked| (parked, Stage::Script)));
         let in_line = |request: &Vec<Parked>| expired(&request[0]);
         if self.line.iter().any(in_line) {
             let (gone, kept): (Vec<_>, Vec<_>) =
@@ -581,7 +637,8 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let hopeless = !self.connections.iter().any(|(_, connection)| connection.is_main());
+        let connected = self.connections.iter().any(|(_, connection)| connection.is_main());
+        let hopeless = !connected && self.scripts.len() == 0;
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
         }
@@ -601,6 +658,7 @@ impl<W> Engine<W> {
         self.node.dial = super::dial::Dial::Idle;
         self.end_parked(&FailureKind::ClientClosed);
         self.end_streams(FailureKind::ClientClosed);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);

@@ -48,11 +48,6 @@ impl Phase {
         matches!(self, Phase::Down { stage: Stage::Draining | Stage::Pause(_), .. })
     }
 
-    /// Whether it is known how the server stands.
-    pub(super) fn was_judged(&self) -> bool {
-        matches!(self, Phase::Live | Phase::Down { .. })
-    }
-
     pub(super) fn due(&self, ready: bool) -> Option<Instant> {
         match self {
             Phase::Starting | Phase::Live => None,
@@ -143,13 +138,28 @@ impl<W> Engine<W> {
         let from = self.health();
         self.node.phase = phase;
         let to = self.health();
+        // What keeps it down may not be what brought it down.
+        if cause.is_some() || (from != to && to == Health::Live) {
+            self.node.cause.clone_from(&cause);
+        }
         if from != to {
+            self.scripts.stale();
             self.node.phase_since = self.now.instant;
-            if cause.is_some() || to == Health::Live {
-                self.node.cause.clone_from(&cause);
-            }
             self.stirred = true;
             self.event(Event::HealthChanged { from, to, cause });
+        }
+    }
+
+    /// Whether it is known how the server stands, as far as that matters to those who want to begin.
+    pub(super) fn was_judged(&self) -> bool {
+        match &self.node.phase {
+            Phase::Live => true,
+            Phase::Starting | Phase::Suspect { .. } => false,
+            // That an operator wants it so says nothing of the server.
+            Phase::Down { .. } => {
+                let forced = matches!(self.node.cause, Some(Cause::Forced(_)));
+                !forced || self.may_answer() || self.is_isolated()
+            }
         }
     }
 
@@ -173,11 +183,12 @@ impl<W> Engine<W> {
         if self.memory.degrades() {
             self.ask_lineage(conn);
         }
+        // Where nothing degrades nobody needs to be protected from a hasty return.
+        let hasty = !self.memory.degrades() && !self.is_held_down();
         match &mut self.node.phase {
             Phase::Starting | Phase::Suspect { .. } => self.enter(Phase::Live, None),
             Phase::Live => {}
-            // Where nothing degrades nobody needs to be protected from a hasty return.
-            Phase::Down { .. } if !self.memory.degrades() => self.enter(Phase::Live, None),
+            Phase::Down { .. } if hasty => self.enter(Phase::Live, None),
             Phase::Down { stage, .. } => {
                 let until = match stage {
                     Stage::Waiting(until) => *until,
@@ -196,7 +207,11 @@ impl<W> Engine<W> {
 
     /// The connection that took requests is lost or takes no more.
     pub(super) fn on_lost(&mut self, cause: Cause) {
-        self.node.window.fault(&self.config.breaker, self.now.instant);
+        // An operator's doing is no fault of the server's.
+        let fault = !matches!(cause, Cause::Forced(_));
+        if fault {
+            self.node.window.fault(&self.config.breaker, self.now.instant);
+        }
         match &mut self.node.phase {
             Phase::Live => {
                 let judge_at = self.now.instant + self.config.response_timeout;
@@ -211,7 +226,7 @@ impl<W> Engine<W> {
             }
             Phase::Starting | Phase::Suspect { .. } => {}
         }
-        if self.node.window.trips(&self.config.breaker) {
+        if fault && self.node.window.trips(&self.config.breaker) {
             self.trip(cause);
         }
         self.dial_anew();
@@ -221,7 +236,7 @@ impl<W> Engine<W> {
     /// among it first, in the order in which it came.
     pub(super) fn trip(&mut self, cause: Cause) {
         if self.node.phase.is_down() {
-            return;
+            return self.confirm_down(cause);
         }
         let now = self.now.instant;
         let config = &self.config.breaker;
@@ -232,27 +247,46 @@ impl<W> Engine<W> {
             config.probe_interval
         };
         let first_probe = if again { self.next_probe() } else { now };
-        let alarm = Alarm { since: now, span: self.config.breaker.down_event_after };
-        self.enter(Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
+        self.enter_down(first_probe, cause);
         self.end_connect_waits();
         if self.memory.degrades() {
-            let waiting = std::mem::take(&mut self.backlog);
-            let delayed = std::mem::take(&mut self.delayed);
-            for parked in waiting {
-                self.place(parked);
-            }
-            for (at, parked) in delayed {
-                if parked.op.standing.waits() {
-                    self.delayed.insert(at, parked);
-                } else {
-                    self.place(parked);
-                }
-            }
+            self.place_waiting();
         }
         self.run_phase(now);
     }
 
-    /// What brought the server's fall about, for those who are told that it is down.
+    pub(super) fn enter_down(&mut self, first_probe: Instant, cause: Cause) {
+        let alarm = Alarm { since: self.now.instant, span: self.config.breaker.down_event_after };
+        self.enter(Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
+    }
+
+    /// The server is down, and was taken for it before; if only because an operator wanted it so, it
+    /// is known better now.
+    fn confirm_down(&mut self, cause: Cause) {
+        if matches!(self.node.cause, Some(Cause::Forced(_))) {
+            self.node.cause = Some(cause);
+            self.end_connect_waits();
+        }
+    }
+
+    /// Places anew what waits for a connection or a retry, in the order in which it came.
+    pub(super) fn place_waiting(&mut self) {
+        let waiting = std::mem::take(&mut self.backlog);
+        let delayed = std::mem::take(&mut self.delayed);
+        for parked in waiting {
+            self.place(parked);
+        }
+        for (at, parked) in delayed {
+            if self.is_degraded(parked.op.standing) || self.is_isolated() {
+                self.place(parked);
+            } else {
+                self.delayed.insert(at, parked);
+            }
+        }
+        self.announce();
+    }
+
+    /// What keeps the server down, for those who are told that it is.
     pub(super) fn down_cause(&self) -> Cause {
         self.node.cause.clone().unwrap_or(Cause::Local)
     }

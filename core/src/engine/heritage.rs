@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, Engine, Event};
+use super::{ConnId, DataSet, Engine, Event};
 use crate::{connection::Own, resp::Reply};
 
 /// How the data of a server that is back relate to those it had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Lineage {
-    /// They are the same: it is the same process.
+    /// They are the same: it is the same process, and it has been no other server's replica.
     Same,
     /// They go on from those: another server has them by replication, but for what had not reached
     /// it.
@@ -46,9 +46,21 @@ struct Ids {
 }
 
 impl Heritage {
+    /// Whether the server is being asked already.
+    pub(super) fn is_asked(&self) -> bool {
+        self.owed > 0
+    }
+
     /// Whether what is owed was written while the server had other data, as far as anybody can tell.
     pub(super) fn is_unknown(&self) -> bool {
         self.owed_to == Some(Lineage::Unknown)
+    }
+
+    /// What the server last said of its data.
+    pub(super) fn data_set(&self) -> Option<DataSet> {
+        let text = |id: &Option<Vec<u8>>| Some(String::from_utf8_lossy(id.as_ref()?).into_owned());
+        let Ids { run, replication, .. } = self.known.as_ref()?;
+        Some(DataSet { run_id: text(run), replication_id: text(replication) })
     }
 
     /// Everything that was owed is paid.
@@ -72,13 +84,16 @@ impl Heritage {
 fn relation(known: &Ids, heard: &Ids, apart: Duration) -> Lineage {
     // What nobody can tell counts as changed.
     let same = |a: &Option<Vec<u8>>, b: &Option<Vec<u8>>| a.is_some() && a == b;
+    let goes_on = same(&known.replication, &heard.replication)
+        || same(&known.replication, &heard.replication_before);
     if same(&known.run, &heard.run) {
-        return Lineage::Same;
+        // As a replica a process takes over the data of another server, and its history with them.
+        // Servers before 4.0 don't tell theirs.
+        let tells = known.replication.is_some() || heard.replication.is_some();
+        return if goes_on || !tells { Lineage::Same } else { Lineage::Unknown };
     }
     // A server that was started since may have taken up its old history with older data.
     let restarted = heard.uptime.is_none_or(|uptime| uptime <= apart + UPTIME_SLACK);
-    let goes_on = same(&known.replication, &heard.replication)
-        || same(&known.replication, &heard.replication_before);
     if goes_on && !restarted { Lineage::Continued } else { Lineage::Unknown }
 }
 
@@ -86,6 +101,7 @@ fn relation(known: &Ids, heard: &Ids, apart: Duration) -> Lineage {
 const UPTIME_SLACK: Duration = Duration::from_secs(1);
 
 impl<W> Engine<W> {
+    /// Asks which data the server has: when a connection is new, and again before it is trusted.
     pub(super) fn ask_lineage(&mut self, conn: ConnId) {
         self.node.heritage.heard = Ids::default();
         self.node.heritage.owed = 2;
@@ -157,6 +173,17 @@ mod tests {
         let known = ids("a", "x", "0", 10);
         let heard = ids("a", "y", "x", 20);
         assert_eq!(relation(&known, &heard, Duration::from_secs(10)), Lineage::Same);
+    }
+
+    #[test]
+    fn a_process_that_has_taken_over_anothers_data_has_other_data() {
+        let known = ids("a", "x", "0", 10);
+        let minute = Duration::from_secs(60);
+        // It is a replica now, or was one and has been promoted since.
+        assert_eq!(relation(&known, &ids("a", "z", "0", 70), minute), Lineage::Unknown);
+        assert_eq!(relation(&known, &ids("a", "y", "z", 70), minute), Lineage::Unknown);
+        let silent = Ids { run: Some("a".into()), ..Ids::default() };
+        assert_eq!(relation(&silent, &silent, minute), Lineage::Same);
     }
 
     #[test]

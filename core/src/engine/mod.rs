@@ -7,6 +7,7 @@
 //!   [`connect`](Engine::connect), [`sleep`](Engine::sleep) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
+//! - **operators**: [`status`](Engine::status), [`force`](Engine::force);
 //! - **control plane**: [`handle_input`](Engine::handle_input) and
 //!   [`poll_output`](Engine::poll_output), to be drained until [`Output::Wait`];
 //! - **data plane**: [`received`](Engine::received), [`take_output`](Engine::take_output),
@@ -28,8 +29,10 @@
 //!                       └ lost: may have been executed ──────────┘
 //! ```
 //!
-//! `submit` takes requests in and places them, `flow` carries them on, `dial` makes connections,
-//! `health` judges, `recovery` pays what is owed after an outage, `scripts` sends sources.
+//! `submit` takes requests in and places them, `flow` carries them on, `transaction` does both for
+//! those that are to run as one (`block` is what one is made of), `sources` sends scripts that a server
+//! lacks, `in_memory` answers without the server; `dial` makes connections, `health` judges, `force` lets
+//! an operator overrule it, `recovery` pays what is owed after an outage.
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'
@@ -38,20 +41,27 @@
 //! [`close_stream`](Engine::close_stream).
 
 mod batch;
+mod block;
 mod classify;
 mod dial;
 mod flow;
+mod force;
 mod health;
 mod heritage;
+mod in_memory;
 mod local;
 mod notices;
+mod outcomes;
 mod output;
 mod recovery;
 mod scripts;
 mod side;
+mod sources;
+mod status;
 mod submit;
 mod subscriptions;
 mod tickets;
+mod transaction;
 
 use std::{
     borrow::Cow,
@@ -64,26 +74,29 @@ use std::{
 pub use batch::Batch;
 pub use heritage::Lineage;
 pub use notices::OWN_CONNECTIONS_MAX;
+pub use outcomes::Outcomes;
 pub use output::{
-    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, Status,
-    StreamId, Target, Ticket,
+    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, StreamId,
+    Target, Ticket,
 };
+pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 pub(crate) use subscriptions::FeedId;
 
 use crate::{
     Failure, Now,
-    config::{Config, Deployment},
+    config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
-    failure::{Cause, Executed, FailureKind},
-    fallback::{Memory, Store},
-    request::split_arguments,
-    resp::{Reply, Source},
+    failure::{Bound, Cause, Executed, FailureKind},
+    fallback::{Memory, SharedStore},
+    resp::Reply,
     rng::Rng,
     slab::Slab,
 };
+use block::Blocks;
 use dial::Dial;
 use health::{Phase, Window};
+use status::Tally;
 use subscriptions::Subscriptions;
 use tickets::Tickets;
 
@@ -95,13 +108,15 @@ pub struct Engine<W> {
     rng: Rng,
     now: Now,
     tickets: Tickets<W>,
+    /// What the transactions are made of that have not ended.
+    blocks: Blocks,
     ready: Vec<W>,
     connections: Slab<Connection>,
     node: Node,
     /// Answers in the server's stead, where some key pattern may degrade.
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
-    store: Option<Store>,
+    store: Option<SharedStore>,
     /// Waits for a connection, in order.
     backlog: VecDeque<Parked>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
@@ -109,6 +124,8 @@ pub struct Engine<W> {
     delayed_count: u64,
     /// Waits behind a key that recovery has not settled.
     held: VecDeque<Parked>,
+    /// What native scripts are to answer, and what waits for them.
+    scripts: scripts::Scripts,
     /// Cancelled since the queues were last cleared of what nobody waits for.
     cancelled: usize,
     /// Requests that wait for room in the queue, in order, each with all its commands.
@@ -123,13 +140,19 @@ pub struct Engine<W> {
     armed: Option<Instant>,
     /// Something happened since the control plane was last drained.
     stirred: bool,
-    answers: Answers,
-    scripts_sent: scripts::Sent,
+    /// Who answered what.
+    tally: Tally,
+    scripts_sent: sources::Sent,
     /// Operators know that the queue is full.
     full_told: bool,
     told: Told,
     /// Something for which others waited has ended.
     unheld: bool,
+    /// What an operator wants, whatever health says, and since when.
+    forced: Option<Forced>,
+    forced_since: Option<Instant>,
+    /// Somebody has asked for something, so somebody drives the engine.
+    begun: bool,
     closing: Closing,
     scratch: Vec<u8>,
 }
@@ -166,12 +189,10 @@ struct Node {
 }
 
 /// What operators know of memory since the server went down.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
-    /// The overlay is full, which was when it had these many entries and bytes.
-    overlay_full: Option<(usize, usize)>,
-    /// The journal is full, which was when it had these many entries and bytes.
-    journal_full: Option<(usize, usize)>,
+    /// These bounds are reached; how much there was when they were last told so.
+    full: Vec<(Bound, usize)>,
     /// What is remembered is too old to be served.
     too_old: bool,
 }
@@ -183,13 +204,6 @@ struct Parked {
     bytes: Vec<u8>,
     /// Why it is not where it was, for the error that its end may need.
     cause: Option<Cause>,
-}
-
-impl Parked {
-    /// The arguments, without the words of the command's name.
-    fn arguments(&self) -> Vec<&[u8]> {
-        split_arguments(self.op.spec, &self.bytes)
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -208,14 +222,6 @@ impl Queued {
         self.requests -= 1;
         self.bytes -= op.cost as usize;
     }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Answers {
-    server: u64,
-    overlay: u64,
-    shadow: u64,
-    unknown: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,8 +262,12 @@ impl<W> Engine<W> {
             None => Vec::new(),
         };
         let memory = Memory::new(&config, rng.next());
-        let store = matches!(config.deployment, Deployment::Memory)
-            .then(|| Store::new(rng.next(), crate::fallback::Bounds::from(&config.memory)));
+        let tally = Tally::new(&config, memory.degrades());
+        let store = match &config.deployment {
+            Deployment::Memory => Some(SharedStore::private(rng.next(), (&config.memory).into())),
+            Deployment::Store(store) => Some(store.clone()),
+            _ => None,
+        };
         let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
@@ -283,10 +293,12 @@ impl<W> Engine<W> {
             heritage: heritage::Heritage::default(),
             account: recovery::Account::default(),
         };
-        Ok(Engine {
+        let forced = config.forced;
+        let mut engine = Engine {
             delays,
             now,
             tickets: Tickets::new(),
+            blocks: Blocks::default(),
             ready: Vec::new(),
             connections: Slab::new(),
             node,
@@ -296,6 +308,7 @@ impl<W> Engine<W> {
             delayed: BTreeMap::new(),
             delayed_count: 0,
             held: VecDeque::new(),
+            scripts: scripts::Scripts::default(),
             cancelled: 0,
             line: VecDeque::new(),
             in_line: Queued::default(),
@@ -305,16 +318,21 @@ impl<W> Engine<W> {
             pushes: 0,
             armed: None,
             stirred: false,
-            answers: Answers::default(),
-            scripts_sent: scripts::Sent::default(),
+            tally,
+            scripts_sent: sources::Sent::default(),
             full_told: false,
             told: Told::default(),
             unheld: false,
+            forced: None,
+            forced_since: None,
+            begun: false,
             closing: Closing::Open,
             scratch: Vec::new(),
             rng,
             config,
-        })
+        };
+        engine.force(forced, now);
+        Ok(engine)
     }
 
     /// The configuration it was made with.
@@ -333,6 +351,7 @@ impl<W> Engine<W> {
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Opened { conn } => self.on_opened(conn),
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
+            Input::Ran(done) => self.on_ran(done),
         }
         self.run_timers();
         self.admit();
@@ -459,8 +478,8 @@ impl<W> Engine<W> {
         self.tickets.take_one(ticket)
     }
 
-    /// What came of each command of a pipeline, once all have ended; frees the ticket.
-    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Vec<Result<Reply, Failure>>> {
+    /// What came of a pipeline or a transaction, once it has ended; frees the ticket.
+    pub fn take_batch(&mut self, ticket: Ticket) -> Option<Outcomes> {
         self.tickets.take_many(ticket)
     }
 
@@ -483,44 +502,6 @@ impl<W> Engine<W> {
     /// Whether the client is closed: nothing is pending, and nothing new is accepted.
     pub fn is_closed(&self) -> bool {
         self.closing == Closing::Closed
-    }
-
-    /// How the client is doing.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let sizes = match &self.store {
-            Some(store) => (store.len(), store.bytes()),
-            None => self.memory.overlay_size(),
-        };
-        let shadow = self.memory.shadow_size();
-        let pubsub = self.pubsub.size();
-        Status {
-            node: self.node.label.clone(),
-            health: self.health(),
-            since: self.node.phase_since,
-            cause: self.node.cause.clone(),
-            queued_requests: self.queued.requests,
-            queued_bytes: self.queued.bytes,
-            waiting_requests: self.in_line.requests,
-            waiting_bytes: self.in_line.bytes,
-            tickets: self.tickets.len(),
-            connections: self.connections.len(),
-            streams: pubsub.streams,
-            subscriptions: pubsub.wanted,
-            subscriptions_confirmed: pubsub.confirmed,
-            messages_waiting: pubsub.waiting,
-            messages_waiting_bytes: pubsub.waiting_bytes,
-            messages_dropped: pubsub.dropped,
-            overlay_entries: sizes.0,
-            overlay_bytes: sizes.1,
-            shadow_entries: shadow.0,
-            shadow_bytes: shadow.1,
-            journal_entries: self.memory.journal_len(),
-            answers_server: self.answers.server,
-            answers_overlay: self.answers.overlay,
-            answers_shadow: self.answers.shadow,
-            answers_unknown: self.answers.unknown,
-        }
     }
 
     /// Refuses new requests, lets what was sent finish within `grace`, then ends everything.
@@ -547,12 +528,14 @@ impl<W> Engine<W> {
         }
         self.end_parked(&FailureKind::RuntimeDropped);
         self.end_streams(FailureKind::RuntimeDropped);
+        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
         self.node.conn = None;
         self.node.dial = Dial::Idle;
         self.node.failed_dials = 0;
+        self.begun = false;
         if self.closing == Closing::Open {
             if self.store.is_none() {
                 self.start_over();
@@ -594,9 +577,11 @@ impl<W> Engine<W> {
         self.ready.extend(waiter);
     }
 
-    /// Ends one command of a request: the only place where that happens.
+    /// Ends one command of a request: the only place where that happens. What may be a transaction goes
+    /// through [`fail`](Engine::fail).
     #[inline]
     fn end(&mut self, op: &Op, outcome: Result<Reply, Failure>) {
+        debug_assert!(self.blocks.of(op).is_none(), "transactions have their own ways to end");
         if op.engaged {
             self.release(op);
         }
@@ -605,17 +590,17 @@ impl<W> Engine<W> {
         self.wake(waiter);
     }
 
-    fn count_answer(&mut self, source: Source) {
-        match source {
-            Source::Server => self.answers.server += 1,
-            Source::Overlay | Source::Store => self.answers.overlay += 1,
-            Source::Shadow => self.answers.shadow += 1,
-            Source::Unknown => self.answers.unknown += 1,
+    /// Ends one command of a request, or a transaction, with a failure.
+    fn fail(&mut self, op: &Op, failure: Failure) {
+        if op.spec.is_transaction() {
+            return self.end_whole(op, Outcomes::failed(failure));
         }
+        self.end(op, Err(failure));
     }
 
     fn failure(&self, op: &Op, kind: FailureKind, executed: Executed) -> Failure {
-        let name: Cow<'static, str> = match self.tickets.name_of(op.ticket, op.item) {
+        let unknown = self.tickets.name_of(op.ticket, op.item);
+        let name: Cow<'static, str> = match unknown.filter(|_| !op.spec.is_transaction()) {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };

@@ -14,14 +14,14 @@ use std::{
 
 use super::{
     Closing, ConnId, Engine, Event, FeedId, Output, StreamId, Ticket, flow::NOT_READY_BASE,
-    tickets::Work,
+    subscriptions::End, tickets::Work,
 };
 use crate::{
     Failure, Now,
     args::ToArgs,
     config::Backoff,
     connection::{Change, LateRefusal, Role},
-    failure::{Cause, Executed, FailureKind, Stage},
+    failure::{Bound, Cause, Executed, FailureKind, Stage},
     pubsub::{Action, Incoming, Notice, Overflow, StreamOptions, TopicKind},
     reply::ServerError,
     resp::{Protocol, Reply},
@@ -215,7 +215,7 @@ impl<W> Engine<W> {
                 if let Some(side) = carrier.side.take() {
                     // It spoke RESP2 before. What the other connection had is lost with it.
                     self.pubsub.lost(general, &Cause::Local);
-                    self.drop_side(side, before);
+                    self.drop_side(&side, before);
                     if let Some(carrier) = self.pubsub.get_mut(general) {
                         carrier.conn = Some(conn);
                     }
@@ -285,7 +285,7 @@ impl<W> Engine<W> {
 
     fn pass_on(&mut self) {
         let (ended, full) = self.pubsub.take_news(&mut self.ready);
-        for (ticket, result) in ended {
+        for End(ticket, result) in ended {
             let result = result.map_err(|failure| failure.at(Some(self.node.label.clone())));
             if self.tickets.stream_of(ticket).is_some() {
                 let waiter = self.tickets.end_wait(ticket, result);
@@ -293,7 +293,7 @@ impl<W> Engine<W> {
             }
         }
         if full {
-            self.tell_full("a stream of messages");
+            self.tell_full(Bound::StreamMessages);
         }
     }
 

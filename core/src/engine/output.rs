@@ -3,7 +3,14 @@
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration, time::Instant};
 
 use super::Lineage;
-use crate::{failure::Ago, failure::Cause, reply::ServerError, resp::Reply, slab::Id};
+use crate::{
+    config::Forced,
+    failure::{Ago, Bound, Cause},
+    fallback::{NativeDone, NativeRun},
+    reply::ServerError,
+    resp::Reply,
+    slab::Id,
+};
 
 /// One connection, or the attempt to make one. A stale id is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +80,8 @@ pub enum Input<'a> {
         /// Why.
         cause: Cause,
     },
+    /// The answer to [`Output::Run`].
+    Ran(NativeDone),
 }
 
 /// What the engine asks of its adapter.
@@ -112,6 +121,9 @@ pub enum Output {
         /// Which connection.
         conn: ConnId,
     },
+    /// Run a function of the user's, without any lock held, and answer with [`Input::Ran`]. There is
+    /// one at a time.
+    Run(NativeRun),
     /// More may be read from `conn`, on which reading was to stop
     /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
     Read {
@@ -246,6 +258,13 @@ pub enum Event {
         /// What brought it about, where something did.
         cause: Option<Cause>,
     },
+    /// An operator forced something upon the client, or let it go.
+    Forced {
+        /// Before.
+        from: Option<Forced>,
+        /// Now; `None` where health decides.
+        to: Option<Forced>,
+    },
     /// How the data of a server that is back relate to those it had. Where nobody can tell, what was
     /// remembered of it is dropped.
     ///
@@ -300,11 +319,35 @@ pub enum Event {
     /// A bound was reached and something was refused or forgotten; told once until there is room
     /// again.
     Full {
-        /// Which: the overlay, the journal, the queue.
-        what: &'static str,
+        /// Which.
+        bound: Bound,
     },
     /// The client was closed; nothing follows.
     End,
+}
+
+impl Event {
+    /// What it is called in one word, as operators of other clients know it where they do. Stable, so
+    /// that metrics can go by it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Connect { .. } => "connect",
+            Event::Ready { .. } => "ready",
+            Event::Error { .. } => "error",
+            Event::Reconnecting { .. } => "reconnecting",
+            Event::HealthChanged { .. } => "health",
+            Event::Forced { .. } => "forced",
+            Event::DataSet { .. } => "data_set",
+            Event::ReplayRefused { .. } => "replay_refused",
+            Event::MergesSkipped { .. } => "merges_skipped",
+            Event::MergesUnanswered { .. } => "merges_unanswered",
+            Event::TooOld { .. } => "too_old",
+            Event::StillDown { .. } => "still_down",
+            Event::Full { .. } => "full",
+            Event::End => "end",
+        }
+    }
 }
 
 impl fmt::Display for Event {
@@ -320,6 +363,11 @@ impl fmt::Display for Event {
                 write!(f, "{from} -> {to}: {cause}")
             }
             Event::HealthChanged { from, to, cause: None } => write!(f, "{from} -> {to}"),
+            Event::Forced { to: Some(forced), .. } => write!(f, "forced by an operator: {forced}"),
+            Event::Forced { from: Some(from), to: None } => {
+                write!(f, "no longer forced: {from}; health decides")
+            }
+            Event::Forced { from: None, to: None } => f.write_str("health decides"),
             Event::DataSet { node, lineage: Lineage::Same } => {
                 write!(f, "{node} is back with the same data")
             }
@@ -346,7 +394,7 @@ impl fmt::Display for Event {
                 write!(f, "{node} has been down for longer than remembered values may be served")
             }
             Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
-            Event::Full { what } => write!(f, "{what} is full"),
+            Event::Full { bound } => write!(f, "{bound} is reached"),
             Event::End => f.write_str("closed"),
         }
     }
@@ -360,60 +408,4 @@ pub enum Rejected {
     Full,
     /// It can never be accepted.
     Failed(crate::Failure),
-}
-
-/// How the client is doing.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Status {
-    /// The node, as `host:port`, a socket's path, or `memory`.
-    pub node: Arc<str>,
-    /// How it stands.
-    pub health: Health,
-    /// Since when.
-    pub since: Instant,
-    /// Why, where something brought it about.
-    pub cause: Option<Cause>,
-    /// Requests accepted and not ended.
-    pub queued_requests: usize,
-    /// Their bytes.
-    pub queued_bytes: usize,
-    /// How many of these wait for room in the queue.
-    pub waiting_requests: usize,
-    /// Their bytes.
-    pub waiting_bytes: usize,
-    /// Tickets not yet taken.
-    pub tickets: usize,
-    /// Sockets open or being opened.
-    pub connections: usize,
-    /// Streams of messages that are open.
-    pub streams: usize,
-    /// Channels and patterns that streams want. One that several want counts for each.
-    pub subscriptions: usize,
-    /// Channels and patterns that the server has confirmed, each once.
-    pub subscriptions_confirmed: usize,
-    /// Messages that wait for their readers.
-    pub messages_waiting: usize,
-    /// Their bytes.
-    pub messages_waiting_bytes: usize,
-    /// Messages that were dropped because their stream had no room for them.
-    pub messages_dropped: u64,
-    /// Entries written in memory since the server went down, or the entries of `memory://`.
-    pub overlay_entries: usize,
-    /// Their bytes.
-    pub overlay_bytes: usize,
-    /// Remembered values of the server.
-    pub shadow_entries: usize,
-    /// Their bytes.
-    pub shadow_bytes: usize,
-    /// Keys that recovery still owes something to.
-    pub journal_entries: usize,
-    /// Answers by the server.
-    pub answers_server: u64,
-    /// Answers from what was written in memory, and all answers of `memory://`.
-    pub answers_overlay: u64,
-    /// Answers from remembered values.
-    pub answers_shadow: u64,
-    /// Answers about keys of which nothing was known in memory.
-    pub answers_unknown: u64,
 }

@@ -12,9 +12,10 @@
 //! replicas, and it changes nothing.
 //!
 //! What is owed goes out in order, a piece at a time. The first answer that says that the server can't
-//! serve now ends the attempt, and what was not paid stays owed. An answer that would be the same the
-//! next time ends that one key's debt, and operators are told. `heritage` says whether the data are
-//! those that were written to.
+//! serve now ends the attempt, and what was not paid stays owed; what was refused goes last the next
+//! time, so that nothing waits behind it which the server would take. An answer that would be the same
+//! the next time ends that one key's debt, and operators are told. `heritage` says whether the data
+//! are those that were written to.
 
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,12 @@ impl<W> Engine<W> {
 
     fn probe(&mut self, passed: u32) {
         let Some(conn) = self.node.conn else { return };
+        // Its data may have been replaced while it could not be used, under the same connection. What
+        // it says comes before the answers that may end the outage.
+        let may_be_last = passed + 1 >= self.config.breaker.probes;
+        if may_be_last && self.memory.degrades() && !self.node.heritage.is_asked() {
+            self.ask_lineage(conn);
+        }
         self.ask(conn, Own::Probe(Question::Ping), &[b"PING"]);
         self.ask(conn, Own::Probe(Question::Role), &[b"ROLE"]);
         self.ask(conn, Own::Probe(Question::Del), &[b"DEL", PROBE_KEY]);
@@ -150,11 +157,12 @@ impl<W> Engine<W> {
             _ if self.node.conn != Some(conn) => {}
             Own::Ping => {}
             Own::Lineage => self.on_lineage(reply),
-            Own::Probe(question) => self.on_probe(question, reply),
+            Own::Probe(question) => self.on_probe(conn, question, reply),
         }
     }
 
-    fn on_probe(&mut self, question: Question, reply: &Reply) {
+    fn on_probe(&mut self, conn: ConnId, question: Question, reply: &Reply) {
+        let mut elsewhere = None;
         let Phase::Down { stage: Stage::Asking { owed, failed, passed }, .. } =
             &mut self.node.phase
         else {
@@ -169,14 +177,22 @@ impl<W> Engine<W> {
         }
         let (failed, passed) = (failed.take(), *passed + 1);
         let now = self.now.instant;
-        let next = if failed.is_some() {
+        let next = if let Some(cause) = &failed {
+            // On this connection it would be the same the next time, on another one perhaps not: the
+            // name may lead to another server by now, and a new handshake gives the password anew.
+            elsewhere = leads_astray(cause).then(|| cause.clone());
             Stage::Waiting(self.next_probe())
         } else if passed < self.config.breaker.probes {
             Stage::Between { passed, until: now + self.config.breaker.probe_gap }
+        } else if self.is_held_down() {
+            Stage::Waiting(self.next_probe())
         } else {
             Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
         };
         self.enter_stage(next, failed);
+        if let Some(cause) = elsewhere {
+            self.retire(conn, cause);
+        }
     }
 
     // ---- what is owed --------------------------------------------------------------------------
@@ -257,7 +273,7 @@ impl<W> Engine<W> {
         let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
         match fate {
             Fate::NotNow => {
-                self.memory.put_back(key);
+                self.memory.put_last(key);
                 if self.is_draining() {
                     let next = self.next_probe();
                     self.enter_stage(Stage::Waiting(next), Some(Cause::NotReady(error)));
@@ -346,11 +362,9 @@ impl<W> Engine<W> {
 
     /// Places what waited behind keys; what still has to wait is held again, in the same order.
     pub(super) fn place_held(&mut self) {
-        self.unheld = false;
         let held = std::mem::take(&mut self.held);
-        for parked in &held {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
-        }
+        held.iter().for_each(|parked| self.unhold(parked));
+        self.unheld = false;
         for parked in held {
             self.place(parked);
         }
@@ -412,4 +426,13 @@ fn judge(question: Question, reply: &Reply) -> Result<(), Cause> {
     let is_replica = question == Question::Role
         && reply.view().items().next().is_some_and(|role| role.payload() == b"slave");
     if is_replica { Err(Cause::NotMaster) } else { Ok(()) }
+}
+
+/// Whether it is this connection that is of no use, whatever becomes of the server.
+fn leads_astray(cause: &Cause) -> bool {
+    match cause {
+        Cause::NotMaster => true,
+        Cause::NotReady(error) => matches!(error.code(), "READONLY" | "NOAUTH"),
+        _ => false,
+    }
 }

@@ -1,143 +1,195 @@
-//! Scripts are called by their digest; where the server does not know one, it gets the source.
+//! Native scripts: functions of the user's that memory runs in a script's stead.
 //!
-//! ```text
-//!  a call alone:           EVALSHA ──NOSCRIPT──▶ EVAL, once
-//!  in a pipeline, or one that waited for a connection:
-//!      the first one of its script on this connection: EVAL
-//!      all others:         EVALSHA ──NOSCRIPT──▶ EVAL, behind what was sent meanwhile
-//! ```
-//!
-//! This is done here and not by whoever waits for the reply, because nobody may: a call that is let go
-//! runs all the same, and one deadline holds for all of it.
+//! The engine is called under a lock, and foreign code is not to run there: it might ask for that very
+//! lock. So a run goes out as an [`Output::Run`], and what came of it comes back as an
+//! [`Input::Ran`](super::Input::Ran). Until then all that memory is to answer waits, as it does on a
+//! server while a script runs; and by then the server may be back, so the command is placed anew, and
+//! what was run counts only if memory still is to answer it, and holds what it held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 
-use super::{Batch, Engine, Parked};
+use super::{Engine, Output, Parked};
 use crate::{
-    Cause,
+    Now,
+    commands::Spec,
     connection::Op,
+    failure::{FailureKind, MEMORY, MemoryRefusal},
+    fallback::{Declared, NativeDone, NativeRun, ScriptStore, SharedStore, misuse},
     reply::ServerError,
-    request::split_command,
-    resp::encode,
-    script::{Digest, Script},
+    request::{Effect, split_command},
+    resp::{Reply, Source},
 };
 
-/// How many digests of scripts are remembered as sent. More of them are made by who writes values into
-/// the text of a script, and such scripts are not called twice; when it is full, all are forgotten, at
-/// the price of sending each once more.
-const SENT_MAX: usize = 1_024;
-
-/// The scripts of a request, each with the item that calls it, in order.
-pub(super) type Scripts = Vec<(u32, Script)>;
-
-/// Which scripts were sent with their source since the present connection was made.
+/// The script that is being run, and what waits behind it.
 #[derive(Debug, Default)]
-pub(super) struct Sent(BTreeSet<Digest>);
+pub(super) struct Scripts {
+    runs: u64,
+    out: Option<Out>,
+    behind: VecDeque<Parked>,
+    /// Counts how often it was changed who answers.
+    era: u64,
+}
 
-impl Sent {
-    /// Notes that this one is sent; gives whether it was not before.
-    fn note(&mut self, script: &Script) -> bool {
-        if self.0.contains(script.digest()) {
-            return false;
-        }
-        if self.0.len() >= SENT_MAX {
-            self.0.clear();
-        }
-        self.0.insert(*script.digest())
+#[derive(Debug)]
+struct Out {
+    /// The number of the run.
+    run: u64,
+    /// When it began.
+    era: (u64, u64),
+    /// The command that it is for, unless that was given up.
+    parked: Option<Parked>,
+}
+
+impl Scripts {
+    pub(super) fn len(&self) -> usize {
+        let out = self.out.as_ref().is_some_and(|out| out.parked.is_some());
+        self.behind.len() + usize::from(out)
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// Takes those out for which `gone` holds. A run that is out stays out.
+    pub(super) fn take(&mut self, gone: impl Fn(&Parked) -> bool) -> Vec<Parked> {
+        let mut all = Vec::new();
+        if let Some(out) = &mut self.out {
+            all.extend(out.parked.take_if(|parked| gone(parked)));
+        }
+        if self.behind.iter().any(&gone) {
+            let (taken, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.behind).into_iter().partition(&gone);
+            all.extend(taken);
+            self.behind = kept.into();
+        }
+        all
+    }
+
+    pub(super) fn is_out(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Lets a command wait for the script that is out.
+    pub(super) fn wait(&mut self, parked: Parked) {
+        self.behind.push_back(parked);
+    }
+
+    /// It was changed who answers; by the time that memory does so again it may hold something else.
+    pub(super) fn stale(&mut self) {
+        self.era += 1;
+    }
+
+    /// Forgets the run that is out: what comes of it is inert.
+    pub(super) fn abandon(&mut self) {
+        self.out = None;
     }
 }
 
 impl<W> Engine<W> {
-    /// The same pipeline, where the first call of each script that the server may not know has its
-    /// source; `None` where there is none, or no connection either.
-    #[cold]
-    pub(super) fn bring_sources(&mut self, batch: &Batch) -> Option<Batch> {
-        self.node.conn?;
-        let new = batch.scripts.iter().filter(|(_, script)| self.scripts_sent.note(script));
-        let new: BTreeMap<u32, &Script> = new.map(|(at, script)| (*at, script)).collect();
-        if new.is_empty() {
+    /// Has a native script run, if one stands in for what the command runs, and has the command wait
+    /// if one runs already; gives it back otherwise.
+    pub(super) fn begin_script(&mut self, parked: Parked) -> Option<Parked> {
+        let Parked { op, bytes, .. } = &parked;
+        if self.scripts.is_out() {
+            self.scripts.wait(parked);
             return None;
         }
-        let mut whole =
-            Batch { names: batch.names.clone(), options: batch.options, ..Batch::new() };
-        for (at, item) in batch.items.iter().enumerate() {
-            let mut item = *item;
-            match new.get(&(at as u32)) {
-                Some(script) => {
-                    item.spec = script.by_source();
-                    with_source(script, batch.bytes_of(at), &mut whole.bytes);
-                }
-                None => whole.bytes.extend_from_slice(batch.bytes_of(at)),
+        if !op.spec.is_script() {
+            return Some(parked);
+        }
+        let words = split_command(bytes);
+        let args = &words[op.spec.words()..];
+        let Some(function) = self.config.native_scripts.find(op.spec, args).cloned() else {
+            return Some(parked);
+        };
+        if let Some(error) = misuse(op.spec, args) {
+            self.fail_script(&parked.op, &Reply::from(error));
+            return None;
+        }
+        let (seed, now) = (self.rng.next(), self.now);
+        let lent = match &self.store {
+            Some(store) => Ok(lend_all(store, op.spec, args, seed, now)),
+            None => self.memory.lend_to_script(op.spec, op.standing, args, seed, now),
+        };
+        match lent {
+            Ok(lent) => {
+                self.scripts.runs += 1;
+                let run = NativeRun::new(self.scripts.runs, function, op.spec, &words, lent);
+                self.outputs.push_back(Output::Run(run));
+                self.stirred = true;
+                let (run, era) = (self.scripts.runs, self.era_of_memory());
+                self.scripts.out = Some(Out { run, era, parked: Some(parked) });
             }
-            item.end = whole.bytes.len();
-            whole.items.push(item);
+            Err(refusal) => self.refuse_in_memory(&parked.op, refusal),
         }
-        let known = batch.scripts.iter().filter(|(at, _)| !new.contains_key(at));
-        whole.scripts = known.cloned().collect();
-        Some(whole)
+        None
     }
 
-    /// Whether this is a call of a script that the server does not know, and that can be sent again with
-    /// its source.
-    pub(super) fn lacks_source(&self, op: &Op, error: &ServerError) -> bool {
-        error.code() == "NOSCRIPT" && self.script_of(op).is_some()
-    }
-
-    /// A command that is to be sent again; with the source of its script where the server lacked it.
-    pub(super) fn parked_again(
-        &mut self,
-        mut op: Op,
-        mut bytes: Vec<u8>,
-        error: ServerError,
-    ) -> Parked {
-        if error.code() == "NOSCRIPT"
-            && let Some(script) = self.script_of(&op).cloned()
-        {
-            // It has lost the others as well, if it ever had them.
-            self.scripts_sent.clear();
-            self.scripts_sent.note(&script);
-            self.give_source(&script, &mut op, &mut bytes);
+    /// A script has run.
+    pub(super) fn on_ran(&mut self, done: NativeDone) {
+        let Some(out) = self.scripts.out.take_if(|out| out.run == done.id) else { return };
+        if let Some(parked) = out.parked {
+            let current = out.era == self.era_of_memory();
+            self.place_with(parked, current.then_some(done));
         }
-        Parked { op, bytes, cause: Some(Cause::NotReady(error)) }
-    }
-
-    /// A call that goes onto a connection after it has waited: it brings its source if it is the first
-    /// of its script there.
-    #[cold]
-    pub(super) fn bring_source(&mut self, op: &mut Op, bytes: &mut Vec<u8>) {
-        if let Some(script) = self.script_of(op).cloned()
-            && self.scripts_sent.note(&script)
-        {
-            self.give_source(&script, op, bytes);
+        // The first of them may be a script again, for which all that follow wait.
+        for parked in std::mem::take(&mut self.scripts.behind) {
+            self.place(parked);
         }
+        self.announce();
     }
 
-    fn give_source(&mut self, script: &Script, op: &mut Op, bytes: &mut Vec<u8>) {
-        let mut whole = Vec::new();
-        with_source(script, bytes, &mut whole);
-        let more = u32::try_from(whole.len().saturating_sub(bytes.len())).unwrap_or(u32::MAX);
-        let cost = op.cost.saturating_add(more);
-        self.queued.bytes += (cost - op.cost) as usize;
-        op.cost = cost;
-        op.spec = script.by_source();
-        *bytes = whole;
+    /// Changes when memory was changed by something else than the commands that it answered.
+    fn era_of_memory(&self) -> (u64, u64) {
+        (self.scripts.era, self.memory.era())
     }
 
-    /// The script that is called by its digest; none where its source was sent already.
-    fn script_of(&self, op: &Op) -> Option<&Script> {
-        let script = self.tickets.script_of(op.ticket, op.item)?;
-        (op.spec == script.by_digest()).then_some(script)
+    /// Ends a script that failed: nothing of it was kept.
+    fn fail_script(&mut self, op: &Op, reply: &Reply) {
+        let error = reply.error().unwrap_or_else(|| ServerError::new(b"ERR"));
+        let failure = self.failure(op, FailureKind::Server(error), op.executed_so_far());
+        self.end(op, Err(failure.at(Some(MEMORY.into()))));
+    }
+
+    /// Takes over what a script has done, all of it or nothing.
+    pub(super) fn end_script(&mut self, parked: &Parked, done: NativeDone) {
+        let NativeDone { result, store, .. } = done;
+        let op = &parked.op;
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(refusal) => return self.refuse_in_memory(op, refusal),
+        };
+        if reply.is_error() {
+            return self.fail_script(op, &reply);
+        }
+        let taken = match &self.store {
+            Some(own) => take_all(own, &store, self.now),
+            None => self.memory.take_from_script(op.standing, &store, self.now),
+        };
+        match taken {
+            Ok(()) => {
+                let source = match &self.store {
+                    Some(_) => Source::Store,
+                    None => store.source(),
+                };
+                self.end_from_memory(op, reply.with_source(source));
+            }
+            Err(refusal) => self.refuse_in_memory(op, refusal),
+        }
+        self.tell_of_memory();
     }
 }
 
-/// The call that `bytes` make of a script by its digest, with its source instead.
-fn with_source(script: &Script, bytes: &[u8], out: &mut Vec<u8>) {
-    let mut words = split_command(bytes);
-    words[0] = script.by_source().name().as_bytes();
-    words[1] = script.source();
-    encode::command(out, words[..1].iter().copied(), &words[1..]);
+/// What a script works on where all there is stands in one store.
+fn lend_all(store: &SharedStore, spec: &Spec, args: &[&[u8]], seed: u64, now: Now) -> ScriptStore {
+    store.with_database(now, |database, now| {
+        let mut lent = ScriptStore::new(seed, database.bounds(), now);
+        for key in spec.keys().of(args) {
+            lent.store_mut().borrow_from(database, key, now);
+            lent.declare(key, Declared::OWN);
+        }
+        lent.read_only(spec.effect() == Effect::Read)
+    })
+}
+
+fn take_all(store: &SharedStore, from: &ScriptStore, now: Now) -> Result<(), MemoryRefusal> {
+    let wrote: Vec<_> = from.wrote().map(|(key, _)| key).collect();
+    let taken = store.with_database(now, |own, now| own.take_over(from.store(), &wrote, now));
+    taken.map_err(MemoryRefusal::Full)
 }

@@ -153,11 +153,11 @@ impl<W> Engine<W> {
         let Some(side) = carrier.side.as_mut() else { return };
         let side = std::mem::take(side);
         let conn = carrier.conn.take();
-        self.drop_side(side, conn);
+        self.drop_side(&side, conn);
     }
 
     /// Closes what a side has, be it ready or on its way.
-    pub(super) fn drop_side(&mut self, side: Side, conn: Option<ConnId>) {
+    pub(super) fn drop_side(&mut self, side: &Side, conn: Option<ConnId>) {
         let dialled = match side.dial {
             Dial::Opening { conn, .. } => Some(conn),
             Dial::Idle | Dial::Waiting(_) | Dial::Resolving { .. } => None,

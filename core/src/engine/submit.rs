@@ -6,17 +6,16 @@ use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tic
 use crate::{
     Failure, Now,
     commands::Spec,
-    config::{Config, MaybeRetry},
+    config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Cause, Executed, FailureKind, MEMORY, MemoryRefusal, Stage},
-    fallback::{Answer, Claim, JOURNAL, Policy, Standing},
-    request::{Effect, Options, Request, split_arguments, split_command},
-    resp::{Reply, Source},
+    failure::{Bound, Cause, Executed, FailureKind, Stage},
+    fallback::{Claim, NativeDone, Standing},
+    request::{Effect, Options, Request, split_arguments},
 };
 
 /// Where a new request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     Now,
     InLine,
 }
@@ -33,8 +32,12 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, `subscribe` gives a \
-    stream of messages, and this version has no transactions";
+    share; database, name and credentials belong in the client's configuration, and `subscribe` gives \
+    a stream of messages";
+const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
+    would get into the transaction: use `transaction`, which sends all of it in one piece";
+const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
+    connections of their own for optimistic transactions";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -69,6 +72,9 @@ impl<W> Engine<W> {
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
+        if standing != Standing::Wait {
+            op.rule = self.memory.rule_for(spec, request.arguments());
+        }
         self.queued.requests += 1;
         if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
@@ -108,8 +114,9 @@ impl<W> Engine<W> {
         Ok((ticket, flush))
     }
 
-    /// Accepts a pipeline: its commands go out in order, each ends on its own, the ticket ends with
-    /// the last of them.
+    /// Accepts a pipeline or a transaction. The commands of a pipeline go out in order, each ends on its
+    /// own, the ticket ends with the last of them. Those of a transaction go out in one piece between
+    /// MULTI and EXEC, and end as one; it counts as one request.
     ///
     /// # Errors
     ///
@@ -121,6 +128,9 @@ impl<W> Engine<W> {
         now: Now,
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
+        if batch.is_transaction {
+            return self.submit_transaction(batch, waiter);
+        }
         for (at, item) in batch.items.iter().enumerate() {
             self.check_use(item.spec, batch.name_of(at))?;
         }
@@ -170,6 +180,9 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
+            if standing != Standing::Wait {
+                op.rule = self.memory.rule_for(item.spec, &args);
+            }
             op.note = noted.then(|| bytes.into());
             if room == Room::InLine {
                 in_line.push(Parked { op, bytes: bytes.to_vec(), cause: None });
@@ -204,7 +217,7 @@ impl<W> Engine<W> {
             return ticket;
         }
         self.ensure_dial();
-        if self.store.is_some() || self.node.phase.was_judged() {
+        if self.store.is_some() || self.was_judged() {
             self.end_connect_waits();
         }
         ticket
@@ -263,7 +276,7 @@ impl<W> Engine<W> {
 
     // ---- inside --------------------------------------------------------------------------------
 
-    fn check_open(&self, command: &str) -> Result<(), Rejected> {
+    pub(super) fn check_open(&self, command: &str) -> Result<(), Rejected> {
         match self.closing {
             Closing::Open => Ok(()),
             Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
@@ -286,25 +299,27 @@ impl<W> Engine<W> {
     fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
+            () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
+            () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
             () if spec.is_session() => SHARED_CONNECTION,
-            () if spec.is_blocking() => BLOCKS,
+            // Memory answers at once, or says that it does not know the command.
+            () if spec.is_blocking() && self.store.is_none() => BLOCKS,
             () => return Ok(()),
         };
-        if self.store.is_some() {
-            return Ok(());
-        }
         let kind = FailureKind::Misuse(advice);
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
     }
 
-    fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
+    pub(super) fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
         // Nobody overtakes those who stand in line.
         if self.line.is_empty() && self.has_room() {
             self.full_told = false;
             return Ok(Room::Now);
         }
         if !std::mem::replace(&mut self.full_told, true) {
-            self.tell_full("the queue");
+            let requests = self.queued.requests - self.in_line.requests;
+            let by_count = requests >= self.config.queue.requests_max;
+            self.tell_full(if by_count { Bound::QueueRequests } else { Bound::QueueBytes });
         }
         let bytes_max = self.config.queue.bytes_max.saturating_mul(LINE_BYTES_FACTOR);
         let line_is_full = self.in_line.requests >= LINE_MAX || self.in_line.bytes >= bytes_max;
@@ -319,7 +334,7 @@ impl<W> Engine<W> {
             && self.queued.bytes - self.in_line.bytes < self.config.queue.bytes_max
     }
 
-    fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
+    pub(super) fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
         self.stirred = true;
         self.ensure_dial();
         for parked in &request {
@@ -349,34 +364,23 @@ impl<W> Engine<W> {
 
     /// Commands that are on no connection.
     fn parked(&self) -> usize {
-        self.backlog.len() + self.delayed.len() + self.held.len() + self.line.len()
+        let waiting = self.backlog.len() + self.delayed.len() + self.held.len();
+        waiting + self.scripts.len() + self.line.len()
     }
 
-    /// Tells that memory is full, once until there is room again.
-    fn tell_memory_full(&mut self, what: &'static str) {
-        let (told, size) = if what == JOURNAL {
-            (&mut self.told.journal_full, self.memory.journal_size())
-        } else {
-            (&mut self.told.overlay_full, self.memory.overlay_size())
-        };
-        if told.replace(size).is_none() {
-            self.tell_full(what);
-        }
-    }
-
-    pub(super) fn tell_full(&mut self, what: &'static str) {
+    pub(super) fn tell_full(&mut self, bound: Bound) {
         self.stirred = true;
-        self.event(super::Event::Full { what });
+        self.event(super::Event::Full { bound });
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
-    fn direct(&self, standing: Standing) -> Option<ConnId> {
+    pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
         let conn = self.node.conn?;
         let served = self.node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
-    fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
+    pub(super) fn flush(&mut self, conn: ConnId, before: u64) -> Flush {
         let connection = self.connections.get(conn.0).expect("just sent on it");
         let due = self.now.instant + self.config.response_timeout;
         let nearer = |at: Instant| self.armed.is_none_or(|armed| at < armed);
@@ -393,9 +397,9 @@ impl<W> Engine<W> {
     }
 
     /// Any way but straight onto the connection.
-    fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
+    pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
-        if self.store.is_some() {
+        if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
@@ -416,25 +420,47 @@ impl<W> Engine<W> {
 
     /// Puts a command where it can be served now: onto the connection, into memory, or into a queue.
     pub(super) fn place(&mut self, parked: Parked) {
+        self.place_with(parked, None);
+    }
+
+    /// The same, with what a native script has done for the command, if memory is to answer it.
+    pub(super) fn place_with(&mut self, parked: Parked, ran: Option<NativeDone>) {
         if !self.tickets.wants(parked.op.ticket) {
             return self.give_up(&parked.op);
         }
+        if self.store.is_some() {
+            return self.place_in_store(parked, ran);
+        }
         let standing = parked.op.standing;
+        let only_the_server = standing.waits() || standing == Standing::Fail;
+        if self.is_isolated() && only_the_server {
+            return self.end_without_answer(&parked.op, FailureKind::Isolated);
+        }
         // What others wait for went to the server before, and goes there again.
         if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
             return self.place_on_server(parked);
         }
-        if standing == Standing::Fail {
+        let draining = self.node.phase.is_draining();
+        if standing == Standing::Fail && !draining {
             let kind = FailureKind::Down(self.down_cause());
             return self.end_without_answer(&parked.op, kind);
         }
-        let draining = self.node.phase.is_draining();
-        if !draining && standing != Standing::Mixed && self.memory.is_quiet() {
-            return self.place_in_memory(parked);
+        if self.is_clearing() {
+            return self.backlog.push_back(parked);
         }
-        let args = parked.arguments();
-        match self.memory.claim(parked.op.spec, standing, &args, draining) {
-            Claim::Memory => self.place_in_memory(parked),
+        if standing == Standing::Mixed && self.scripts.is_out() {
+            return self.scripts.wait(parked);
+        }
+        let insists = self.forced == Some(Forced::Redis);
+        let draining = self.node.phase.is_draining() && !self.is_held_down();
+        let by_server = insists || draining;
+        if !by_server && standing != Standing::Mixed && self.memory.is_quiet() {
+            return self.place_in_memory(parked, ran);
+        }
+        let commands = self.blocks.commands(&parked.op, &parked.bytes);
+        match self.memory.claim(&commands, standing, by_server) {
+            Claim::Memory if insists => self.hold(parked),
+            Claim::Memory => self.place_in_memory(parked, ran),
             Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
             Claim::Server => self.place_on_server(parked),
             // It is older than what memory owes to its keys, and would come after it.
@@ -451,15 +477,21 @@ impl<W> Engine<W> {
     fn place_mixed(&mut self, mut parked: Parked) {
         if parked.op.effect != Effect::Read {
             parked.op.engaged = true;
-            self.memory.engage(parked.op.spec, &parked.arguments());
+            self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         }
         self.place_on_server(parked);
     }
 
     /// Lets a command wait behind older ones, and what comes later to its keys behind it.
     fn hold(&mut self, parked: Parked) {
-        self.memory.engage(parked.op.spec, &parked.arguments());
+        self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         self.held.push_back(parked);
+    }
+
+    /// Nobody has to wait for what was held any more: it is about to go another way.
+    pub(super) fn unhold(&mut self, parked: &Parked) {
+        self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
+        self.unheld = true;
     }
 
     fn place_on_server(&mut self, parked: Parked) {
@@ -476,71 +508,11 @@ impl<W> Engine<W> {
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-        connection.send(op, now, |out, _| out.extend_from_slice(&bytes));
-    }
-
-    fn place_in_memory(&mut self, parked: Parked) {
-        let Parked { op, bytes, cause } = parked;
-        let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
-        if op.maybe && op.effect != Effect::Read && !invalidates {
-            return self.end_maybe(&op, cause);
-        }
-        let args = split_command(&bytes);
-        match self.memory.answer(op.spec, op.standing, &args, self.now) {
-            Ok(reply) => {
-                let (overlay, journal) = (self.memory.overlay_size(), self.memory.journal_size());
-                let still = |told: Option<(usize, usize)>, size: (usize, usize)| {
-                    told.filter(|told| size.0 >= told.0 && size.1 >= told.1)
-                };
-                self.told.overlay_full = still(self.told.overlay_full, overlay);
-                self.told.journal_full = still(self.told.journal_full, journal);
-                self.end_from_memory(&op, reply);
-            }
-            Err(refusal) => {
-                if let MemoryRefusal::Full(what) = refusal {
-                    self.tell_memory_full(what);
-                }
-                self.end_without_answer(&op, FailureKind::Memory(refusal));
-            }
-        }
-        if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
-            self.stirred = true;
-            self.event(super::Event::TooOld { node: self.node.label.clone() });
-        }
-    }
-
-    fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
-        let args = split_command(bytes);
-        if let Some(value) = self.answer_about_channels(op.spec, &args) {
-            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
-        }
-        let store = self.store.as_mut().expect("only asked where there is one");
-        match store.execute(&args, self.now) {
-            Answer::Reply(value) => {
-                self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
-            }
-            Answer::Full(value) => self.end_from_memory(op, Reply::from(value)),
-            Answer::Unsupported => {
-                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
-                let failure = self.failure(op, kind, Executed::No);
-                self.end(op, Err(failure));
-            }
-        }
-    }
-
-    fn end_from_memory(&mut self, op: &Op, reply: Reply) {
-        match reply.view().error() {
-            Some(error) => {
-                let executed = match super::classify::classify(op.spec, &error) {
-                    super::classify::Class::Told(executed) => executed,
-                    _ => Executed::No,
-                };
-                let failure = self.failure(op, FailureKind::Server(error), executed);
-                self.end(op, Err(failure.at(Some(MEMORY.into()))));
-            }
-            None => {
-                self.count_answer(reply.source());
-                self.end(op, Ok(reply));
+        match self.blocks.of_mut(&op) {
+            None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
+            Some(block) => {
+                block.begin();
+                connection.send_transaction(op, now, |out| out.extend_from_slice(&bytes));
             }
         }
     }
@@ -558,6 +530,7 @@ impl<W> Engine<W> {
         if op.engaged {
             self.release(op);
         }
+        self.blocks.drop_of(op);
         self.queued.subtract(op);
     }
 
@@ -565,7 +538,7 @@ impl<W> Engine<W> {
     #[cold]
     pub(super) fn release(&mut self, op: &Op) {
         if let Some(note) = &op.note {
-            self.memory.disengage(op.spec, &split_arguments(op.spec, note));
+            self.memory.disengage(&self.blocks.commands(op, note));
         }
         self.unheld = true;
     }
@@ -580,7 +553,7 @@ impl<W> Engine<W> {
             std::mem::take(&mut self.held).into_iter().partition(unwanted);
         self.held = kept.into();
         for parked in &gone {
-            self.memory.disengage(parked.op.spec, &parked.arguments());
+            self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
             self.unheld = true;
         }
         dropped.extend(gone);
@@ -588,6 +561,8 @@ impl<W> Engine<W> {
             std::mem::take(&mut self.delayed).into_iter().partition(|(_, parked)| unwanted(parked));
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
         self.delayed = kept.into_iter().collect();
+        let tickets = &self.tickets;
+        dropped.extend(self.scripts.take(|parked| !tickets.wants(parked.op.ticket)));
         for parked in dropped {
             self.give_up(&parked.op);
         }
@@ -620,8 +595,11 @@ impl<W> Engine<W> {
             };
             return Err(self.connect_failure(kind));
         }
-        if self.node.phase.is_live() || self.memory.degrades() {
+        if self.node.conn.is_some() || self.node.phase.is_live() || self.may_answer() {
             return Ok(());
+        }
+        if self.is_isolated() {
+            return Err(self.connect_failure(FailureKind::Isolated));
         }
         let kind = match &self.node.cause {
             Some(cause) => FailureKind::Down(cause.clone()),
@@ -640,13 +618,13 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
-fn cost_of(bytes: &[u8]) -> u32 {
+pub(super) fn cost_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 
 impl Op {
     /// One that was not sent yet.
-    fn new(
+    pub(super) fn new(
         config: &Config,
         ticket: Ticket,
         item: u32,
@@ -665,6 +643,7 @@ impl Op {
             maybe: false,
             rehandshaken: false,
             standing,
+            rule: 0,
             engaged: false,
             note: None,
             cost: 0,
@@ -678,11 +657,16 @@ impl Op {
 
     /// Whether it may be sent again although it may have been executed.
     pub(super) fn may_repeat(&self) -> bool {
-        match self.maybe_retry {
-            MaybeRetry::Never => false,
-            MaybeRetry::Repeatable => self.effect <= Effect::Repeatable,
-            MaybeRetry::Idempotent => self.effect <= Effect::IdempotentWrite,
-            MaybeRetry::Always => true,
-        }
+        permits(self.maybe_retry, self.effect)
+    }
+}
+
+/// Whether a command of this effect may be sent again although it may have been executed.
+pub(super) fn permits(choice: MaybeRetry, effect: Effect) -> bool {
+    match choice {
+        MaybeRetry::Never => false,
+        MaybeRetry::Repeatable => effect <= Effect::Repeatable,
+        MaybeRetry::Idempotent => effect <= Effect::IdempotentWrite,
+        MaybeRetry::Always => true,
     }
 }

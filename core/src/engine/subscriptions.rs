@@ -57,7 +57,7 @@ pub(super) struct Subscriptions<W> {
     dropped: u64,
     seed: u64,
     /// What came of it, for the engine to pass on.
-    ended: Vec<(Ticket, Result<(), Failure>)>,
+    ended: Vec<End>,
     woken: Vec<W>,
     full: bool,
     /// Some stream should be read before more comes in.
@@ -65,6 +65,9 @@ pub(super) struct Subscriptions<W> {
     /// Some carrier may have something to do.
     pub(super) stirred: bool,
 }
+
+/// What became of a request for topics.
+pub(super) struct End(pub(super) Ticket, pub(super) Result<(), Failure>);
 
 /// How much there is of everything.
 #[derive(Debug)]
@@ -196,7 +199,7 @@ impl<W> Subscriptions<W> {
             self.unwant(id, feed, topic);
         }
         for join in stream.joins {
-            self.ended.push((join.ticket, Err(why.clone())));
+            self.ended.push(End(join.ticket, Err(why.clone())));
         }
         if let Some(carrier) = stream.own.and_then(|own| self.carriers.get_mut(own.0)) {
             // Nobody is there to read what it would still say: the connection is closed at once.
@@ -216,14 +219,14 @@ impl<W> Subscriptions<W> {
             stream.topics.clear();
             self.woken.extend(stream.waiter.take());
             for join in std::mem::take(&mut stream.joins) {
-                self.ended.push((join.ticket, Err(why.clone())));
+                self.ended.push(End(join.ticket, Err(why.clone())));
             }
             if let Some(own) = stream.own.take() {
                 self.carriers.remove(own.0);
             }
         }
         for ticket in std::mem::take(&mut self.leaving).into_keys() {
-            self.ended.push((ticket, Ok(())));
+            self.ended.push(End(ticket, Ok(())));
         }
         if let Some(carrier) = self.carriers.get_mut(self.general.0) {
             *carrier = Carrier::new(self.seed, None);
@@ -279,7 +282,7 @@ impl<W> Subscriptions<W> {
         self.stirred = true;
         let Some(stream) = self.streams.get_mut(stream.0) else { return };
         if let Some(join) = stream.joins.pop_if(|join| join.left == 0) {
-            self.ended.push((join.ticket, Ok(())));
+            self.ended.push(End(join.ticket, Ok(())));
         }
     }
 
@@ -287,7 +290,7 @@ impl<W> Subscriptions<W> {
     pub(super) fn fail_join(&mut self, id: StreamId, ticket: Ticket, failure: Option<Failure>) {
         let Some(join) = self.take_join(id, ticket) else { return };
         if let Some(failure) = failure {
-            self.ended.push((ticket, Err(failure)));
+            self.ended.push(End(ticket, Err(failure)));
         }
         for (feed, topic, added) in join.topics {
             let Some(carrier) = self.carriers.get_mut(feed.0) else { continue };
@@ -359,7 +362,7 @@ impl<W> Subscriptions<W> {
     pub(super) fn close_leave(&mut self, ticket: Ticket) {
         self.stirred = true;
         if !self.leaving.contains_key(&ticket) {
-            self.ended.push((ticket, Ok(())));
+            self.ended.push(End(ticket, Ok(())));
         }
     }
 
@@ -393,7 +396,8 @@ impl<W> Subscriptions<W> {
     pub(super) fn deliver(&mut self, feed: FeedId, delivery: Delivery<'_>) -> bool {
         let Some(carrier) = self.carriers.get(feed.0) else { return true };
         let Some(topic) = carrier.feed.find(delivery.kind, delivery.name) else { return true };
-        let Some((topic, listeners)) = carrier.feed.listeners(topic) else { return true };
+        let listeners = carrier.feed.listeners(topic);
+        let Some(topic) = carrier.feed.topic(topic) else { return true };
         let payload = Payload::keep(delivery.payload);
         let mut room = true;
         for listener in listeners.iter().filter(|listener| listener.hears) {
@@ -440,7 +444,7 @@ impl<W> Subscriptions<W> {
             *count -= 1;
             if *count == 0 {
                 self.leaving.remove(&ticket);
-                self.ended.push((ticket, Ok(())));
+                self.ended.push(End(ticket, Ok(())));
             }
         }
     }
@@ -486,8 +490,9 @@ impl<W> Subscriptions<W> {
         cause: &Cause,
     ) {
         let Some(carrier) = self.carriers.get(feed.0) else { return };
-        let Some((_, listeners)) = carrier.feed.listeners(topic) else { return };
-        let waiting: Vec<_> = listeners
+        let waiting: Vec<_> = carrier
+            .feed
+            .listeners(topic)
             .iter()
             .flat_map(|listener| listener.joins.iter().map(|ticket| (listener.stream, *ticket)))
             .collect();
@@ -668,10 +673,7 @@ impl<W> Subscriptions<W> {
     }
 
     /// The requests that have ended, who is to be woken, and whether some stream has become full.
-    pub(super) fn take_news(
-        &mut self,
-        woken: &mut Vec<W>,
-    ) -> (Vec<(Ticket, Result<(), Failure>)>, bool) {
+    pub(super) fn take_news(&mut self, woken: &mut Vec<W>) -> (Vec<End>, bool) {
         woken.append(&mut self.woken);
         (std::mem::take(&mut self.ended), std::mem::take(&mut self.full))
     }
@@ -722,13 +724,13 @@ impl<W> Stream<W> {
 
     /// One of the topics that a request waits for is there. Gives the end of the request, if that was
     /// the last.
-    fn joined(&mut self, ticket: Ticket) -> Option<(Ticket, Result<(), Failure>)> {
+    fn joined(&mut self, ticket: Ticket) -> Option<End> {
         let at = self.joins.iter().position(|join| join.ticket == ticket)?;
         self.joins[at].left -= 1;
         if self.joins[at].left > 0 {
             return None;
         }
         self.joins.swap_remove(at);
-        Some((ticket, Ok(())))
+        Some(End(ticket, Ok(())))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{StreamId, Ticket, scripts::Scripts};
+use super::{Outcomes, StreamId, Ticket, sources::Called};
 use crate::{Failure, resp::Reply, script::Script, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
@@ -24,7 +24,7 @@ pub(crate) struct Slot<W> {
     /// have any.
     names: Option<Box<Names>>,
     /// What to send where a server does not know a script; few call any.
-    scripts: Option<Box<Scripts>>,
+    scripts: Option<Box<Called>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
     /// The deadline has passed; its items are about to be ended.
@@ -42,6 +42,8 @@ pub(crate) enum Work {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
     },
+    /// A transaction, which ends as a whole.
+    Whole(Option<Outcomes>),
     /// Waits for the first connection, or for its judgement: ends without a reply.
     Wait(Option<Result<(), Failure>>),
     /// Waits for its deadline, which is what it ends well with.
@@ -124,9 +126,32 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
+            Work::Whole(_) => return self.fail_whole(ticket, outcome),
             Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => {
                 unreachable!("a wait has no items")
             }
+        }
+        if slot.detached {
+            self.slots.free(ticket.0);
+            return None;
+        }
+        slot.waiter.take()
+    }
+
+    #[cold]
+    fn fail_whole(&mut self, ticket: Ticket, outcome: Outcome) -> Option<W> {
+        let failure = outcome.expect_err("a transaction ends well by `end_whole`");
+        self.end_whole(ticket, Outcomes::failed(failure))
+    }
+
+    /// Ends a transaction. Gives whom to wake.
+    pub(crate) fn end_whole(&mut self, ticket: Ticket, outcomes: Outcomes) -> Option<W> {
+        let slot = self.slots.get_mut(ticket.0)?;
+        match &mut slot.work {
+            // What expired has ended; its late reply changes nothing.
+            Work::Whole(Some(_)) => return None,
+            Work::Whole(place) => *place = Some(outcomes.named(slot.names.take())),
+            _ => unreachable!("only a transaction ends as a whole"),
         }
         if slot.detached {
             self.slots.free(ticket.0);
@@ -158,13 +183,14 @@ impl<W> Tickets<W> {
         Some(outcome)
     }
 
-    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Vec<Outcome>> {
-        let Work::Many { outcomes, left: 0 } = &mut self.slots.get_mut(ticket.0)?.work else {
-            return None;
+    pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Outcomes> {
+        let outcomes = match &mut self.slots.get_mut(ticket.0)?.work {
+            Work::Many { outcomes, left: 0 } => Outcomes::each(std::mem::take(outcomes)),
+            Work::Whole(outcomes) => outcomes.take()?,
+            _ => return None,
         };
-        let outcomes = std::mem::take(outcomes);
         self.slots.free(ticket.0);
-        Some(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
+        Some(outcomes)
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
@@ -255,7 +281,7 @@ impl<W> Tickets<W> {
     }
 
     /// Notes which scripts a request calls.
-    pub(super) fn note_scripts(&mut self, ticket: Ticket, scripts: Scripts) {
+    pub(super) fn note_scripts(&mut self, ticket: Ticket, scripts: Called) {
         if let Some(slot) = self.slots.get_mut(ticket.0) {
             slot.scripts = Some(Box::new(scripts));
         }
@@ -298,6 +324,7 @@ impl<W> Slot<W> {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
+            Work::Whole(outcomes) => outcomes.is_some(),
             Work::Wait(result) | Work::Sleep(result) | Work::Topics { result, .. } => {
                 result.is_some()
             }

@@ -40,7 +40,7 @@ const PART_BYTES: usize = 128;
 pub(super) const PARTS_PER_COMMAND: usize = 512;
 
 /// The net effect on one key.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Delta {
     what: What,
     /// When the key is to expire, in milliseconds since the Unix epoch, where that was said.
@@ -53,7 +53,7 @@ pub(super) struct Delta {
 /// What was said of a key's expiry: `None` is never.
 type Expiry = Option<u64>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 enum What {
     #[default]
     Nothing,
@@ -75,6 +75,7 @@ pub(super) enum Kind {
 }
 
 /// What becomes of one member.
+#[derive(Clone)]
 enum Part {
     /// It is there, with this value or score; a set's member has none.
     Is(Bytes),

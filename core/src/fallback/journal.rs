@@ -1,4 +1,4 @@
-//! What recovery owes the server: one entry a key, the oldest first.
+//! What recovery owes the server: one entry a key, the oldest first, but what was refused last.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::{
     aged::Aged,
     delta::{Command, Delta},
 };
-use crate::resp::ServerError;
+use crate::{failure::Bound, resp::ServerError};
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -18,7 +18,7 @@ pub(super) struct Journal {
 }
 
 /// What is owed to one key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Entry {
     /// A deletion.
     Delete,
@@ -43,8 +43,10 @@ pub(super) struct Sending {
     pub(super) answered: usize,
     /// The first error among the answers, and which command it was the answer to.
     pub(super) refused: Option<(usize, ServerError)>,
-    /// MULTI was refused, so that each command ran by itself.
+    /// MULTI was refused, so that each command runs by itself.
     pub(super) bare: bool,
+    /// At least one of them has.
+    pub(super) ran: bool,
 }
 
 impl Sending {
@@ -75,9 +77,9 @@ impl Journal {
         Journal { owed: Aged::new(seed), bytes: 0, sending: 0, entries_max, bytes_max }
     }
 
-    /// Whether so much more can be owed to each of these keys. A key that is in has its own room
-    /// already.
-    pub(super) fn has_room<'k>(&self, more: impl Iterator<Item = (&'k [u8], usize)>) -> bool {
+    /// Which bound is in the way of owing so much more to each of these keys, if any is. A key that is in
+    /// has its own room already.
+    pub(super) fn lacks<'k>(&self, more: impl Iterator<Item = (&'k [u8], usize)>) -> Option<Bound> {
         let (mut entries, mut bytes) = (self.len(), self.bytes);
         for (key, more) in more {
             if !self.contains(key) {
@@ -87,8 +89,10 @@ impl Journal {
             bytes += more;
         }
         // What takes no more than before always fits.
-        (entries <= self.entries_max || entries <= self.len())
-            && (bytes <= self.bytes_max || bytes <= self.bytes)
+        if entries > self.entries_max && entries > self.len() {
+            return Some(Bound::JournalEntries);
+        }
+        (bytes > self.bytes_max && bytes > self.bytes).then_some(Bound::JournalBytes)
     }
 
     /// Owes `entry` to `key`, in place of whatever was owed to it. It keeps the age of that.
@@ -150,6 +154,12 @@ impl Journal {
         self.sending -= usize::from(owed.sending.take().is_some());
     }
 
+    /// The same, and all others come before it from now on.
+    pub(super) fn put_last(&mut self, key: &[u8]) {
+        self.put_back(key);
+        self.owed.renew(key);
+    }
+
     pub(super) fn sending_mut(&mut self, key: &[u8]) -> Option<&mut Sending> {
         self.owed.get_mut(key)?.sending.as_mut()
     }
@@ -187,7 +197,7 @@ mod tests {
     use crate::resp::Value;
 
     fn room(journal: &Journal, key: &str, more: usize) -> bool {
-        journal.has_room(std::iter::once((key.as_bytes(), more)))
+        journal.lacks(std::iter::once((key.as_bytes(), more))).is_none()
     }
 
     #[test]
@@ -242,5 +252,16 @@ mod tests {
         journal.send(b"a", Sending::default());
         journal.remove(b"a");
         assert_eq!(journal.sending(), 0);
+    }
+
+    #[test]
+    fn what_was_refused_comes_last() {
+        let mut journal = Journal::new(1, 10, 100);
+        for key in ["a", "b", "c"] {
+            journal.owe(key.as_bytes(), Entry::Delete);
+        }
+        journal.send(b"a", Sending::default());
+        journal.put_last(b"a");
+        assert_eq!((journal.next(9).concat(), journal.sending()), (b"bca".to_vec(), 0));
     }
 }

@@ -1,10 +1,10 @@
 //! Answers without a server: which keys may have them, the embedded store, and what the client
 //! remembers, writes and owes while its server is down.
 //!
-//! [`policy`] says what is allowed, [`store`] is the embedded Redis. `memory` puts them together for
-//! one client: the engine asks it, and it asks nobody. Under it: `deeds` is what each command has to
-//! know and leaves behind, `shadow` is what the server said last, `delta` the net effect of writes on
-//! one key, and `journal` what is owed to each key.
+//! [`policy`] says what is allowed, [`store`] is the embedded Redis, `shared` hands it to programs.
+//! `memory` puts them together for one client: the engine asks it, and it asks nobody. Under it: `deeds`
+//! is what each command has to know and leaves behind, `shadow` is what the server said last, `delta`
+//! the net effect of writes on one key, and `journal` what is owed to each key.
 
 mod aged;
 mod deeds;
@@ -13,14 +13,21 @@ mod engaged;
 pub mod glob;
 mod journal;
 mod memory;
+mod part;
 pub mod policy;
+mod script;
 mod shadow;
+mod shared;
 mod standing;
 pub mod store;
 
 pub(crate) use delta::Command;
-pub(crate) use memory::{Answered, Claim, JOURNAL, Memory, Refused, Step};
+pub(crate) use memory::{Answered, Claim, Memory, Refused, Step};
+pub(crate) use part::{Part, Stopped, Why};
 pub use policy::{Fallback, Mode, Policy, Rules};
+pub(crate) use script::{Declared, misuse};
+pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};
+pub use shared::{Ambient, Store as SharedStore};
 pub(crate) use standing::Standing;
 pub use store::{Answer, Bounds, Store};
 

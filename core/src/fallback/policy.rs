@@ -93,6 +93,22 @@ impl Mode {
     pub(super) fn takes_writes(self) -> bool {
         matches!(self, Mode::Miss | Mode::Memory { .. })
     }
+
+    /// What it is called in one word: `wait`, `fail`, `miss`, `stale`, or the policy of what is written
+    /// in memory: `discard`, `invalidate`, `replay`, `merge`. Stable, so that metrics can go by it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Wait => "wait",
+            Mode::Fail => "fail",
+            Mode::Miss => "miss",
+            Mode::StaleReads { .. } => "stale",
+            Mode::Memory { policy: Policy::Discard, .. } => "discard",
+            Mode::Memory { policy: Policy::Invalidate, .. } => "invalidate",
+            Mode::Memory { policy: Policy::ReplayLastWins, .. } => "replay",
+            Mode::Memory { policy: Policy::MergeDelta, .. } => "merge",
+        }
+    }
 }
 
 /// A rule: the keys that match `pattern` behave as `mode` says while the server is down.
@@ -233,6 +249,11 @@ impl Rules {
     #[must_use]
     pub fn rule_of(&self, key: &[u8]) -> Option<usize> {
         self.rules.iter().position(|rule| rule.pattern.matches(key))
+    }
+
+    /// Which rule is for `*`, so that every key that gets so far falls under it.
+    pub(super) fn rule_of_all(&self) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.pattern.is_all())
     }
 
     /// The policy of `key`, where it is written in memory.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{Answer, Bounds, Store, aged::Aged};
+use super::{Answer, Bounds, Store, aged::Aged, store::Savepoint};
 use crate::{Now, rng::Rng};
 
 /// Copies of whole values, each with what is known of its expiry. How many there may be and how much
@@ -24,6 +24,12 @@ struct Known {
     fresh_until: Instant,
     /// It is known when the value expires, or that it does not.
     expiry: bool,
+}
+
+/// What was remembered at one key.
+pub(super) struct Remembered {
+    value: Savepoint,
+    known: Known,
 }
 
 /// A whole value as a command or reply has it.
@@ -126,6 +132,22 @@ impl Shadow {
     pub(super) fn remove(&mut self, key: &[u8], now: Now) {
         self.values.remove(key, now);
         self.known.remove(key);
+    }
+
+    /// What is remembered at a key, too old or not, to be [restored](Shadow::restore).
+    pub(super) fn save(&self, key: &[u8], now: Now) -> Option<Remembered> {
+        let value = self.values.savepoint(std::iter::once(key), now);
+        self.known.get(key).map(|known| Remembered { value, known: *known })
+    }
+
+    /// Has a key remembered as it was saved; as the most recently used, where it was forgotten since.
+    pub(super) fn restore(&mut self, key: &[u8], saved: Option<Remembered>, now: Now) {
+        let Some(Remembered { value, known }) = saved else { return self.remove(key, now) };
+        self.values.roll_back(value, now);
+        match self.known.get_mut(key) {
+            Some(place) => *place = known,
+            None => drop(self.known.insert(key, known)),
+        }
     }
 
     pub(super) fn look(&self, key: &[u8], now: Now) -> Look {

@@ -110,27 +110,118 @@ impl Subscriber {
     }
 }
 
-/// The one place where log lines come from: one for each event.
+/// The one place where log lines come from: one for each event, with its name as the field `event`.
 #[cfg(feature = "tracing")]
 pub(super) fn log(event: &Event) {
     use crate::engine::{Health, Lineage};
 
+    let name = event.name();
     match event {
         Event::HealthChanged { to: Health::Suspect | Health::Degraded, .. }
+        | Event::Forced { to: Some(_), .. }
         | Event::DataSet { lineage: Lineage::Unknown, .. }
         | Event::ReplayRefused { .. }
         | Event::MergesSkipped { .. }
         | Event::MergesUnanswered { .. }
         | Event::TooOld { .. }
         | Event::StillDown { .. }
-        | Event::Full { .. } => tracing::warn!(target: "unfazed", "{event}"),
-        Event::HealthChanged { .. } | Event::DataSet { .. } => {
-            tracing::info!(target: "unfazed", "{event}");
+        | Event::Full { .. } => tracing::warn!(target: "unfazed", event = name, "{event}"),
+        Event::HealthChanged { .. } | Event::Forced { to: None, .. } | Event::DataSet { .. } => {
+            tracing::info!(target: "unfazed", event = name, "{event}");
         }
-        _ => tracing::debug!(target: "unfazed", "{event}"),
+        _ => tracing::debug!(target: "unfazed", event = name, "{event}"),
     }
 }
 
 /// Log lines are an optional feature.
 #[cfg(not(feature = "tracing"))]
 pub(super) fn log(_: &Event) {}
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests {
+    use std::fmt::{Debug, Write as _};
+
+    use tracing::{
+        Level, Metadata, Subscriber as Listener,
+        field::{Field, Visit},
+        span,
+    };
+
+    use super::*;
+    use crate::{config::Forced, engine::Health, failure::Cause};
+
+    /// Writes down each line, and wants no spans.
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            write!(self.0, " {}={value:?}", field.name()).expect("a string takes all");
+        }
+    }
+
+    impl Listener for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "unfazed"
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let mut line = Line(event.metadata().level().to_string());
+            event.record(&mut line);
+            self.0.lock().expect("nobody panics with it").push(line.0);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    fn lines(events: &[Event]) -> Vec<String> {
+        let lines = Arc::new(Lines::default());
+        tracing::subscriber::with_default(lines.clone(), || events.iter().for_each(log));
+        mem::take(&mut lines.0.lock().expect("nobody panics with it"))
+    }
+
+    #[test]
+    fn a_change_of_mode_is_one_line_that_names_its_event_and_says_why() {
+        let cause = Some(Cause::Refused);
+        let trip = Event::HealthChanged { from: Health::Suspect, to: Health::Degraded, cause };
+        let back = Event::HealthChanged { from: Health::Recovering, to: Health::Live, cause: None };
+        let forced = Event::Forced { from: None, to: Some(Forced::Isolated) };
+        let free = Event::Forced { from: Some(Forced::Isolated), to: None };
+        assert_eq!(
+            lines(&[trip, back, forced, free]),
+            [
+                "WARN message=suspect -> degraded: connection refused event=\"health\"",
+                "INFO message=recovering -> live event=\"health\"",
+                "WARN message=forced by an operator: isolated event=\"forced\"",
+                "INFO message=no longer forced: isolated; health decides event=\"forced\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn attempts_to_connect_do_not_flood_a_log_at_its_usual_level() {
+        let node: Arc<str> = "cache:6379".into();
+        let events = [
+            Event::Connect { node: node.clone() },
+            Event::Ready { node: node.clone() },
+            Event::Error { node: node.clone(), cause: Cause::Refused },
+            Event::Reconnecting { node, delay: std::time::Duration::from_millis(50) },
+        ];
+        let lines = lines(&events);
+        assert_eq!(lines.len(), events.len());
+        let debug = Level::DEBUG.to_string();
+        assert!(lines.iter().all(|line| line.starts_with(&debug)), "{lines:?}");
+    }
+}

@@ -16,7 +16,7 @@
 //!   blocking client can stand on them as well;
 //! - `pending` is a request from its caller's side, `subscription` a stream of messages from its
 //!   reader's;
-//! - `views` and `pipeline` stand on any client, async or not; `slots` is where the replies of a
+//! - `views`, `pipeline` and `transaction` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
 //! - `conversation` runs a dialogue: several requests, one after the other;
@@ -38,6 +38,7 @@ mod state;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
@@ -51,12 +52,13 @@ pub use shared::{Clocks, Driving, Shared, Start, WRITE_BYTES_MAX, Writer};
 pub use slots::{Replies, Slot, Slots};
 pub use state::{Drained, Handback, Job, Reading, State, Step, Wakes, Write};
 pub use subscription::{Changing, Subscribe, Subscriber, Subscribing, Subscription, Wish};
+pub use transaction::Transactions;
 pub use views::{Asking, Sourcing, Views};
 
 use crate::{
     Failure,
     commands::Run,
-    config::Config,
+    config::{Config, Forced},
     engine::{Batch, Status},
     reply::FromReply,
     request::Request,
@@ -119,7 +121,7 @@ impl Handle {
         Connected::new(&self.owner.shared)
     }
 
-    /// Submits a pipeline. Gives the outcome of each command, in order.
+    /// Submits a pipeline or a transaction. Gives the outcome of each command, in order.
     pub fn submit_batch(&self, batch: &Batch) -> PendingReplies {
         PendingReplies::new(&self.owner.shared, batch)
     }
@@ -134,6 +136,15 @@ impl Handle {
     #[must_use]
     pub fn events(&self) -> Events {
         Events::subscribe(&self.owner.shared)
+    }
+
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. For operators: see [`Forced`] for what each of them means.
+    ///
+    /// Returns at once, needs no runtime, and is legal at any time. Each change is told in one event,
+    /// and [`status`](Handle::status) shows what is in force.
+    pub fn force(&self, forced: Option<Forced>) {
+        self.owner.shared.force(forced);
     }
 
     /// The configuration that the client was made with.

@@ -16,7 +16,7 @@ use std::{
 use super::shared::Shared;
 use crate::{
     Failure,
-    engine::{Batch, Engine, Rejected, Ticket},
+    engine::{Batch, Engine, Outcomes, Rejected, Ticket},
     failure::FailureKind,
     reply::{DecodeError, FromReply},
     request::Request,
@@ -118,7 +118,7 @@ impl PendingReplies {
     pub(super) fn new(shared: &Arc<Shared>, batch: &Batch) -> Self {
         let stage = match shared.submit_batch(batch) {
             Ok(ticket) => Stage::Many(ticket),
-            Err(rejected) => refused(shared, rejected, "pipeline"),
+            Err(rejected) => refused(shared, rejected, batch.what()),
         };
         PendingReplies { wait: Wait::new(shared, stage) }
     }
@@ -164,7 +164,7 @@ impl Wait {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
         match self.stage {
-            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Ok),
+            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Outcomes::spread),
             _ => self.refusal(cx),
         }
     }

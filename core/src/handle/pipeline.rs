@@ -194,7 +194,7 @@ pub struct Each<S> {
 
 impl<S> All<S> {
     /// The same slots, each with its own result.
-    fn each(self) -> Each<S> {
+    pub(super) fn each(self) -> Each<S> {
         Each { slots: self.slots, pipeline: self.pipeline }
     }
 }
@@ -215,7 +215,7 @@ impl<S: Slots> Gather for Each<S> {
     }
 }
 
-/// Records the commands of a pipeline; every command trait works on it.
+/// Records the commands of a pipeline or a transaction; every command trait works on it.
 ///
 /// A command gives a [`Slot`] and is not sent before the closure has returned.
 ///
@@ -228,7 +228,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    fn record<S: Slots>(fill: impl FnOnce(&Pipeline) -> S) -> (Batch, All<S>) {
+    pub(super) fn record<S: Slots>(fill: impl FnOnce(&Pipeline) -> S) -> (Batch, All<S>) {
         let pipeline = Pipeline { batch: RefCell::default(), token: Token::next() };
         let slots = fill(&pipeline);
         (pipeline.batch.into_inner(), All { slots, pipeline: pipeline.token })
@@ -250,7 +250,8 @@ impl fmt::Debug for Pipeline {
     }
 }
 
-/// A pipeline that was submitted; ends with what `G` makes of the replies that `F` ends with.
+/// A pipeline or a transaction that was submitted; ends with what `G` makes of the replies that `F`
+/// ends with.
 ///
 /// It was submitted when it was made. What is not sent yet when this is dropped is withdrawn;
 /// [`detach`](Self::detach) says that nobody cares for the replies.

@@ -11,6 +11,7 @@
 //!   meanwhile, and tells the engine that the connection closed if it did so meanwhile.
 
 use std::{
+    cell::Cell,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     Failure, Now,
-    config::{Config, Deployment},
+    config::{Config, Forced},
     engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
@@ -74,6 +75,14 @@ const WRITE_ROUNDS_MAX: usize = 16;
 /// long as its longest command.
 pub const WRITE_BYTES_MAX: usize = 1024 * 1024;
 
+thread_local! {
+    /// A native script runs on this thread.
+    static IN_SCRIPT: Cell<bool> = const { Cell::new(false) };
+}
+
+const IMPURE: &str = "a native script is to work by the store that it is handed; a request of its own \
+    would wait for the script, and the script for it";
+
 /// Keeps a client driven: for as long as it lives, somebody carries out what the engine asks for.
 /// When it is dropped, every request ends; the next one starts a new driver.
 pub struct Driving {
@@ -93,7 +102,7 @@ impl Shared {
         let clock = (clocks.now)();
         let engine = Engine::new(config.clone(), seed, clock)?;
         let node = engine.status().node;
-        let embedded = matches!(config.deployment, Deployment::Memory);
+        let embedded = config.deployment.is_embedded();
         let mode = if embedded { Mode::Inline } else { Mode::Idle };
         let state = Mutex::new(State {
             engine,
@@ -120,7 +129,10 @@ impl Shared {
 
     /// How the client is doing.
     pub fn status(&self) -> Status {
-        self.lock().engine.status()
+        let status = self.lock().engine.status();
+        // The engine only knows when something last happened.
+        let lasting = self.now().instant.saturating_duration_since(status.since);
+        Status { lasting, ..status }
     }
 
     /// Reads the clocks.
@@ -137,7 +149,7 @@ impl Shared {
 
     /// Submits a pipeline.
     pub fn submit_batch(self: &Arc<Self>, batch: &Batch) -> Result<Ticket, Rejected> {
-        self.submit_with("pipeline", |engine, now| engine.submit_batch(batch, None, now))
+        self.submit_with(batch.what(), |engine, now| engine.submit_batch(batch, None, now))
     }
 
     /// Submits something; writes it where the engine says that it is the caller's turn to.
@@ -191,7 +203,23 @@ impl Shared {
         let mut wakes = Wakes::default();
         state.settle(&mut wakes);
         drop(state);
+        self.carry_out(&mut wakes);
+    }
+
+    /// To be called once the lock is released: wakes, logs, and runs what is foreign.
+    fn carry_out(&self, wakes: &mut Wakes) {
         wakes.wake();
+        while let Some(run) = wakes.runs.pop() {
+            IN_SCRIPT.set(true);
+            let done = run.run();
+            IN_SCRIPT.set(false);
+            let now = self.now();
+            let mut state = self.lock();
+            state.engine.handle_input(Input::Ran(done), now);
+            state.settle(wakes);
+            drop(state);
+            wakes.wake();
+        }
     }
 
     /// Asks the engine something about subscriptions, with somebody there who drives the client.
@@ -238,7 +266,7 @@ impl Shared {
         let ticket = state.engine.connect(None, now);
         state.settle(&mut wakes);
         drop(state);
-        wakes.wake();
+        self.carry_out(&mut wakes);
         Ok(ticket)
     }
 
@@ -281,6 +309,9 @@ impl Shared {
         self: &Arc<Self>,
         command: &str,
     ) -> Result<MutexGuard<'_, State>, Rejected> {
+        if !self.config.native_scripts.is_empty() && IN_SCRIPT.get() {
+            return Err(Rejected::Failed(self.failure(FailureKind::Misuse(IMPURE), command)));
+        }
         let state = self.lock();
         match state.mode {
             Mode::Driven(_) | Mode::Inline => Ok(state),
@@ -372,6 +403,12 @@ impl Shared {
         drop(waiter);
     }
 
+    /// Has the client serve its requests in this way, whatever its server does.
+    pub fn force(&self, forced: Option<Forced>) {
+        let now = self.now();
+        self.with(|state, _| state.engine.force(forced, now));
+    }
+
     /// Refuses new requests; what was sent may finish within `grace`. Everything else ends.
     pub fn shutdown(&self, grace: Duration) {
         let now = self.now();
@@ -382,7 +419,8 @@ impl Shared {
     pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
-        if state.is_done() {
+        // A native script that closes its own client can't wait for its own end.
+        if state.is_done() || IN_SCRIPT.get() {
             return Poll::Ready(());
         }
         // A future that is polled now and then, as in a loop of `select!`, is still one that waits.
@@ -429,7 +467,7 @@ impl Shared {
         let result = act(&mut state, wakes);
         state.settle(wakes);
         drop(state);
-        wakes.wake();
+        self.carry_out(wakes);
         result
     }
 

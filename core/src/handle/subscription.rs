@@ -236,6 +236,7 @@ impl<T: FromReply> Subscription<T> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as with commands, callers need no `&`")]
 impl<T> Subscription<T> {
     /// Adds channels. Ends once the server has confirmed all of them; if it refuses one, or the client's
     /// deadline passes, none of those that this added is wanted.

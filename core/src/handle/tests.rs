@@ -23,10 +23,11 @@ use bytes::BytesMut;
 use super::{Handle, Runtime, Stream, WRITE_BYTES_MAX, Wire};
 use crate::{
     Config, Failure, FailureKind, Now,
-    config::ProtocolChoice,
+    config::{Forced, ProtocolChoice},
     engine::{Batch, Linger, SocketOptions, Target},
     prelude::*,
     request::Request,
+    resp::Value,
 };
 
 thread_local! {
@@ -528,4 +529,82 @@ fn a_task_that_is_refused_in_a_loop_lets_others_run() {
             client.get::<String>("nobody").await.expect_err("nobody drives it");
         }
     }));
+}
+
+#[test]
+fn a_client_is_forced_without_a_runtime_and_before_anything_is_driven() {
+    WORLD.with_borrow_mut(|world| world.refuses_tasks = true);
+    let config = config().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let client = Handle::new::<Fake>(config, 1).expect("a good configuration");
+    let mut events = client.events();
+    for forced in [Some(Forced::Isolated), None, Some(Forced::Memory), Some(Forced::Redis), None] {
+        client.force(forced);
+        assert_eq!(client.status().forced, forced);
+        let told = std::iter::from_fn(|| events.try_next());
+        let told = told.filter(|event| matches!(event, Event::Forced { .. })).count();
+        assert_eq!(told, 1);
+    }
+    client.force(Some(Forced::Isolated));
+    WORLD.with_borrow_mut(|world| world.refuses_tasks = false);
+    let mut get = client.get::<Option<String>>("cache:a");
+    assert_eq!(ended(poll(&mut get)).expect("from memory"), None);
+    settle();
+    assert!(WORLD.with_borrow(|world| world.sockets.is_empty()), "nothing is dialled");
+    client.force(None);
+    settle();
+    assert_eq!(WORLD.with_borrow(|world| world.sockets.len()), 1);
+}
+
+#[test]
+fn a_client_can_be_forced_while_its_runtime_goes() {
+    let config = config().fallback(Fallback::memory("cache:*", Policy::Invalidate));
+    let client = connected(config.forced(Forced::Memory));
+    drop_tasks();
+    client.force(Some(Forced::Isolated));
+    client.force(None);
+    let mut get = client.get::<Option<String>>("cache:a");
+    assert_eq!(ended(poll(&mut get)).expect("from memory"), None);
+}
+
+/// A client of `memory://` with a native script that does this with it.
+fn scripted(act: fn(&Handle) -> Result<(), Failure>) -> Result<i64, Failure> {
+    static CLIENTS: Mutex<Vec<(usize, Handle)>> = Mutex::new(Vec::new());
+    let id = act as usize;
+    let config = Config::memory().native_script("the script", move |_, _, _| {
+        let clients = CLIENTS.lock().expect("nobody panics with it");
+        let client = clients.iter().find(|(of, _)| *of == id).map(|(_, client)| client.clone());
+        drop(clients);
+        match act(&client.expect("it is running")) {
+            Ok(()) => Value::Integer(1),
+            Err(failure) => Value::error(format!("ERR {failure}")),
+        }
+    });
+    let client = Handle::new::<Fake>(config, 1).expect("a good configuration");
+    CLIENTS.lock().expect("nobody panics with it").push((id, client.clone()));
+    ended(poll(&mut client.eval("the script", (), ())))
+}
+
+#[test]
+fn a_native_script_does_not_run_under_the_lock_of_its_client() {
+    let looked = scripted(|client| {
+        client.force(None);
+        assert_eq!(client.status().tickets, 1, "it is on its way");
+        Ok(())
+    });
+    assert_eq!(looked.expect("it may look"), 1);
+}
+
+#[test]
+fn a_native_script_that_asks_its_own_client_is_told_instead_of_waiting_for_itself() {
+    let failure = scripted(|client| match poll(&mut client.get::<Option<i64>>("a")) {
+        Poll::Ready(result) => result.map(drop),
+        Poll::Pending => panic!("it would wait for ever"),
+    });
+    let failure = failure.expect_err("impure");
+    assert!(failure.to_string().contains("is to work by the store"), "{failure}");
+    let closed = scripted(|client| match poll(&mut std::pin::pin!(client.close())) {
+        Poll::Ready(()) => Ok(()),
+        Poll::Pending => panic!("it would wait for ever"),
+    });
+    assert_eq!(closed.expect("it was under way before"), 1);
 }

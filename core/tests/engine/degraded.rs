@@ -1,7 +1,10 @@
 //! Degraded mode step by step: what memory does, and what the server is told when it is back.
 
 use super::*;
-use unfazed_core::{failure::Never, resp::Source};
+use unfazed_core::{
+    failure::{Bound, Never},
+    resp::Source,
+};
 
 /// A server that answers what a client asks on its own, and remembers what it was told.
 struct Peer {
@@ -37,7 +40,10 @@ impl Peer {
                 None if in_transaction > 0 && word != "EXEC" => "+QUEUED\r\n".to_owned(),
                 None => match word {
                     "HELLO" => "%0\r\n".to_owned(),
-                    "INFO" => format!("+run_id:{}\r\n", self.run),
+                    "INFO" => {
+                        let info = format!("run_id:{0}\r\nmaster_replid:{0}\r\n", self.run);
+                        format!("${}\r\n{info}\r\n", info.len())
+                    }
                     "PING" => "+PONG\r\n".to_owned(),
                     "ROLE" => "*1\r\n+master\r\n".to_owned(),
                     "MULTI" | "SET" => "+OK\r\n".to_owned(),
@@ -566,16 +572,16 @@ fn both_bounds_of_memory_are_told_of_and_dirty_values_are_never_dropped() {
     let mut world = world_with(config, &["SET old:1 1", "SET old:2 1", "SET old:3 1"]);
     assert_eq!(world.engine.status().shadow_entries, 3);
     assert_eq!(world.done("APPEND a 1234"), 4);
-    assert_eq!(world.refused("APPEND a 12345678"), MemoryRefusal::Full("the journal"));
+    assert_eq!(world.refused("APPEND a 12345678"), MemoryRefusal::Full(Bound::JournalBytes));
     assert_eq!(world.read("GET a").0.as_deref(), Some("1234"));
     assert_eq!(world.engine.status().shadow_entries, 2, "the clean ones make room");
     assert_eq!(world.read("GET old:1"), (None, Source::Unknown), "the least recently used");
     world.run_now::<()>(&Request::new("SET b 1"));
     world.run_now::<()>(&Request::new("SET c 1"));
-    assert_eq!(world.refused("SET d 1"), MemoryRefusal::Full("the overlay"));
-    assert_eq!(world.refused("SET d 1"), MemoryRefusal::Full("the overlay"));
-    assert_eq!(world.told("the journal is full"), 1, "{:?}", world.events);
-    assert_eq!(world.told("the overlay is full"), 1, "{:?}", world.events);
+    assert_eq!(world.refused("SET d 1"), MemoryRefusal::Full(Bound::MemoryEntries));
+    assert_eq!(world.refused("SET d 1"), MemoryRefusal::Full(Bound::MemoryEntries));
+    assert_eq!(world.told("journal_bytes_max is reached"), 1, "{:?}", world.events);
+    assert_eq!(world.told("memory_entries_max is reached"), 1, "{:?}", world.events);
     let status = world.engine.status();
     assert_eq!((status.overlay_entries, status.shadow_entries), (3, 0));
 }
@@ -700,4 +706,48 @@ fn members_are_merged_one_by_one() {
     expected.extend(["MULTI", "ZINCRBY z 2.5 b", "ZADD z 1 a", "EXEC"]);
     expected.extend(["MULTI", "DEL l", "RPUSH l y", "EXEC"]);
     assert_eq!(peer.heard, expected);
+}
+
+#[test]
+fn a_replica_that_answers_is_left_for_whoever_the_name_leads_to() {
+    for (question, answer) in [
+        ("ROLE", "*1\r\n+slave\r\n"),
+        ("DEL unfazed:probe:absent", "-READONLY a replica\r\n"),
+        ("PING", "-NOAUTH Authentication required.\r\n"),
+    ] {
+        let mut world = world(memory(Policy::Invalidate), &[]);
+        world.run_now::<()>(&Request::new("SET a 1"));
+        world.dial();
+        let first = world.conn;
+        let mut peer = Peer::new("one").saying(question, answer);
+        while peer.says.len() == 1 {
+            world.wait(Duration::from_millis(10));
+            peer.serve(&mut world);
+        }
+        let mut rounds = 0;
+        while world.conn == first {
+            world.wait(Duration::from_millis(50));
+            rounds += 1;
+            assert!(rounds < 100, "{question}: another connection is made");
+        }
+        assert_eq!(world.engine.health(), Health::Degraded, "{question}");
+        world.open();
+        peer.recover(&mut world);
+        assert_eq!(world.engine.health(), Health::Live, "{question}: {:?}", world.events);
+        assert_eq!(peer.heard, ["DEL a"], "{question}");
+    }
+}
+
+#[test]
+fn values_that_have_expired_and_are_owed_nothing_make_room_for_others() {
+    let config =
+        World::plain().fallback(Fallback::memory("*", Policy::Discard)).memory_entries_max(2);
+    let mut world = world_with(config, &[]);
+    for at in 0..40 {
+        world.run_now::<()>(
+            &Request::new("SET").arg(&format!("k{at}")).arg("1").arg("PX").arg("500"),
+        );
+        world.wait(Duration::from_millis(501));
+    }
+    assert_eq!(world.told("is full"), 0, "{:?}", world.events);
 }

@@ -2,6 +2,12 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod degraded;
+mod events;
+mod force;
+mod publish;
+mod scripts;
+mod status;
+mod transactions;
 
 use std::{
     sync::{
@@ -17,7 +23,7 @@ use unfazed_core::{
     config::MaybeRetry,
     engine::{Batch, ConnId, Flush, Health, Input, Output, Ticket},
     failure::MemoryRefusal,
-    fallback::{Fallback, Policy},
+    fallback::{Fallback, NativeRun, Policy},
     reply::FromReply,
 };
 
@@ -31,6 +37,10 @@ struct World {
     /// What the client wrote and the test has not looked at.
     sent: Vec<u8>,
     events: Vec<String>,
+    /// Native scripts that are to be run.
+    runs: Vec<NativeRun>,
+    /// They are run when the test says so.
+    holds_runs: bool,
     timer: Option<Instant>,
 }
 
@@ -46,6 +56,8 @@ impl World {
             closing: Vec::new(),
             sent: Vec::new(),
             events: Vec::new(),
+            runs: Vec::new(),
+            holds_runs: false,
             timer: None,
         }
     }
@@ -60,6 +72,7 @@ impl World {
                 Output::Open { conn, .. } => self.conn = Some(conn),
                 Output::Close { conn, .. } => self.closing.push(conn),
                 Output::Event(event) => self.events.push(event.to_string()),
+                Output::Run(run) => self.runs.push(run),
                 Output::Wait(at) => {
                     self.timer = at;
                     break;
@@ -69,6 +82,16 @@ impl World {
         }
         for conn in std::mem::take(&mut self.closing) {
             self.engine.handle_input(Input::Closed { conn, cause: Cause::Local }, self.now);
+            self.drain();
+        }
+        if !self.holds_runs {
+            self.run_scripts();
+        }
+    }
+
+    fn run_scripts(&mut self) {
+        while let Some(run) = self.runs.pop() {
+            self.engine.handle_input(Input::Ran(run.run()), self.now);
             self.drain();
         }
     }
@@ -259,7 +282,12 @@ fn a_key_that_may_degrade_is_read_and_written_through_an_outage() {
     for _ in 0..40 {
         world.wait(Duration::from_millis(50));
         let sent = world.write();
-        let answers = [("PING", "+PONG\r\n"), ("ROLE", "*1\r\n+master\r\n"), ("DEL", ":0\r\n")];
+        let answers = [
+            ("INFO", "$31\r\nrun_id:two\r\nmaster_replid:two\r\n\r\n"),
+            ("PING", "+PONG\r\n"),
+            ("ROLE", "*1\r\n+master\r\n"),
+            ("DEL", ":0\r\n"),
+        ];
         for (word, answer) in answers {
             for _ in 0..sent.matches(&format!("\r\n{word}\r\n")).count() {
                 world.say(answer);
@@ -557,7 +585,7 @@ fn a_full_memory_is_told_once_until_there_is_room_again() {
     let full = |world: &mut World, key: &str| {
         let ticket = world.run(&Request::new("SET").key(key).arg("v"));
         let refused = world.engine.take(ticket).expect("ended").is_err();
-        (refused, world.events.iter().filter(|event| event.ends_with("is full")).count())
+        (refused, world.events.iter().filter(|event| event.ends_with("is reached")).count())
     };
     assert_eq!(full(&mut world, "a"), (false, 0));
     assert_eq!(full(&mut world, "b"), (false, 0));
@@ -923,7 +951,8 @@ fn spans_that_never_end_are_no_trouble() {
     world.write();
     world.say("$1\r\na\r\n$1\r\nb\r\n-LOADING\r\n");
     assert_eq!(world.value::<String>(patient), "a");
-    assert!(world.engine.take_batch(pipeline).expect("ended")[0].is_ok());
+    let outcomes = world.engine.take_batch(pipeline).expect("ended").spread();
+    assert!(outcomes.expect("each has its own")[0].is_ok());
     world.wait(Duration::from_secs(6));
     let failure = world.engine.take(refused).expect("ended").expect_err("still loading");
     assert!(failure.is_timeout(), "{failure}");
@@ -1026,7 +1055,8 @@ fn a_long_pipeline_that_is_not_taken_is_taken_back_whole() {
             world.engine.written(conn, chunk, 1, world.now);
         }
     }
-    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed");
+    let outcomes = world.engine.take_batch(ticket).expect("its deadline has passed").spread();
+    let outcomes = outcomes.expect("each has its own");
     let failure = outcomes.into_iter().next_back().expect("many").expect_err("not answered");
     assert_eq!((failure.executed(), failure.command()), (Executed::No, "MODULE.SET"));
     assert!(world.engine.unwritten(conn) < 100);
@@ -1044,4 +1074,20 @@ fn a_client_that_is_being_closed_waits_for_nothing_that_was_given_up() {
     world.drain();
     world.wait(Duration::from_millis(1));
     assert_eq!(world.engine.health(), Health::Closed);
+}
+
+#[test]
+fn an_idle_connection_is_pinged_in_time_however_late_a_reply_was_due() {
+    let second = Duration::from_secs(1);
+    let mut world = World::live(World::plain().ping_interval(second / 10).response_timeout(second));
+    let ticket = world.run(&Request::new("GET").arg("a"));
+    world.write();
+    // The timer is set for the reply now, and not for the PING that is due after it.
+    world.wait(second / 4);
+    let mut reply = BytesMut::from(&b"_\r\n"[..]);
+    world.engine.received(world.conn.expect("connected"), &mut reply, world.now);
+    assert_eq!(world.value::<Option<String>>(ticket), None);
+    assert!(world.engine.has_output(), "or the driver would sleep on");
+    world.drain();
+    assert!(world.timer.is_some_and(|at| at <= world.now.instant + second / 10));
 }

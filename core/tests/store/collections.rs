@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use unfazed_core::fallback::store::{Answer, Store};
+use unfazed_core::fallback::store::Answer;
 use unfazed_core::resp::Value;
 
 use crate::compare::{self, Element, Page, cursor_place, element, found};
@@ -81,8 +81,7 @@ impl Pair {
         // kept in another way: as what was added to an empty one.
         let Some(theirs @ Value::Bulk(_)) = encoding else { return Ok(()) };
         let ask = args(&["OBJECT", "ENCODING"]);
-        if !self.server.is_7_0() || !Store::supports(b"OBJECT") || self.say(&ask, &[key]) == theirs
-        {
+        if !self.server.is_7_0() || self.say(&ask, &[key]) == theirs {
             return Ok(());
         }
         let rest = self.members(key);
@@ -154,13 +153,17 @@ impl Pair {
                 ever.extend(content);
             }
         }
-        let lasting = |side: &Side| -> Vec<_> {
-            let lasting = |item: &&Value| always.contains(&found(&command, item));
-            side.found.iter().filter(lasting).cloned().collect()
+        // Newer servers write scores in another way, so only what they are is the same.
+        let as_it_is = self.server.is_7_0();
+        let lasting = |side: &Side| -> BTreeSet<_> {
+            let lasting = side.found.iter().filter(|item| always.contains(&found(&command, item)));
+            lasting
+                .map(|item| if as_it_is { element(item) } else { found(&command, item) })
+                .collect()
         };
         let known =
             |side: &Side| side.found.iter().all(|item| ever.contains(&found(&command, item)));
-        if known(&ours) && known(&theirs) && compare::same_set(&lasting(&ours), &lasting(&theirs)) {
+        if known(&ours) && known(&theirs) && lasting(&ours) == lasting(&theirs) {
             return Ok(());
         }
         let show = |items: Vec<Value>| show(&compare::sorted(&Value::Array(items)));

@@ -67,6 +67,19 @@ pub(crate) fn tolerates(
             (ours, theirs),
             (Value::Bulk(_), Value::Bulk(_)) | (Value::Array(_), Value::Array(_))
         ),
+        Rule::Scores => match (Page::read(command, ours), Page::read(command, theirs)) {
+            (Some(ours), Some(theirs)) => {
+                let found = |page: &Page| {
+                    page.items.iter().map(|item| found(command, item)).collect::<BTreeSet<_>>()
+                };
+                found(&ours) == found(&theirs)
+            }
+            // To whom 0 and -0 are equal.
+            _ => ours == theirs,
+        },
+        Rule::NegativeLimit => {
+            command.windows(2).any(|pair| has(&pair[..1], "LIMIT") && pair[1].starts_with(b"-"))
+        }
         Rule::Refusal => is_error(ours) || is_error(theirs),
         Rule::NoValues => is_error(theirs) && Page::read(command, ours).is_some(),
         Rule::LongIndex => {
@@ -85,7 +98,8 @@ pub(crate) fn tolerates(
 
 /// Whether the two may hold different things after what the rule let pass.
 pub(crate) fn sets_apart(rule: Rule, ours: &Value, theirs: &Value) -> bool {
-    rule == Rule::LongIndex || rule == Rule::Refusal && is_error(ours) != is_error(theirs)
+    matches!(rule, Rule::LongIndex | Rule::NegativeLimit)
+        || rule == Rule::Refusal && is_error(ours) != is_error(theirs)
 }
 
 fn is_error(value: &Value) -> bool {
@@ -113,6 +127,8 @@ pub(crate) fn sorted(value: &Value) -> Value {
 
 fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
     let (Value::Array(a), Value::Array(b)) = (ours, theirs) else { return false };
+    let by = command.windows(2).find(|pair| has(&pair[..1], "BY"));
+    let unsorted = by.is_some_and(|by| !by[1].contains(&b'*'));
     // Members themselves are the same to SORT if they are so up to their first NUL.
     let alike = |(a, b): (&Value, &Value)| match (a, b) {
         (Value::Bulk(a), Value::Bulk(b)) => {
@@ -120,16 +136,23 @@ fn ties(command: &Args, ours: &Value, theirs: &Value) -> bool {
         }
         _ => false,
     };
-    let alike = a.iter().zip(b).all(alike);
-    let others = has(command, "BY") || has(command, "ALPHA") && (alike || has(command, "GET"));
-    a.len() == b.len() && others && (has(command, "LIMIT") || same(&sorted(ours), &sorted(theirs)))
+    let open = has(command, "ALPHA")
+        && (by.is_some() || has(command, "GET") || a.iter().zip(b).all(alike));
+    let same_length = a.len() == b.len();
+    let same_rows = || has(command, "LIMIT") || same(&sorted(ours), &sorted(theirs));
+    same_length && (unsorted || open) && same_rows()
 }
 
 /// An element of a collection as it can be looked up: written out, a score as a number.
 pub(crate) type Element = String;
 
+/// The sign of a zero is left out.
 pub(crate) fn element(value: &Value) -> Element {
-    format!("{value:?}")
+    match value {
+        Value::Double(score) => format!("{:?}", Value::Double(score + 0.0)),
+        Value::Array(pair) => pair.iter().map(|part| element(part) + " ").collect(),
+        other => format!("{other:?}"),
+    }
 }
 
 fn sample(command: &Args, ours: &Value, theirs: &Value, content: &BTreeSet<Element>) -> bool {
@@ -175,7 +198,7 @@ impl Page {
 }
 
 /// Whether one of the arguments is this option. What stands behind a NUL does not count.
-fn has(command: &Args, option: &str) -> bool {
+fn has(command: &[Vec<u8>], option: &str) -> bool {
     command.iter().any(|arg| {
         let arg = arg.split(|byte| *byte == 0).next().unwrap_or_default();
         arg.eq_ignore_ascii_case(option.as_bytes())

@@ -55,8 +55,8 @@ const MIXED: &[&str] = &["k1", "k2", "k3", "k\u{e4}\0y\r\n", ""];
 /// The argument that stands for a moment soon to come, in milliseconds since the Unix epoch. It
 /// is filled in when the command runs, so that a sequence is the same whenever it runs.
 pub(crate) const SOON: &[u8] = b"(soon)";
-/// How far off that moment is, in milliseconds.
-pub(crate) const SOON_MS: u64 = 60;
+/// The argument that stands for a short span, in milliseconds.
+pub(crate) const SHORTLY: &[u8] = b"(shortly)";
 
 /// Random choices from a seed (SplitMix64).
 pub(crate) struct Random {
@@ -263,7 +263,7 @@ impl Random {
         const EDGES: &[&str] =
             &["9223372036854775807", "-9223372036854775808", "9223372036854775", "-1", "0"];
         if self.soon && millis && self.one_in(2) {
-            return if absolute { SOON.to_vec() } else { SOON_MS.to_string().into() };
+            return if absolute { SOON.to_vec() } else { SHORTLY.to_vec() };
         }
         if self.one_in(12) {
             return self.word(EDGES);

@@ -1,13 +1,14 @@
 //! What went wrong, in as few commands as show it.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use crate::generate::Step;
-use crate::pair::{Difference, Pair, Stop};
+use crate::pair::{Difference, Pair};
 use crate::random::Args;
 
-/// How often a failing sequence is run to shorten it.
-const RUNS_MAX: usize = 1_000;
+/// How long a failing sequence may be run again and again to shorten it.
+const SHORTENING_MAX: Duration = Duration::from_secs(8);
 
 /// A difference and the commands that lead to it.
 pub(crate) struct Report {
@@ -31,7 +32,7 @@ impl Report {
     ) -> Report {
         let name = difference.command[0].clone();
         let report = Report { seed, number, steps, difference, came_again: false };
-        let mut search = Search { pair, name, report, runs: 0 };
+        let mut search = Search { pair, name, report, began: Instant::now() };
         search.attempt(search.report.steps.clone());
         let mut size = search.report.steps.len() / 2;
         while size > 0 {
@@ -56,20 +57,17 @@ struct Search<'a> {
     /// The command that the report is about. Another may differ too, but that is another story.
     name: Vec<u8>,
     report: Report,
-    runs: usize,
+    began: Instant,
 }
 
 impl Search<'_> {
     /// Keeps these steps if they still lead to a difference. Returns whether they do.
     fn attempt(&mut self, mut steps: Vec<Step>) -> bool {
-        self.runs += 1;
-        if self.runs > RUNS_MAX {
+        if self.began.elapsed() > SHORTENING_MAX {
             return false;
         }
-        match self.pair.run(&steps) {
-            Err(Stop::Differ(difference))
-                if difference.command[0].eq_ignore_ascii_case(&self.name) =>
-            {
+        match self.pair.run_in_time(&steps) {
+            Err(difference) if difference.command[0].eq_ignore_ascii_case(&self.name) => {
                 // Behind the difference nothing is needed.
                 steps.truncate(difference.step + 1);
                 self.report = Report { steps, difference, came_again: true, ..self.report };

@@ -7,7 +7,7 @@ use unfazed_core::{
     Failure,
     commands::prelude::*,
     engine::Event,
-    failure::MemoryRefusal,
+    failure::{Bound, MemoryRefusal},
     fallback::{Fallback, Policy},
     resp::Source,
 };
@@ -25,25 +25,25 @@ scenarios! {
     deltas_are_bounded_too,
 }
 
-const OVERLAY: &str = "the overlay";
-const JOURNAL: &str = "the journal";
-
 /// How often the client said that something was full.
-fn told(changes: &mut Changes, what: &str) -> usize {
-    let full = |event: &&Event| matches!(event, Event::Full { what: told } if *told == what);
+fn told(changes: &mut Changes, bound: Bound) -> usize {
+    let full = |event: &&Event| matches!(event, Event::Full { bound: told } if *told == bound);
     changes.events().iter().filter(full).count()
 }
 
 /// Waits until the client has said as often that the journal is full, and no more often.
 #[track_caller]
 fn expect_journal_full(changes: &mut Changes, count: usize) {
-    let full = |event: &Event| matches!(event, Event::Full { what } if *what == JOURNAL);
+    let full = |event: &Event| {
+        let journal = [Bound::JournalEntries, Bound::JournalBytes];
+        matches!(event, Event::Full { bound } if journal.contains(bound))
+    };
     changes.expect_some(count, full);
 }
 
 #[track_caller]
-fn assert_full<T>(outcome: Result<T, Failure>, what: &'static str) {
-    assert_eq!(refusal(outcome), MemoryRefusal::Full(what));
+fn assert_full<T>(outcome: Result<T, Failure>, bound: Bound) {
+    assert_eq!(refusal(outcome), MemoryRefusal::Full(bound));
 }
 
 fn ten_thousand_keys_are_written_in_memory_and_not_one_more<A: Adapter>() {
@@ -66,7 +66,7 @@ fn ten_thousand_keys_are_written_in_memory_and_not_one_more<A: Adapter>() {
     assert_eq!(status.shadow_entries, 0, "what was clean has made room");
     expect_journal_full(&mut changes, 0);
     for at in 0..10 {
-        assert_full(A::wait(client.set(format!("session:more:{at}"), at)), JOURNAL);
+        assert_full(A::wait(client.set(format!("session:more:{at}"), at)), Bound::JournalEntries);
     }
     // Those that are there may change.
     A::wait(client.append("session:1", "+")).expect("in memory");
@@ -107,7 +107,7 @@ fn bytes_are_bounded_and_what_was_written_is_never_dropped<A: Adapter>() {
             match A::wait(client.set(&key, &value)) {
                 Ok(()) => drop(accepted.insert(key, value)),
                 failed => {
-                    assert_full(failed, OVERLAY);
+                    assert_full(failed, Bound::MemoryBytes);
                     refused += 1;
                 }
             }
@@ -126,7 +126,7 @@ fn bytes_are_bounded_and_what_was_written_is_never_dropped<A: Adapter>() {
             assert_eq!(witness.get(key).as_ref(), Some(value), "{key}");
         }
         // At least once, and never once a refusal.
-        let told = told(&mut changes, OVERLAY);
+        let told = told(&mut changes, Bound::MemoryBytes);
         assert!((outage..=outage + refused / 4).contains(&told), "told {told} times");
     }
 }
@@ -149,11 +149,11 @@ fn a_full_journal_refuses_and_says_so_once_an_outage<A: Adapter>() {
             if at < MAX {
                 written.expect("dropped");
             } else {
-                assert_full(written, JOURNAL);
+                assert_full(written, Bound::JournalEntries);
             }
         }
         // All of them or none.
-        assert_full(A::wait(client.del(["page:0", "page:10"])), JOURNAL);
+        assert_full(A::wait(client.del(["page:0", "page:10"])), Bound::JournalEntries);
         assert_eq!(A::wait(client.del(["page:0", "page:1"])).expect("owed already"), 0);
         assert_eq!(A::status(&client).journal_entries, MAX);
         mend::<A>(&proxy, &client);
@@ -183,7 +183,7 @@ fn deltas_are_bounded_too<A: Adapter>() {
         match appended {
             Ok(_) => true,
             failed => {
-                assert_full(failed, JOURNAL);
+                assert_full(failed, Bound::JournalBytes);
                 false
             }
         }

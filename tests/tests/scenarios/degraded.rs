@@ -385,19 +385,23 @@ fn what_was_sent_and_not_answered_is_neither_merged_nor_replayed<A: Adapter>() {
         for key in keys {
             check_get::<A>(&client, key, Some("5"), Source::Server);
         }
+        witness.ok(&["SET", "session:text", "old"]);
         proxy.set(Fault::Swallow(way));
+        // It would do no harm to send it once more, but that is not for memory to do.
+        let setter = client.clone();
+        let set = spawn::<A, _>(async move { A::done(setter.set("session:text", "new")).await });
         let sent = keys.map(|key| {
             let client = client.clone();
             spawn::<A, _>(async move { A::done(client.incr(key)).await })
         });
         let [session, count, discard, cache] = sent.map(|sent| sent.join());
-        for lost in [session, count, discard] {
+        for lost in [session.map(drop), count.map(drop), discard.map(drop), set.join()] {
             let lost = failure(lost);
             assert_eq!(lost.executed(), Executed::Maybe, "{lost}");
         }
         assert_eq!(cache.expect("it is taken over, only to be deleted"), 6);
         // Nobody knows now what these are.
-        for key in ["session:k", "count:k", "discard:k"] {
+        for key in ["session:k", "session:text", "count:k", "discard:k"] {
             check_get::<A>(&client, key, None, Source::Unknown);
         }
         check_get::<A>(&client, "cache:k", Some("6"), Source::Overlay);
@@ -407,7 +411,9 @@ fn what_was_sent_and_not_answered_is_neither_merged_nor_replayed<A: Adapter>() {
         assert_eq!(refusal(A::wait(client.incr("session:k"))), MemoryRefusal::Unseen);
         mend::<A>(&proxy, &client);
         let sum = if left == "5" { "105" } else { "106" };
-        let there = [("session:k", left), ("discard:k", left), ("count:k", sum)];
+        let text = if left == "5" { "old" } else { "new" };
+        let there =
+            [("session:k", left), ("session:text", text), ("discard:k", left), ("count:k", sum)];
         for (key, there) in there {
             assert_eq!(witness.get(key).as_deref(), Some(there), "{key}, {way:?} lost");
         }

@@ -179,10 +179,15 @@ fn another_server_at_the_same_address_is_never_said_to_hold_what_the_first_held<
     assert_eq!(skipped(&mut changes), [COUNT as u64 / 2]);
 }
 
+/// A server that gives its data to a replica without waiting for more of them.
+fn at_once() -> TestServer {
+    TestServer::with_args(&["--repl-diskless-sync-delay", "0"])
+}
+
 /// A server and one that it will be made a replica of, which has other data; the keys that the
 /// client knows of the first.
 fn with_another() -> (TestServer, TestServer) {
-    let (server, another) = (TestServer::start(), TestServer::start());
+    let (server, another) = (TestServer::start(), at_once());
     let mut witness = Raw::connect(server.port());
     for key in ["cache:k", "cache:late", "session:k", "session:late"] {
         witness.ok(&["SET", key, "old"]);
@@ -279,7 +284,7 @@ fn a_server_whose_data_are_replaced_while_it_is_probed_has_other_data<A: Adapter
 }
 
 fn a_promoted_replica_goes_on_with_what_was_there<A: Adapter>() {
-    let (mut master, replica) = (TestServer::start(), TestServer::start());
+    let (mut master, replica) = (at_once(), TestServer::start());
     let mut witness = Raw::connect(replica.port());
     witness.ok(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
     // A server that was started after the client last saw the first might have taken up an old

@@ -596,10 +596,7 @@ fn a_channel_that_is_not_permitted_is_refused<A: Adapter>() {
     for protocol in PROTOCOLS {
         let config = quick(server.port()).protocol(protocol).username("app").password("secret");
         let client = A::connect(config).expect("there is a server");
-        let refused = match A::listen(client.subscribe(["open:a", "closed"])) {
-            Ok(_) => panic!("it is not permitted"),
-            Err(refused) => refused,
-        };
+        let refused = failure(A::listen(client.subscribe(["open:a", "closed"])));
         let error = refused.server_error().expect("the server says so");
         assert_eq!((error.code(), refused.executed()), ("NOPERM", Executed::No), "{refused}");
         until_none_are_left(&mut witness);

@@ -26,6 +26,8 @@ scenarios! {
     a_server_that_refuses_writes_is_paid_when_it_takes_them,
     a_server_that_refuses_writes_in_the_middle_of_a_drain_gets_the_rest_later,
     a_full_server_gets_deletions_at_once_and_the_rest_when_there_is_room,
+    no_deletion_waits_behind_what_a_full_server_refuses,
+    a_merge_that_was_refused_for_now_is_owed_still_also_without_transactions,
     a_command_that_is_not_permitted_ends_with_an_event,
     what_is_asked_about_and_not_permitted_holds_nothing_up,
     a_merge_that_does_not_fit_any_more_ends_with_an_event,
@@ -359,6 +361,56 @@ fn a_full_server_gets_deletions_at_once_and_the_rest_when_there_is_room<A: Adapt
     let list = contents(|words| Ok(raw_value(witness.cmd(words))), "session:list");
     assert_eq!(list, "[a b]");
     changes.expect_some(0, |event| matches!(event, Event::ReplayRefused { .. }));
+}
+
+fn no_deletion_waits_behind_what_a_full_server_refuses<A: Adapter>() {
+    // More than go out in one piece.
+    const MANY: usize = 600;
+    let server = TestServer::start();
+    let mut witness = Raw::connect(server.port());
+    witness.ok(&[&["MSET"][..], &ONE_OF_EACH].concat());
+    let proxy = Proxy::start(server.port());
+    let client = A::connect(every_policy(quick(proxy.port()))).expect("there is a server");
+    cut::<A>(&proxy, &client);
+    for at in 0..MANY {
+        A::wait(client.set(format!("session:{at}"), "ours")).expect("in memory");
+    }
+    A::wait(client.set("cache:k", "ours")).expect("in memory");
+    witness.ok(&["CONFIG", "SET", "maxmemory", "1"]);
+    proxy.set(Fault::None);
+    eventually("the deletion", LIMIT, || witness.get("cache:k").is_none().then_some(()));
+    assert_eq!(A::status(&client).journal_entries, MANY);
+    check_get::<A>(&client, "session:0", Some("ours"), Source::Overlay);
+    witness.ok(&["CONFIG", "SET", "maxmemory", "0"]);
+    until_health::<A>(&client, Health::Live);
+    for at in 0..MANY {
+        assert_eq!(witness.get(&format!("session:{at}")).as_deref(), Some("ours"), "session:{at}");
+    }
+}
+
+fn a_merge_that_was_refused_for_now_is_owed_still_also_without_transactions<A: Adapter>() {
+    let server = TestServer::start();
+    let mut witness = Raw::connect(server.port());
+    let user = ["on", ">secret", "~*", "&*", "+@all", "-multi"];
+    witness.ok(&[&["ACL", "SETUSER", "app"][..], &user].concat());
+    witness.int(&["RPUSH", "count:list", "m"]);
+    let proxy = Proxy::start(server.port());
+    let client = A::connect(restricted(proxy.port())).expect("there is a server");
+    let mut changes = Changes::of::<A>(&client);
+    cut::<A>(&proxy, &client);
+    for push in ["LPUSH", "RPUSH"] {
+        let push = client.command(push).args(["count:list", "ours"]);
+        A::wait(push.run::<()>()).expect("in memory");
+    }
+    witness.ok(&["CONFIG", "SET", "maxmemory", "1"]);
+    proxy.set(Fault::None);
+    eventually("the drain to fail", LIMIT, || (setbacks(&mut changes) >= 2).then_some(()));
+    assert_eq!(A::status(&client).journal_entries, 1);
+    witness.ok(&["CONFIG", "SET", "maxmemory", "0"]);
+    until_health::<A>(&client, Health::Live);
+    let list = contents(|words| Ok(raw_value(witness.cmd(words))), "count:list");
+    assert_eq!(list, "[ours m ours]");
+    assert_eq!(refusals(&mut changes), []);
 }
 
 /// A client that is known to its server by name and may not do everything.

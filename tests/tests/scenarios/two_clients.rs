@@ -15,6 +15,7 @@ use unfazed_core::{
     commands::prelude::*,
     engine::{Event, Health, Lineage},
     failure::{Executed, FailureKind},
+    fallback::Fallback,
     handle::Views,
     reply::Sourced,
     resp::{Source, Value},
@@ -542,9 +543,13 @@ fn a_command_that_waits_for_recovery_comes_after_what_was_written_before<A: Adap
     let mut witness = Raw::connect(server.port());
     let proxy = Proxy::start(server.port());
     let config = every_policy(quick(proxy.port())).response_timeout(LIMIT).deadline(LIMIT);
+    let config = config.fallback(Fallback::fail("strict:*")).fallback(Fallback::miss("page:*"));
     let client = A::connect(config).expect("there is a server");
     witness.ok(&["MSET", "count:last", "5", "session:last", "old", "cache:last", "old"]);
-    witness.ok(&["SET", "cache:untouched", "theirs"]);
+    let untouched = ["cache:untouched", "strict:untouched", "page:untouched"];
+    for key in untouched {
+        witness.ok(&["SET", key, "theirs"]);
+    }
     cut::<A>(&proxy, &client);
     for at in 0..KEYS {
         A::wait(client.incr(format!("count:{at}"))).expect("in memory");
@@ -568,7 +573,9 @@ fn a_command_that_waits_for_recovery_comes_after_what_was_written_before<A: Adap
     assert_eq!(in_memory, (Some("10".to_owned()), Source::Overlay));
     assert_eq!(in_session, (Some("ours".to_owned()), Source::Overlay));
     // What is owed nothing is the server's to answer.
-    assert_eq!(read("cache:untouched"), (Some("theirs".to_owned()), Source::Server));
+    for key in untouched {
+        assert_eq!(read(key), (Some("theirs".to_owned()), Source::Server), "{key}");
+    }
     assert_eq!(A::status(&client).health, Health::Recovering);
     let counted = A::wait(client.sourced().incr("count:last")).expect("it waits its turn");
     assert_eq!((counted.value, counted.source), (116, Source::Server));

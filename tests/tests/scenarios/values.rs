@@ -1,7 +1,10 @@
 //! Values go out and come back, however large and however many callers share a client; and each
 //! connection is set up as its configuration says.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::{
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use unfazed_core::{
     Config,
@@ -11,7 +14,9 @@ use unfazed_core::{
     failure::{Executed, FailureKind},
     fallback::{Fallback, Policy},
     handle::Pipelines,
+    resp::Value,
 };
+use unfazed_smol::Store;
 use unfazed_tests::{Raw, Server as TestServer, eventually};
 
 use crate::{
@@ -33,6 +38,7 @@ scenarios! {
     a_name_is_shown_on_every_connection,
     a_unix_socket_is_as_good,
     no_server_is_needed_for_memory,
+    a_store_is_shared_by_its_clients_and_its_clock_by_all_of_them,
 }
 
 /// Held by scenarios that need much memory, so that it is not all needed at once.
@@ -281,4 +287,27 @@ fn no_server_is_needed_for_memory<A: Adapter>() {
     });
     let closed = failure(A::wait(client.incr("n")));
     assert!(matches!(closed.kind(), FailureKind::ClientClosed), "{closed}");
+}
+
+fn a_store_is_shared_by_its_clients_and_its_clock_by_all_of_them<A: Adapter>() {
+    let store = Store::new();
+    let clients: Vec<_> = (0..4)
+        .map(|_| A::connect(Config::in_store(&store)).expect("nothing to connect to"))
+        .collect();
+    join_all::<A, _, _>((0..A::MANY).map(|at| {
+        let client = clients[at % clients.len()].clone();
+        async move { A::done(client.incr("n")).await.expect("a plain INCR") }
+    }));
+    let all = Value::Bulk(A::MANY.to_string().into());
+    assert_eq!(store.execute(&["GET", "n"]), all);
+    assert_eq!(A::status(&clients[0]).health, Health::Live);
+    A::wait(clients[0].set_ex("session", "Ada", Duration::from_secs(60))).expect("a plain SET");
+    assert_eq!(store.len(), 2);
+    store.advance(Duration::from_secs(61));
+    let gone: Option<String> = A::wait(clients[1].get("session")).expect("a plain GET");
+    assert_eq!((gone, store.len()), (None, 1));
+    A::close(&clients[0]);
+    assert_eq!(A::wait(clients[1].incr("n")).expect("it is open"), A::MANY as i64 + 1);
+    let refused = failure(A::wait(clients[1].command("SELECT").arg(0).run::<()>()));
+    assert!(matches!(refused.kind(), FailureKind::Misuse(_)), "as on a server: {refused}");
 }

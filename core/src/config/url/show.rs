@@ -25,7 +25,7 @@ pub(in crate::config) fn show(config: &Config, password: &str) -> String {
         Deployment::Standalone(Endpoint::Unix(_)) => String::from("unix://"),
         Deployment::Cluster(_) => format!("{secure}+cluster://"),
         Deployment::Sentinel { .. } => format!("{secure}+sentinel://"),
-        Deployment::Memory => String::from("memory://"),
+        Deployment::Memory | Deployment::Store(_) => String::from("memory://"),
     };
     if config.username.is_some() || config.password.is_some() {
         url.push_str(&encode(config.username.as_deref().unwrap_or_default()));
@@ -50,7 +50,7 @@ pub(in crate::config) fn show(config: &Config, password: &str) -> String {
             let _ = write!(url, "{}/{}", addresses(sentinels), encode(service));
             database_in_path = true;
         }
-        Deployment::Memory => {}
+        Deployment::Memory | Deployment::Store(_) => {}
     }
     if database_in_path && config.database != 0 {
         let _ = write!(url, "/{}", config.database);

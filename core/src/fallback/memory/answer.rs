@@ -1,12 +1,14 @@
 //! One command is done in memory, or refused.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Memory, WRITTEN_FACTOR, Written};
 use crate::{
     Now,
     commands::Spec,
-    failure::MemoryRefusal,
+    failure::{Bound, MemoryRefusal},
     fallback::{
         Answer, Bounds, Policy, Standing, Store,
         deeds::{self, Deed, IfAbsent, Makes, Needs, On},
@@ -39,6 +41,19 @@ impl From<MemoryRefusal> for No {
 impl Memory {
     /// Answers a command. `words` are its name and arguments.
     pub(crate) fn answer(
+        &mut self,
+        spec: &Spec,
+        standing: Standing,
+        words: &[&[u8]],
+        now: Now,
+    ) -> Result<Reply, MemoryRefusal> {
+        let result = self.answer_untrimmed(spec, standing, words, now);
+        self.trim(now);
+        result
+    }
+
+    /// The same, and does not yet make room for what was written at the expense of what is clean.
+    pub(super) fn answer_untrimmed(
         &mut self,
         spec: &Spec,
         standing: Standing,
@@ -107,7 +122,11 @@ impl Memory {
         Ok(Reply::from(result?).with_source(source))
     }
 
-    fn check_remembered(&mut self, keys: &[&[u8]], now: Now) -> Result<(), MemoryRefusal> {
+    pub(super) fn check_remembered(
+        &mut self,
+        keys: &[&[u8]],
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
         for key in keys.iter().filter(|key| !self.is_written(key)) {
             match self.shadow.look(key, now) {
                 Look::Fresh { .. } => {}
@@ -152,7 +171,7 @@ impl Memory {
         self.is_written(key) || matches!(self.shadow.look(key, now), Look::Fresh { .. })
     }
 
-    fn knows_expiry(&self, key: &[u8], now: Now) -> bool {
+    pub(super) fn knows_expiry(&self, key: &[u8], now: Now) -> bool {
         match self.written.get(key) {
             Some(written) => written.expiry,
             None => self.shadow.look(key, now) == Look::Fresh { expiry: true },
@@ -177,10 +196,9 @@ impl Memory {
             written.iter().map(|key| self.will_know_expiry(deed, keys, key, now)).collect();
         let (lent, source) = self.lend(keys, now);
         self.bound_overlay(written);
-        let result = if self.overlay.overruns(now) {
-            Err(MemoryRefusal::Full(OVERLAY))
-        } else {
-            executed(&mut self.overlay, words, now)
+        let result = match self.overlay.overruns(now) {
+            Some(bound) => Err(MemoryRefusal::Full(bound)),
+            None => executed(&mut self.overlay, words, now),
         };
         let done = result.as_ref().is_ok_and(|value| deed.was_done(value));
         for key in &lent {
@@ -195,7 +213,6 @@ impl Memory {
                 self.owe(deed, key, &plan, &value, now);
             }
         }
-        self.trim(now);
         // What is said of a plain write does not depend on what was there before.
         let plain = matches!(deed.makes, Makes::Whole) && deed.needs == Needs::Nothing;
         let source = if plain && value == Value::OK { Source::Overlay } else { source };
@@ -247,21 +264,57 @@ impl Memory {
                 Makes::Value => return Err(MemoryRefusal::Unmergeable.into()),
             }
         }
+        self.check_room(written, more, now)?;
+        Ok(plan)
+    }
+
+    /// Whether there is room for what these writes leave behind, beside their values; `more` is how much
+    /// the journal takes for each.
+    pub(super) fn check_room(
+        &mut self,
+        written: &[&[u8]],
+        more: usize,
+        now: Now,
+    ) -> Result<(), MemoryRefusal> {
+        if self.check_room_for_keys(written).is_err() {
+            self.drop_forgotten(now);
+            self.check_room_for_keys(written)?;
+        }
+        let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
+        let owed = written.iter().filter(owed).map(|key| (*key, more));
+        self.journal.lacks(owed).map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
+    }
+
+    fn check_room_for_keys(&self, written: &[&[u8]]) -> Result<(), MemoryRefusal> {
         let new = written.iter().filter(|key| !self.is_written(key));
         let (count, bytes) = new.fold((0, 0), |(count, bytes), key| (count + 1, bytes + key.len()));
         let written_max = self.bounds.entries_max.saturating_mul(WRITTEN_FACTOR);
-        let bytes_max = self.bounds.bytes_max;
-        if count > 0
-            && (self.written.len() + count > written_max
-                || self.written_bytes + self.overlay.bytes() + bytes > bytes_max)
-        {
-            return Err(MemoryRefusal::Full(OVERLAY).into());
+        let all_bytes = self.written_bytes + self.overlay.bytes() + bytes;
+        if count > 0 && self.written.len() + count > written_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryEntries));
         }
-        let owed = |key: &&&[u8]| self.rules.policy_of(key) != Some(Policy::Discard);
-        if !self.journal.has_room(written.iter().filter(owed).map(|key| (*key, more))) {
-            return Err(MemoryRefusal::Full(JOURNAL).into());
+        if count > 0 && all_bytes > self.bounds.bytes_max {
+            return Err(MemoryRefusal::Full(Bound::MemoryBytes));
         }
-        Ok(plan)
+        Ok(())
+    }
+
+    /// Forgets the keys that were written, hold nothing any more, and are owed nothing: all that is
+    /// lost is that they are known to be absent. Goes through all of them, so not each time that there
+    /// is no room.
+    fn drop_forgotten(&mut self, now: Now) {
+        if self.swept_at.is_some_and(|at| now.instant < at + SWEEP_INTERVAL) {
+            return;
+        }
+        self.swept_at = Some(now.instant);
+        let (overlay, journal) = (&self.overlay, &self.journal);
+        let mut bytes = 0;
+        self.written.retain(|key, _| {
+            let kept = journal.contains(key) || overlay.contains(key, now);
+            bytes += if kept { key.len() } else { 0 };
+            kept
+        });
+        self.written_bytes = bytes;
     }
 
     /// Whether what is written at once can be recovered at once.
@@ -320,7 +373,7 @@ impl Memory {
     }
 
     /// Whether the whole value at a key, or that there is none, is the client's own doing.
-    fn is_ours(&self, key: &[u8]) -> bool {
+    pub(super) fn is_ours(&self, key: &[u8]) -> bool {
         matches!(self.journal.get(key), Some(Entry::Replay))
     }
 
@@ -357,14 +410,14 @@ impl Memory {
     }
 
     /// Leaves the overlay what all that is written does not take for its keys.
-    fn bound_overlay(&mut self, written: &[&[u8]]) {
+    pub(super) fn bound_overlay(&mut self, written: &[&[u8]]) {
         let new = written.iter().filter(|key| !self.is_written(key));
         let keys = self.written_bytes + new.map(|key| key.len()).sum::<usize>();
         let bytes_max = self.bounds.bytes_max.saturating_sub(keys);
         self.overlay.set_bounds(Bounds { bytes_max, ..self.bounds });
     }
 
-    fn note_written(&mut self, key: &[u8], expiry: bool, now: Now) {
+    pub(super) fn note_written(&mut self, key: &[u8], expiry: bool, now: Now) {
         match self.written.get_mut(key) {
             Some(written) => written.expiry = expiry,
             None => {
@@ -422,29 +475,45 @@ impl Memory {
         if !deed.only_reads() && matches!(deed.needs, Needs::Presence | Needs::Expiry) {
             return Err(MemoryRefusal::Unseen);
         }
+        self.check_dropped(written)?;
+        let value = executed(&mut self.blank, words, now)?;
+        self.blank.clear();
+        if !matches!(value, Value::Error(_)) {
+            self.owe_dropped(written);
+        }
+        Ok(Reply::from(value).with_source(Source::Unknown))
+    }
+
+    /// Drops writes to these keys, as if they had been done.
+    pub(super) fn drop_as_absent(&mut self, written: &[&[u8]]) -> Result<(), MemoryRefusal> {
+        self.check_dropped(written)?;
+        self.owe_dropped(written);
+        Ok(())
+    }
+
+    fn check_dropped(&self, written: &[&[u8]]) -> Result<(), MemoryRefusal> {
         let policy = |key: &&[u8]| self.rules.policy_of(key);
         // To drop what was promised to be kept is not to keep it.
         let keeps = |policy| matches!(policy, Policy::ReplayLastWins | Policy::MergeDelta);
         if written.iter().filter_map(policy).any(keeps) {
             return Err(MemoryRefusal::Mixed);
         }
-        let owed: Vec<&[u8]> =
-            written.iter().copied().filter(|key| policy(key) != Some(Policy::Discard)).collect();
-        if !self.journal.has_room(owed.iter().map(|key| (*key, 0))) {
-            return Err(MemoryRefusal::Full(JOURNAL));
+        let owed = written.iter().filter(|key| policy(key) != Some(Policy::Discard));
+        let lacks = self.journal.lacks(owed.map(|key| (*key, 0)));
+        lacks.map_or(Ok(()), |bound| Err(MemoryRefusal::Full(bound)))
+    }
+
+    fn owe_dropped(&mut self, written: &[&[u8]]) {
+        for key in written {
+            if self.rules.policy_of(key) != Some(Policy::Discard) {
+                self.journal.owe(key, Entry::Delete);
+            }
         }
-        let value = executed(&mut self.blank, words, now)?;
-        self.blank.clear();
-        if !matches!(value, Value::Error(_)) {
-            owed.into_iter().for_each(|key| self.journal.owe(key, Entry::Delete));
-        }
-        Ok(Reply::from(value).with_source(Source::Unknown))
     }
 }
 
-/// The bounds, as events and failures name them.
-pub(crate) const OVERLAY: &str = "the overlay";
-pub(crate) const JOURNAL: &str = "the journal";
+/// How often at most all written keys are gone through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a server says of a sum that is no 64-bit number, or none at all.
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
@@ -469,7 +538,7 @@ fn whole_scan<'w>(words: &[&'w [u8]]) -> Option<Vec<&'w [u8]>> {
 fn executed(store: &mut Store, words: &[&[u8]], now: Now) -> Result<Value, MemoryRefusal> {
     match store.execute(words, now) {
         Answer::Reply(value) => Ok(value),
-        Answer::Full(_) => Err(MemoryRefusal::Full(OVERLAY)),
+        Answer::Full(_) => Err(MemoryRefusal::Full(store.lack())),
         Answer::Unsupported => Err(MemoryRefusal::Unsupported),
     }
 }

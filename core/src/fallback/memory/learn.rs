@@ -5,7 +5,7 @@ use crate::{
     Now,
     commands::{KeySpec, Spec},
     fallback::{
-        deeds,
+        Part, deeds,
         shadow::{Expiry, Whole},
     },
     request::split_arguments,
@@ -142,7 +142,7 @@ impl Memory {
         self.forget_words(spec, &split_arguments(spec, command), now);
     }
 
-    fn forget_words(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
+    pub(super) fn forget_words(&mut self, spec: &Spec, args: &[&[u8]], now: Now) {
         if !deeds::writes(spec, args) && !spec.is_script() {
             return;
         }
@@ -155,17 +155,18 @@ impl Memory {
         }
     }
 
-    /// The server has done, or may have done, a write for which others waited: what memory holds of
-    /// its keys is older.
-    pub(crate) fn overtaken(&mut self, spec: &Spec, command: &[u8], now: Now) {
-        let args = split_arguments(spec, command);
-        if spec.concerns_all_keys() {
-            self.shadow.clear();
-            return self.hand_back(now);
-        }
-        for key in spec.keys().of(&args) {
-            if !self.journal.contains(key) {
-                self.drop_key(key, now);
+    /// The server has done, or may have done, writes for which others waited: what memory holds of their
+    /// keys is older.
+    pub(crate) fn overtaken(&mut self, commands: &[Part<'_>], now: Now) {
+        for one in commands.iter().filter(|one| deeds::writes(one.spec, one.args())) {
+            if one.spec.concerns_all_keys() {
+                self.shadow.clear();
+                self.hand_back(now);
+            }
+            for key in one.keys() {
+                if !self.journal.contains(key) {
+                    self.drop_key(key, now);
+                }
             }
         }
     }

@@ -16,19 +16,28 @@
 
 mod answer;
 mod learn;
+mod script;
 mod settle;
 mod survey;
+mod transaction;
+
+use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::{
-    Bounds, Mode, Rules, Standing, Store, deeds, engaged::Engaged, journal::Journal, keyed::Keyed,
-    shadow::Shadow,
+    Bounds, Mode, Part, Policy, Rules, Standing, Store, deeds, engaged::Engaged, journal::Journal,
+    keyed::Keyed, shadow::Shadow,
 };
-use crate::{Now, commands::Spec, config::Config, request::Effect, rng::Rng};
+use crate::{
+    Now,
+    commands::Spec,
+    config::{Config, Publish},
+    request::Effect,
+    rng::Rng,
+};
 
-pub(crate) use answer::JOURNAL;
 pub(crate) use settle::{Answered, Refused, Step};
 
 #[derive(Debug)]
@@ -36,6 +45,8 @@ pub(crate) struct Memory {
     rules: Rules,
     /// Some key may be answered otherwise than by waiting for the server.
     degrades: bool,
+    /// What becomes of messages.
+    publish: Standing,
     /// What shadow and overlay may hold together.
     bounds: Bounds,
     overlay: Store,
@@ -43,6 +54,8 @@ pub(crate) struct Memory {
     /// what the shadow knows of it is older.
     written: HashMap<Bytes, Written, Keyed>,
     written_bytes: usize,
+    /// When the written keys were last gone through for those that need not be known any more.
+    swept_at: Option<Instant>,
     shadow: Shadow,
     /// Always empty: what a `Miss` is answered from.
     blank: Store,
@@ -51,6 +64,8 @@ pub(crate) struct Memory {
     random: Rng,
     /// Something was asked for that is remembered and too old to be served.
     met_too_old: bool,
+    /// Counts how often something was taken out by others than the commands that were answered.
+    era: u64,
 }
 
 /// What is known of a key that was written in memory.
@@ -81,22 +96,30 @@ impl Memory {
         let mut rng = Rng::new(seed);
         let default = if config.fail_fast { Mode::Fail } else { Mode::Wait };
         let modes = config.fallbacks.iter().map(|rule| rule.mode);
-        let degrades = modes.chain([default]).any(|mode| mode != Mode::Wait);
+        let local = config.publish_while_down == Publish::Local;
+        let degrades = local || modes.chain([default]).any(|mode| mode != Mode::Wait);
         let limits = &config.memory;
         let bounds = Bounds::from(limits);
         Memory {
             rules: Rules::new(config.fallbacks.clone(), default),
             degrades,
+            publish: match config.publish_while_down {
+                Publish::Fail => Standing::Fail,
+                Publish::Wait => Standing::Wait,
+                Publish::Local => Standing::Memory(Policy::Discard),
+            },
             bounds,
             overlay: Store::new(rng.next(), bounds),
             written: HashMap::with_hasher(Keyed::new(rng.next())),
             written_bytes: 0,
+            swept_at: None,
             shadow: Shadow::new(&mut rng, limits.shadow_value_max),
             blank: Store::new(rng.next(), bounds),
             journal: Journal::new(rng.next(), limits.journal_entries_max, limits.journal_bytes_max),
             engaged: Engaged::new(rng.next()),
             random: Rng::new(rng.next()),
             met_too_old: false,
+            era: 0,
         }
     }
 
@@ -117,6 +140,9 @@ impl Memory {
     ) -> (Standing, bool) {
         if !self.degrades {
             return (Standing::Wait, false);
+        }
+        if spec.is_publish() {
+            return (self.publish, false);
         }
         // A command that nobody knows may concern any key.
         if spec.concerns_all_keys() || spec.is_unknown() {
@@ -144,6 +170,17 @@ impl Memory {
         (standing, noted)
     }
 
+    /// Which pattern a command counts for, in the order of declaration: that of its first key. The last
+    /// number is that of the default; what does not fit in a byte is counted for none.
+    pub(crate) fn rule_for<A: AsRef<[u8]>>(&self, spec: &Spec, args: &[A]) -> u8 {
+        let rule = match spec.keys().of(args).next() {
+            _ if spec.is_publish() => None,
+            Some(key) => self.rules.rule_of(key),
+            None => self.rules.rule_of_all(),
+        };
+        u8::try_from(rule.unwrap_or(self.rules.len())).unwrap_or(u8::MAX)
+    }
+
     // ---- who serves a command ------------------------------------------------------------------
 
     /// Whether no command has to wait for another, so that nobody has to [`claim`](Memory::claim)
@@ -152,23 +189,18 @@ impl Memory {
         self.engaged.is_empty() && self.journal.sending() == 0
     }
 
-    /// Who serves a command while the server is judged down; `draining` is while recovery settles
-    /// one key after the other.
-    pub(crate) fn claim(
-        &self,
-        spec: &Spec,
-        standing: Standing,
-        args: &[&[u8]],
-        draining: bool,
-    ) -> Claim {
-        let keys = || spec.keys().of(args);
-        let engaged = self.engaged.concerns(spec, args);
+    /// Who serves a command, or all those of a transaction, while the server is judged down;
+    /// `draining` is while recovery settles one key after the other.
+    pub(crate) fn claim(&self, commands: &[Part<'_>], standing: Standing, draining: bool) -> Claim {
+        let keys = || commands.iter().flat_map(Part::keys);
+        let concerns_all = commands.iter().any(|one| one.spec.concerns_all_keys());
+        let engaged = commands.iter().any(|one| self.engaged.concerns(one.spec, one.args()));
         let owed = keys().any(|key| self.journal.contains(key))
-            || (spec.concerns_all_keys() && self.journal.len() > 0);
+            || (concerns_all && self.journal.len() > 0);
         if standing == Standing::Mixed {
             return if engaged || owed { Claim::Held } else { Claim::Server };
         }
-        let reads = !deeds::writes(spec, args);
+        let reads = !commands.iter().any(|one| deeds::writes(one.spec, one.args()));
         if !draining {
             let waits = engaged || keys().any(|key| self.journal.is_sending(key));
             return if waits && !reads { Claim::Held } else { Claim::Memory };
@@ -176,18 +208,20 @@ impl Memory {
         if !engaged && !owed {
             return Claim::Server;
         }
-        let all_owed = !spec.concerns_all_keys() && keys().all(|key| self.journal.contains(key));
+        let all_owed = standing != Standing::Fail
+            && !concerns_all
+            && keys().all(|key| self.journal.contains(key));
         if reads && all_owed && !engaged { Claim::Memory } else { Claim::Held }
     }
 
-    /// From now on what comes later for the keys of this command waits behind it.
-    pub(crate) fn engage(&mut self, spec: &Spec, args: &[&[u8]]) {
-        self.engaged.add(spec, args);
+    /// From now on what comes later for the keys of these commands waits behind them.
+    pub(crate) fn engage(&mut self, commands: &[Part<'_>]) {
+        commands.iter().for_each(|one| self.engaged.add(one.spec, one.args()));
     }
 
-    /// It has ended, or is about to go another way.
-    pub(crate) fn disengage(&mut self, spec: &Spec, args: &[&[u8]]) {
-        self.engaged.remove(spec, args);
+    /// They have ended, or are about to go another way.
+    pub(crate) fn disengage(&mut self, commands: &[Part<'_>]) {
+        commands.iter().for_each(|one| self.engaged.remove(one.spec, one.args()));
     }
 
     // ---- what is known of a key ----------------------------------------------------------------
@@ -197,6 +231,7 @@ impl Memory {
     }
 
     fn drop_key(&mut self, key: &[u8], now: Now) {
+        self.era += 1;
         self.overlay.remove(key, now);
         if self.written.remove(key).is_some() {
             self.written_bytes -= key.len();
@@ -226,11 +261,13 @@ impl Memory {
 
     /// Forgets the values that are remembered of the server.
     pub(crate) fn drop_shadow(&mut self) {
+        self.era += 1;
         self.shadow.clear();
     }
 
     /// Forgets everything, what is owed to the server among it.
     pub(crate) fn clear(&mut self) {
+        self.era += 1;
         self.overlay.clear();
         self.written.clear();
         self.written_bytes = 0;
@@ -260,6 +297,12 @@ impl Memory {
     /// How many keys are owed something, and how many bytes that takes.
     pub(crate) fn journal_size(&self) -> (usize, usize) {
         (self.journal.len(), self.journal.bytes())
+    }
+
+    /// What was lent to a script is what stands here still, but for commands that were answered, as long
+    /// as this number is the same.
+    pub(crate) fn era(&self) -> u64 {
+        self.era
     }
 
     /// Whether something was asked for since the last call that is remembered and too old to be

@@ -208,13 +208,14 @@ impl Memory {
                 // Without MULTI each command runs by itself, and says for itself what came of it.
                 Some(_) if at == 0 => sending.bare = true,
                 Some(error) => drop(sending.refused.get_or_insert((at, error))),
-                None => {}
+                // Otherwise it is only queued.
+                None => sending.ran |= sending.bare,
             }
             return Answered::Partly;
         }
         let before = sending.refused.take();
         match (reply.error(), before) {
-            (_, Some(before)) => refused(before, sending.bare, &sending.names),
+            (_, Some(before)) => refused(before, sending.ran, &sending.names),
             (Some(_), None) if sending.bare => Answered::Paid,
             (Some(error), None) => refused((at, reason(error)), false, &sending.names),
             (None, None) => {
@@ -235,6 +236,11 @@ impl Memory {
     pub(crate) fn settled(&mut self, key: &[u8], now: Now) {
         self.journal.remove(key);
         self.drop_key(key, now);
+    }
+
+    /// What was on its way for a key was refused for now: the next time it comes after all others.
+    pub(crate) fn put_last(&mut self, key: &[u8]) {
+        self.journal.put_last(key);
     }
 
     /// What is on its way for a key was not carried out, or may be sent again.

@@ -118,7 +118,8 @@ fn difference(sets: &[Option<&Set>], mut result: Set) -> Set {
     };
     let others = others.iter().flatten().collect::<Vec<_>>();
     let members = others.iter().map(|set| set.len()).sum::<usize>();
-    if first.len().saturating_mul(others.len()) <= first.len().saturating_add(members) {
+    // Which way to go is what a server goes by, too: the result may tell by how it would be kept.
+    if first.len().saturating_mul(others.len() + 1) / 2 <= first.len().saturating_add(members) {
         for member in first.iter() {
             if !others.iter().any(|set| set.contains(member)) {
                 result.insert(member.clone());
@@ -127,7 +128,7 @@ fn difference(sets: &[Option<&Set>], mut result: Set) -> Set {
         return result;
     }
     // The first is large and the others are many and small.
-    result = (*first).clone();
+    first.iter().for_each(|member| result.insert(member.clone()));
     for member in others.iter().flat_map(|set| set.iter()) {
         result.remove(member);
     }

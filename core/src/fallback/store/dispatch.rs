@@ -10,28 +10,36 @@ use crate::Now;
 
 /// Runs one command: its name and its arguments.
 pub(super) fn execute(keyspace: &mut Keyspace, args: &[&[u8]], now: Now) -> Answer {
-    let name = args.first().copied().unwrap_or_default();
-    let Some(command) = find(name) else {
-        return if known_elsewhere(name) {
-            Answer::Unsupported
-        } else {
-            Answer::Reply(Refusal::unknown_command(args).into())
-        };
+    let command = match prepare(args) {
+        Ok(command) => command,
+        Err(refused) => return refused,
     };
-    let outcome = if !command.takes(args.len()) {
-        Err(Refusal::arity(command.name))
-    } else if args.iter().any(|arg| arg.len() > STRING_BYTES_MAX) {
-        // A server never sees such a command: its parser closes the connection.
-        Err(Refusal::TOO_LONG)
-    } else {
-        (command.run)(keyspace, args, now)
-    };
-    match outcome {
+    match (command.run)(keyspace, args, now) {
         Ok(reply) => Answer::Reply(reply),
         Err(refusal) if refusal == Refusal::FULL => Answer::Full(refusal.into()),
         Err(refusal) if refusal == Refusal::UNSUPPORTED => Answer::Unsupported,
         Err(refusal) => Answer::Reply(refusal.into()),
     }
+}
+
+/// The command, if it is one that a server would begin to run, or queue in a transaction.
+pub(super) fn prepare(args: &[&[u8]]) -> Result<&'static Command, Answer> {
+    let name = args.first().copied().unwrap_or_default();
+    let Some(command) = find(name) else {
+        return Err(if known_elsewhere(name) {
+            Answer::Unsupported
+        } else {
+            Answer::Reply(Refusal::unknown_command(args).into())
+        });
+    };
+    if !command.takes(args.len()) {
+        return Err(Answer::Reply(Refusal::arity(command.name).into()));
+    }
+    if args.iter().any(|arg| arg.len() > STRING_BYTES_MAX) {
+        // A server never sees such a command: its parser closes the connection.
+        return Err(Answer::Reply(Refusal::TOO_LONG.into()));
+    }
+    Ok(command)
 }
 
 /// The command of this name, in any case.

@@ -18,6 +18,7 @@ use super::Bounds;
 use super::entry::{Entry, Text};
 use super::refusal::Refusal;
 use super::types::{COLLECTION_BYTES, Collection};
+use crate::failure::Bound;
 use crate::fallback::keyed::Keyed;
 use crate::rng::Rng;
 
@@ -36,6 +37,8 @@ pub(super) struct Keyspace {
     random: Rng,
     bytes: usize,
     bounds: Bounds,
+    /// What the last write lacked that there was no room for.
+    lack: Bound,
 }
 
 /// What a change takes or gives back.
@@ -55,6 +58,7 @@ impl Keyspace {
             random,
             bytes: 0,
             bounds,
+            lack: Bound::MemoryEntries,
         }
     }
 
@@ -68,6 +72,10 @@ impl Keyspace {
 
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds
+    }
+
+    pub(super) fn lack(&self) -> Bound {
+        self.lack
     }
 
     pub(super) fn set_bounds(&mut self, bounds: Bounds) {
@@ -362,20 +370,30 @@ impl Keyspace {
     /// that the change concerns must have been looked at with the same `at`, so that nothing of them
     /// goes meanwhile.
     fn make_room(&mut self, more: Room, less: Room, at: u64) -> Result<(), Refusal> {
-        if self.has_room(more, less) {
+        if self.lacks(more, less).is_none() {
             return Ok(());
         }
         self.expire_all(at);
-        if self.has_room(more, less) { Ok(()) } else { Err(Refusal::FULL) }
+        match self.lacks(more, less) {
+            None => Ok(()),
+            Some(bound) => {
+                self.lack = bound;
+                Err(Refusal::FULL)
+            }
+        }
     }
 
-    fn has_room(&self, more: Room, less: Room) -> bool {
+    /// Which bound is in the way of a change, if any is.
+    fn lacks(&self, more: Room, less: Room) -> Option<Bound> {
         // What takes no more than before always fits.
         let fits = |now: usize, more: usize, less: usize, max: usize| {
             more <= less || now.saturating_add(more - less) <= max
         };
-        fits(self.len(), more.entries, less.entries, self.bounds.entries_max)
-            && fits(self.bytes, more.bytes, less.bytes, self.bounds.bytes_max)
+        if !fits(self.len(), more.entries, less.entries, self.bounds.entries_max) {
+            return Some(Bound::MemoryEntries);
+        }
+        let fits = fits(self.bytes, more.bytes, less.bytes, self.bounds.bytes_max);
+        (!fits).then_some(Bound::MemoryBytes)
     }
 
     /// Puts an entry at a key where there is none. Returns its place.

@@ -72,6 +72,7 @@ mod sets;
 mod sort;
 mod sorted_set;
 mod strings;
+mod transaction;
 mod types;
 mod zalgebra;
 mod zranges;
@@ -81,7 +82,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Now, resp};
+use crate::{Now, failure::Bound, resp};
 use entry::{Data, Entry, Text};
 use keyspace::Keyspace;
 use refusal::Refusal;
@@ -92,6 +93,7 @@ pub use keyspace::ENTRY_BYTES;
 pub use list::LIST_ITEM_BYTES;
 pub use set::SET_MEMBER_BYTES;
 pub use sorted_set::SORTED_SET_MEMBER_BYTES;
+pub(crate) use transaction::Savepoint;
 pub use types::COLLECTION_BYTES;
 
 /// The longest string, in bytes: Redis' default for `proto-max-bulk-len`.
@@ -217,16 +219,53 @@ impl Store {
         entry.is_some()
     }
 
-    /// Whether the store holds more than it may, because of what it borrowed.
-    pub(crate) fn overruns(&mut self, now: Now) -> bool {
+    /// Makes the entries at these keys those of `other`, and takes away those that it has not: all of
+    /// them or none.
+    pub(crate) fn take_over(
+        &mut self,
+        other: &Store,
+        keys: &[&Bytes],
+        now: Now,
+    ) -> Result<(), Bound> {
+        let at = now.unix_millis();
+        let (entries, bytes) = (self.len(), self.bytes());
+        let before: Vec<_> = keys.iter().map(|key| self.keyspace.peek(key, at).cloned()).collect();
+        for key in keys {
+            self.replace(key, other.keyspace.peek(key, at).cloned(), at);
+        }
+        // What takes no more than before always fits.
+        let grown = self.len() > entries || self.bytes() > bytes;
+        let Some(bound) = self.overruns(now).filter(|_| grown) else { return Ok(()) };
+        for (key, entry) in keys.iter().zip(before) {
+            self.replace(key, entry, at);
+        }
+        Err(bound)
+    }
+
+    fn replace(&mut self, key: &[u8], entry: Option<Entry>, at: u64) {
+        match entry {
+            Some(entry) => self.keyspace.put_reserved(key, entry),
+            None => drop(self.keyspace.remove(key, at)),
+        }
+    }
+
+    /// Which bound is exceeded, because of what the store borrowed, if any is.
+    pub(crate) fn overruns(&mut self, now: Now) -> Option<Bound> {
         let over = |store: &Store| {
             let Bounds { entries_max, bytes_max } = store.bounds();
-            store.len() > entries_max || store.bytes() > bytes_max
+            if store.len() > entries_max {
+                return Some(Bound::MemoryEntries);
+            }
+            (store.bytes() > bytes_max).then_some(Bound::MemoryBytes)
         };
-        if over(self) {
-            self.expire(now);
-        }
+        over(self)?;
+        self.expire(now);
         over(self)
+    }
+
+    /// Which bound the last write was in the way of that was refused for lack of room.
+    pub(crate) fn lack(&self) -> Bound {
+        self.keyspace.lack()
     }
 
     fn insert(&mut self, key: &[u8], entry: Entry, now: Now) -> Result<(), Full> {

@@ -3,12 +3,14 @@ use std::{
     future::{Ready, ready},
     pin::pin,
     task::Waker,
+    time::Duration,
 };
 
 use super::*;
 use crate::{
     commands::prelude::*,
     failure::{Executed, FailureKind},
+    handle::{Transactions, Views},
     reply::{ServerError, Sourced},
     resp::{Source, Value},
 };
@@ -164,8 +166,6 @@ fn twelve_slots_make_a_tuple() -> Result<(), Failure> {
 
 #[test]
 fn a_sourced_slot_tells_where_its_answer_came_from() -> Result<(), Failure> {
-    use crate::handle::Views;
-
     let stale = Reply::from(text("Ada")).with_source(Source::Store);
     let client = Client::with(Ok(vec![Ok(stale), Ok(Reply::from(Value::Integer(1)))]));
     let (name, visits) =
@@ -336,4 +336,35 @@ fn what_is_shown_of_a_pipeline_holds_no_arguments() {
             assert_eq!(format!("{p:?}"), "Pipeline { len: 1, .. }");
         })
         .unwrap();
+}
+
+#[test]
+fn a_transaction_is_recorded_as_a_pipeline_is_and_run_as_one() -> Result<(), Failure> {
+    let client = Client::answering([Value::OK, Value::Integer(3)]);
+    let limit = Duration::from_millis(5);
+    let ((), visits) =
+        client.within(limit).transaction(|t| (t.set("name", "Ada"), t.incr("visits")))?;
+    assert_eq!(visits, 3);
+    let sent = client.sent.take();
+    assert!(sent[0].is_transaction);
+    assert_eq!(sent[0].options.deadline, Some(limit), "a view's wish is for all of it");
+    let nothing: Vec<i64> = Client::with(Err(wrong_type("nobody is asked")))
+        .transaction(|t| Vec::from_iter((0..0).map(|_| t.incr("visits"))))?;
+    assert!(nothing.is_empty());
+    Ok(())
+}
+
+#[test]
+fn what_came_to_nothing_is_told_as_the_transactions_or_for_each_command() {
+    let conflict = || Err(Failure::new(FailureKind::Conflict, Executed::No, "transaction"));
+    let whole = Client::with(conflict()).transaction(|t| (t.incr("a"), t.incr("b")));
+    assert_eq!(whole.expect_err("nothing ran").command(), "transaction");
+    let each = Client::with(conflict()).transaction_each(|t| (t.incr("a"), t.get::<i64>("b")));
+    let (incr, get) = (each.0.expect_err("nothing ran"), each.1.expect_err("nothing ran"));
+    assert_eq!((incr.command(), get.command()), ("INCR", "GET"));
+    assert!(matches!(get.kind(), FailureKind::Conflict), "{get}");
+    let mixed = Client::with(Ok(vec![Err(wrong_type("INCR")), Ok(Reply::integer(7))]));
+    let (incr, get) = mixed.transaction_each(|t| (t.incr("a"), t.get::<i64>("b")));
+    assert_eq!(incr.expect_err("its own").executed(), Executed::Yes);
+    assert_eq!(get.expect("it ran all the same"), Some(7));
 }

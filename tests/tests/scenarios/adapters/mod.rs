@@ -16,6 +16,7 @@ use std::{
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     dialogue::{Converse, Dialogue},
     engine::{Event, Status},
     handle::{Gather, RunBatch, Subscribe},
@@ -81,6 +82,8 @@ pub(crate) trait Adapter: Sized + 'static {
     fn status(client: &Self::Client) -> Status;
 
     fn events(client: &Self::Client) -> EventSource;
+
+    fn force(client: &Self::Client, forced: Option<Forced>);
 
     fn close(client: &Self::Client);
 

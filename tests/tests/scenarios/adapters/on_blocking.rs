@@ -10,6 +10,7 @@ use unfazed_blocking::{Client, Conversation, Subscription};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     dialogue::Dialogue,
     engine::Status,
     handle::{Gather, RunBatch},
@@ -117,6 +118,10 @@ impl Adapter for OnBlocking {
     fn events(client: &Client) -> EventSource {
         let mut events = client.events();
         Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn force(client: &Client, forced: Option<Forced>) {
+        client.force(forced);
     }
 
     fn close(client: &Client) {

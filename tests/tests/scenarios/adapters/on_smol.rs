@@ -13,6 +13,7 @@ use smol::{Timer, future::FutureExt};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     dialogue::Dialogue,
     engine::Status,
     handle::{Conversation, Gather, RunBatch},
@@ -122,6 +123,10 @@ impl Adapter for OnSmol {
     fn events(client: &Client) -> EventSource {
         let mut events = client.events();
         Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn force(client: &Client, forced: Option<Forced>) {
+        client.force(forced);
     }
 
     fn close(client: &Client) {

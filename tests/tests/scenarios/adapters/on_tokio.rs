@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
+    config::Forced,
     dialogue::Dialogue,
     engine::Status,
     handle::{Conversation, Gather, RunBatch},
@@ -139,6 +140,10 @@ impl Adapter for OnTokio {
     fn events(client: &Client) -> EventSource {
         let mut events = client.events();
         Box::new(move || std::iter::from_fn(|| events.try_next()).collect())
+    }
+
+    fn force(client: &Client, forced: Option<Forced>) {
+        client.force(forced);
     }
 
     fn close(client: &Client) {

@@ -1,0 +1,155 @@
+//! An operator's word goes before what health says.
+//!
+//! A forced client is in one of the ordinary phases, so that letting go of it is nothing special:
+//! `Memory` and `Isolated` are the phase of a server that was judged down, kept from recovering;
+//! `Redis` leaves the phases alone, and only what is placed while the server is down is placed
+//! otherwise.
+
+use super::{Closing, ConnId, Engine, Event, Now, Output, Phase, dial::Dial, recovery::Stage};
+use crate::{Cause, config::Forced, fallback::Standing};
+
+impl<W> Engine<W> {
+    /// Has the client serve its requests in this way, whatever its server does; with `None`, health
+    /// decides again. See [`Forced`] for what each of them means.
+    ///
+    /// Legal at any time, and told in one event if it changes anything. Letting go of `Memory` or
+    /// `Isolated` is the end of an outage like any other: probes, a barrier, and what is owed is
+    /// paid. `memory://` has no server, so there it changes nothing.
+    pub fn force(&mut self, forced: Option<Forced>, now: Now) {
+        self.note_time(now);
+        let nothing_to_force = self.store.is_some() || self.closing == Closing::Closed;
+        if nothing_to_force || self.forced == forced {
+            return;
+        }
+        let from = std::mem::replace(&mut self.forced, forced);
+        self.forced_since = forced.map(|_| self.now.instant);
+        self.stirred = true;
+        self.event(Event::Forced { from, to: forced });
+        match forced {
+            Some(held @ (Forced::Memory | Forced::Isolated)) => self.hold_down(held),
+            Some(Forced::Redis) | None => self.let_go(),
+        }
+        match forced {
+            Some(Forced::Isolated) => self.isolate(),
+            // Where nobody has asked for anything yet, nobody need be there to dial.
+            _ if self.begun => self.ensure_dial(),
+            _ => {}
+        }
+        self.scripts.stale();
+        self.place_all_anew();
+        self.run_phase(self.now.instant);
+        self.admit();
+    }
+
+    /// Places everything anew that is on no connection, in the order in which it came.
+    fn place_all_anew(&mut self) {
+        // What is held waits for what is owed to its keys; all else that concerns them came before.
+        let held = std::mem::take(&mut self.held);
+        held.iter().for_each(|parked| self.unhold(parked));
+        self.place_waiting();
+        for parked in held {
+            self.place(parked);
+        }
+        self.announce();
+    }
+
+    /// What is forced upon the client, if anything is.
+    pub fn forced(&self) -> Option<Forced> {
+        self.forced
+    }
+
+    pub(super) fn is_isolated(&self) -> bool {
+        self.forced == Some(Forced::Isolated)
+    }
+
+    /// Whether nothing may recover, because an operator wants the client degraded.
+    pub(super) fn is_held_down(&self) -> bool {
+        matches!(self.forced, Some(Forced::Memory | Forced::Isolated))
+    }
+
+    /// Whether commands of this standing are taken from the server now.
+    pub(super) fn is_degraded(&self, standing: Standing) -> bool {
+        self.node.phase.is_down()
+            && match standing {
+                standing if standing.waits() => false,
+                Standing::Fail => true,
+                _ => self.forced != Some(Forced::Redis),
+            }
+    }
+
+    /// Whether some key pattern may be answered from memory while the server is down.
+    pub(super) fn may_answer(&self) -> bool {
+        self.memory.degrades() && self.forced != Some(Forced::Redis)
+    }
+
+    /// Whether a connection is still being closed that an operator had closed. What was on it goes
+    /// before all that came later, and what it is nobody knows yet.
+    pub(super) fn is_clearing(&self) -> bool {
+        self.connections.iter().any(|(_, found)| {
+            found.was_ready() && matches!(found.closing_cause(), Some(Cause::Forced(_)))
+        })
+    }
+
+    /// Takes the server for down, if it is not already; keeps recovery from going on.
+    fn hold_down(&mut self, held: Forced) {
+        let cause = Cause::Forced(held);
+        match &self.node.phase {
+            // What is on its way to keys is still answered, and they wait for it.
+            Phase::Down {
+                stage: Stage::Barrier(_) | Stage::Draining | Stage::Pause(_), ..
+            } => {
+                let next = self.next_probe();
+                self.enter_stage(Stage::Waiting(next), Some(cause));
+            }
+            Phase::Down { .. } => {}
+            Phase::Starting | Phase::Live | Phase::Suspect { .. } => {
+                self.node.probe_interval = self.config.breaker.probe_interval;
+                self.enter_down(self.now.instant, cause);
+            }
+        }
+        if self.memory.degrades() || self.is_isolated() {
+            self.end_connect_waits();
+        }
+    }
+
+    /// Leaves it to probes to end the outage that was forced, if one was.
+    fn let_go(&mut self) {
+        let Phase::Down { stage, .. } = &mut self.node.phase else { return };
+        if let Stage::Waiting(until) = stage {
+            *until = self.now.instant;
+        }
+        if !self.memory.degrades() && self.node.conn.is_some() {
+            self.enter(Phase::Live, None);
+        }
+        if self.forced == Some(Forced::Redis) {
+            // The server answers for them from now on; what it is owed stays.
+            self.memory.hand_back(self.now);
+        }
+    }
+
+    fn isolate(&mut self) {
+        let mut unopened = Vec::new();
+        self.outputs.retain(|output| match output {
+            Output::Resolve { .. } => false,
+            Output::Open { conn, .. } => {
+                unopened.push(*conn);
+                false
+            }
+            _ => true,
+        });
+        for conn in unopened {
+            // Nobody has heard of it, and nobody will say that it is closed.
+            self.connections.remove(conn.0);
+            self.node.dial = Dial::Idle;
+        }
+        let open: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
+        for conn in open {
+            self.kill(conn, Cause::Forced(Forced::Isolated));
+        }
+        // An attempt under way ends when its connection is closed.
+        if !matches!(self.node.dial, Dial::Opening { .. }) {
+            self.node.dial = Dial::Idle;
+        }
+        self.node.failed_dials = 0;
+    }
+}

@@ -1,0 +1,158 @@
+//! Requests that no server answers: while it is down, or because there is none.
+
+use super::{Engine, Event, Parked, classify::Class, classify::classify};
+use crate::{
+    connection::Op,
+    failure::{Bound, Executed, FailureKind, MEMORY, MemoryRefusal},
+    fallback::{Answer, NativeDone, Policy, Standing},
+    request::{Effect, split_command},
+    resp::{Reply, Source, Value},
+};
+
+impl<W> Engine<W> {
+    /// Answers a command from memory; `ran` is what a native script has done for it.
+    pub(super) fn place_in_memory(&mut self, parked: Parked, ran: Option<NativeDone>) {
+        let op = &parked.op;
+        let invalidates = matches!(op.standing, Standing::Memory(Policy::Invalidate));
+        if op.maybe && op.effect != Effect::Read && !invalidates {
+            return self.end_maybe(op, parked.cause);
+        }
+        if let Some(ran) = ran {
+            return self.end_script(&parked, ran);
+        }
+        let Some(Parked { op, bytes, .. }) = self.begin_script(parked) else { return };
+        if op.spec.is_transaction() {
+            return self.run_in_memory(&op, &bytes);
+        }
+        let args = split_command(&bytes);
+        if op.spec.is_publish() {
+            return self.publish_locally(&op, &args);
+        }
+        match self.memory.answer(op.spec, op.standing, &args, self.now) {
+            Ok(reply) => self.end_from_memory(&op, reply),
+            Err(refusal) => self.refuse_in_memory(&op, refusal),
+        }
+        self.tell_of_memory();
+    }
+
+    /// Answers a command where there is no server; `ran` is what a native script has done for it.
+    pub(super) fn place_in_store(&mut self, parked: Parked, ran: Option<NativeDone>) {
+        if let Some(ran) = ran {
+            self.end_script(&parked, ran);
+        } else if let Some(Parked { op, bytes, .. }) = self.begin_script(parked) {
+            self.answer_from_store(&op, &bytes);
+        }
+    }
+
+    pub(super) fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
+        if op.spec.is_transaction() {
+            return self.run_in_store(op, bytes);
+        }
+        let args = split_command(bytes);
+        if let Some(value) = self.answer_about_channels(op.spec, &args) {
+            return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+        }
+        let store = self.store.as_ref().expect("only asked where there is one");
+        match store.execute_at(&args, self.now) {
+            Answer::Reply(value) => {
+                self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
+                self.tell_of_memory();
+            }
+            Answer::Full(value) => {
+                let bound = store.lack();
+                self.end_from_memory(op, Reply::from(value));
+                self.tell_memory_full(bound);
+            }
+            Answer::Unsupported => {
+                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
+                let failure = self.failure(op, kind, Executed::No);
+                self.end(op, Err(failure));
+            }
+        }
+    }
+
+    pub(super) fn end_from_memory(&mut self, op: &Op, reply: Reply) {
+        match reply.view().error() {
+            Some(error) => {
+                let executed = match classify(op.spec, &error) {
+                    Class::Told(executed) => executed,
+                    _ => Executed::No,
+                };
+                let failure = self.failure(op, FailureKind::Server(error), executed);
+                self.end(op, Err(failure.at(Some(MEMORY.into()))));
+            }
+            None => {
+                self.tally.by_memory(op, &reply);
+                self.end(op, Ok(reply));
+            }
+        }
+    }
+
+    /// Ends a command that memory can't answer.
+    pub(super) fn refuse_in_memory(&mut self, op: &Op, refusal: MemoryRefusal) {
+        if let MemoryRefusal::Full(bound) = refusal {
+            self.tell_memory_full(bound);
+        }
+        self.tally.refused(op);
+        self.end_without_answer(op, FailureKind::Memory(refusal));
+    }
+
+    // ---- messages ------------------------------------------------------------------------------
+
+    /// Answers PUBLISH without a server: the message stays with this client.
+    fn publish_locally(&mut self, op: &Op, words: &[&[u8]]) {
+        let value = match &words[op.spec.words()..] {
+            [channel, message] => {
+                let receivers = self.deliver_locally(channel, message, self.now);
+                Value::Integer(i64::try_from(receivers).unwrap_or(i64::MAX))
+            }
+            _ => {
+                let name = op.spec.name().to_ascii_lowercase();
+                Value::error(format!("ERR wrong number of arguments for '{name}' command"))
+            }
+        };
+        self.end_from_memory(op, Reply::from(value).with_source(Source::Overlay));
+    }
+
+    // ---- what operators are told ---------------------------------------------------------------
+
+    /// Tells that memory is full, once until there is room again.
+    pub(super) fn tell_memory_full(&mut self, bound: Bound) {
+        let holds = self.holds(bound);
+        match self.told.full.iter_mut().find(|(of, _)| *of == bound) {
+            Some((_, told)) => *told = holds,
+            None => {
+                self.told.full.push((bound, holds));
+                self.tell_full(bound);
+            }
+        }
+    }
+
+    /// How much there is of what a bound of memory bounds.
+    fn holds(&self, bound: Bound) -> usize {
+        let (entries, bytes) = match &self.store {
+            Some(store) => store.size(),
+            None => self.memory.overlay_size(),
+        };
+        match bound {
+            Bound::MemoryEntries => entries,
+            Bound::MemoryBytes => bytes,
+            Bound::JournalEntries => self.memory.journal_size().0,
+            Bound::JournalBytes => self.memory.journal_size().1,
+            Bound::QueueRequests | Bound::QueueBytes | Bound::StreamMessages => 0,
+        }
+    }
+
+    /// Takes note of how much memory holds after a command, and tells what there is to tell.
+    pub(super) fn tell_of_memory(&mut self) {
+        if !self.told.full.is_empty() {
+            let mut told = std::mem::take(&mut self.told.full);
+            told.retain(|(bound, held)| self.holds(*bound) >= *held);
+            self.told.full = told;
+        }
+        if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
+            self.stirred = true;
+            self.event(Event::TooOld { node: self.node.label.clone() });
+        }
+    }
+}
