@@ -195,10 +195,11 @@ impl<W> Engine<W> {
         end: u64,
     ) {
         let mut executed = Executed::No;
+        let lacks_source = self.lacks_source(&op, &error);
         match class {
             Class::Told(told) => {
                 executed = told;
-                if op.effect != Effect::Read {
+                if op.effect != Effect::Read && !lacks_source {
                     self.taint(&op);
                 }
             }
@@ -222,7 +223,6 @@ impl<W> Engine<W> {
                 self.retire(conn, Cause::Handshake(error.clone()));
             }
         }
-        let lacks_source = self.lacks_source(&op, &error);
         let may_go = !matches!(class, Class::Told(_))
             && u32::from(op.attempts) < self.config.retry.attempts_max;
         let again = (may_go || lacks_source) && self.tickets.wants(op.ticket);

@@ -9,6 +9,7 @@ mod bounds;
 mod collections;
 mod commands;
 mod degraded;
+mod dialogues;
 mod hostile;
 mod lifecycle;
 mod matrix;
