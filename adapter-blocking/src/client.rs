@@ -213,6 +213,12 @@ impl Client {
         inner.wait(inner.handle().close_within(grace));
     }
 
+    /// What serves this process: whose handle it is, who drives it, and which process that is.
+    pub(crate) fn parts(&self) -> (&Handle, &Arc<Driver>, Option<u32>) {
+        let Inner { driver, pid, .. } = self.here();
+        (self.here().handle(), driver, *pid)
+    }
+
     fn here(&self) -> &Inner {
         self.0.here()
     }

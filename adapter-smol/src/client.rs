@@ -6,9 +6,12 @@ use unfazed_core::{
     Failure, Request,
     commands::Run,
     config::{Config, Forced},
+    dialogue::{Converse, Dialogue},
     engine::{Batch, Status},
     fallback::Ambient,
-    handle::{Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish},
+    handle::{
+        Conversation, Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish,
+    },
     reply::FromReply,
 };
 
@@ -132,5 +135,13 @@ impl RunBatch for Client {
 
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
         self.0.run_batch(batch, gather)
+    }
+}
+
+impl Converse for Client {
+    type Conversation<D: Dialogue> = Conversation<D>;
+
+    fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
+        self.0.converse(dialogue)
     }
 }

@@ -50,7 +50,10 @@ pub use unfazed_core::{
     self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
     Health, Policy, Source, Sourced, Status, ToArg,
     fallback::Bounds,
-    handle::{Changing, Connected, Events, Pending, PendingReplies, Subscribing, Subscription},
+    handle::{
+        Changing, Connected, Conversation, Events, Pending, PendingReplies, Subscribing,
+        Subscription,
+    },
     pubsub::{Incoming, Message, Payload},
     resp::Value,
 };

@@ -18,6 +18,7 @@
 //! | the fleet | [`slot`] | which slot of a cluster a key belongs to |
 //! | decisions | [`engine`] | where a request goes next: retry, health, deadlines |
 //! | degraded mode | [`fallback`] | answers without a server, and the way back |
+//! | dialogues | [`dialogue`] | what takes several requests: scans, and machines of your own |
 //! | the handle | [`handle`] | locks and wakers: what async adapters share |
 //!
 //! A layer names only the layers under it.
@@ -99,6 +100,7 @@ pub mod args;
 pub mod commands;
 pub mod config;
 mod connection;
+pub mod dialogue;
 pub mod engine;
 pub mod failure;
 pub mod fallback;
@@ -109,6 +111,7 @@ pub mod reply;
 mod request;
 pub mod resp;
 mod rng;
+mod script;
 mod slab;
 pub mod slot;
 mod time;
@@ -121,6 +124,7 @@ pub use failure::{Cause, Executed, Failure, FailureKind};
 pub use fallback::{Fallback, Policy, SharedStore as Store};
 pub use reply::{FromReply, Source, Sourced};
 pub use request::{Effect, Options, Request};
+pub use script::Script;
 pub use time::Now;
 
 /// What most programs need: the commands as methods, views, pipelines and transactions, the
@@ -130,11 +134,13 @@ pub mod prelude {
         args::ToArg,
         commands::{Run, prelude::*},
         config::{Config, Forced, MaybeRetry},
+        dialogue::{Acks, Consumers, Converse, Scans},
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
         handle::{Pipelines, Subscribe, Transactions, Views},
         pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
+        script::Script,
     };
 }

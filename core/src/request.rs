@@ -7,6 +7,7 @@ use crate::{
     commands::Spec,
     config::MaybeRetry,
     resp::encode,
+    script::Script,
 };
 
 /// What running a command twice does; the ground for every retry.
@@ -71,6 +72,8 @@ pub struct Request<'a> {
     /// What the caller says it does; what the table says if `None`.
     effect: Option<Effect>,
     options: Options,
+    /// What is called by its digest, where that is its first argument.
+    script: Option<&'a Script>,
 }
 
 impl<'a> Request<'a> {
@@ -107,7 +110,16 @@ impl<'a> Request<'a> {
             spilled: Vec::new(),
             effect: None,
             options: Options::default(),
+            script: None,
         }
+    }
+
+    /// A call of a script by its digest, which is sent again with its source where the server does not
+    /// know it. The keys, after their number, and the arguments are to be added.
+    #[must_use]
+    pub fn script(script: &'a Script) -> Self {
+        let call = Request::of(script.by_digest()).arg(script.digest());
+        Request { script: Some(script), ..call }
     }
 
     /// Adds an argument.
@@ -149,6 +161,24 @@ impl<'a> Request<'a> {
             self.push(first);
             self.push(second);
         });
+        self
+    }
+
+    /// Adds pairs, the second of each before the first: the score before the member.
+    pub(crate) fn swapped_pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
+        self.reserve(2 * pairs.pair_count());
+        pairs.for_each_pair(&mut |first, second| {
+            self.push(second);
+            self.push(first);
+        });
+        self
+    }
+
+    /// Adds the first of each pair, then the second of each: keys and ids of XREAD.
+    pub(crate) fn split_pairs<P: ToPairs + ?Sized>(mut self, pairs: &'a P) -> Self {
+        self.reserve(2 * pairs.pair_count());
+        pairs.for_each_pair(&mut |first, _| self.push(first));
+        pairs.for_each_pair(&mut |_, second| self.push(second));
         self
     }
 
@@ -281,6 +311,12 @@ impl Request<'_> {
     #[cfg(test)]
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.spec.keys().of(self.arguments())
+    }
+
+    /// The script that it calls by its digest.
+    #[inline]
+    pub(crate) fn called(&self) -> Option<&Script> {
+        self.script
     }
 
     pub(crate) fn unknown_name(&self) -> Option<&str> {

@@ -50,6 +50,21 @@ impl World {
         });
     }
 
+    fn sleep(&mut self) {
+        let waker = self.waker();
+        let span = self.entropy.micros(1, 3_000_000);
+        let ticket = self.engine.sleep(span, Some(waker), self.clock());
+        self.expect(Asked {
+            waker,
+            shape: Shape::Sleep,
+            commands: Vec::new(),
+            options: unfazed_core::Options::default(),
+            deadline: self.now + span,
+            ticket,
+            submitted: self.seq,
+        });
+    }
+
     pub(crate) fn waker(&mut self) -> u64 {
         self.wakers += 1;
         self.wakers
@@ -73,7 +88,7 @@ impl World {
             return self.misuse();
         }
         if self.entropy.chance(1) {
-            return self.connect();
+            return if self.entropy.chance(50) { self.connect() } else { self.sleep() };
         }
         let wish = Wish::draw(&mut self.entropy, &mut self.ids);
         let lines: Vec<_> = wish.commands.iter().map(Command::line).collect();
@@ -162,7 +177,7 @@ impl World {
     pub(crate) fn give_up(&mut self, waker: u64) {
         let Some(asked) = self.asked.remove(&waker) else { return };
         self.cancelled.insert(waker);
-        let detachable = asked.shape != Shape::Connect;
+        let detachable = !matches!(asked.shape, Shape::Connect | Shape::Sleep);
         let detached = detachable && self.entropy.chance(50);
         self.change_given_up(waker, detached);
         if detached {
@@ -231,6 +246,12 @@ impl World {
                 };
                 return self.connected(&asked, result);
             }
+            Shape::Sleep => {
+                let Some(result) = self.engine.take_wait(ticket) else {
+                    return self.oracle.fail(1, "a sleep was ended and has not");
+                };
+                return self.slept(&asked, result);
+            }
             Shape::Topics => {
                 let Some(result) = self.engine.take_wait(ticket) else {
                     return self
@@ -294,6 +315,26 @@ impl World {
         self.count(what);
         if failure.attempts() > 1 {
             self.count("failed after having been sent again");
+        }
+    }
+
+    fn slept(&mut self, asked: &Asked, result: Result<(), Failure>) {
+        self.trace(format_args!("   sleep => {result:?}"));
+        match result {
+            Ok(()) if self.now < asked.deadline => {
+                self.oracle.fail(12, format!("woken before {:?}", asked.deadline));
+            }
+            Ok(()) => self.count("slept"),
+            Err(failure) => {
+                let ended = matches!(
+                    failure.kind(),
+                    FailureKind::ClientClosed | FailureKind::RuntimeDropped
+                );
+                if !ended || failure.executed() != Executed::No {
+                    self.oracle.fail(1, format!("a sleep failed: {failure}"));
+                }
+                self.count("sleep ended with the client");
+            }
         }
     }
 

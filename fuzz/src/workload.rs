@@ -152,6 +152,8 @@ pub enum Shape {
     Connect,
     /// A wait for topics to be confirmed or dropped.
     Topics,
+    /// A wait for time alone.
+    Sleep,
 }
 
 /// Something that was submitted.

@@ -7,7 +7,21 @@ use crate::{args::Arg, request::Effect};
 
 /// SET: with a condition or GET, the second reply is another one.
 pub(super) fn set(args: &[Arg<'_>]) -> Effect {
-    let mut options = args.iter().skip(2);
+    unless_conditional(args, 2)
+}
+
+/// MSETEX: with a condition, the second reply is another one.
+pub(super) fn msetex(args: &[Arg<'_>]) -> Effect {
+    let pairs = args.first().and_then(|count| std::str::from_utf8(count.as_bytes()).ok());
+    match pairs.and_then(|count| count.parse::<usize>().ok()) {
+        Some(pairs) => unless_conditional(args, pairs.saturating_mul(2).saturating_add(1)),
+        None => Effect::Write,
+    }
+}
+
+/// Until when is no condition; whatever else stands from here on may be one.
+fn unless_conditional(args: &[Arg<'_>], from: usize) -> Effect {
+    let mut options = args.iter().skip(from);
     while let Some(option) = options.next() {
         if is_one_of(option, &["EX", "PX", "EXAT", "PXAT"]) {
             options.next();
@@ -29,6 +43,19 @@ pub(super) fn lrem(args: &[Arg<'_>]) -> Effect {
         Some(count) if count.as_bytes() == b"0" => Effect::IdempotentWrite,
         _ => Effect::Write,
     }
+}
+
+/// FUNCTION LOAD: with REPLACE the second one does the same again, without it is refused.
+pub(super) fn function_load(args: &[Arg<'_>]) -> Effect {
+    match args {
+        [option, _, ..] if is_one_of(option, &["REPLACE"]) => Effect::Repeatable,
+        _ => Effect::Write,
+    }
+}
+
+/// FUNCTION RESTORE: with FLUSH or REPLACE the second one does the same again, else it is refused.
+pub(super) fn function_restore(args: &[Arg<'_>]) -> Effect {
+    if has_option(args, 1, &["FLUSH", "REPLACE"]) { Effect::Repeatable } else { Effect::Write }
 }
 
 /// RESTORE: with REPLACE the second one does the same again, without it is refused.
@@ -77,6 +104,12 @@ mod tests {
             assert_eq!(effect(other), Write, "{other}");
         }
         assert_eq!(effect("SET k v EX"), Repeatable, "refused by the server, twice");
+        for plain in ["MSETEX 1 NX v", "MSETEX 2 a 1 b 2 EX 10", "MSETEX 1 a 1 KEEPTTL"] {
+            assert_eq!(effect(plain), Repeatable, "{plain}");
+        }
+        for other in ["MSETEX 1 a 1 NX", "MSETEX 1 a 1 PX 5 XX", "MSETEX x a 1"] {
+            assert_eq!(effect(other), Write, "{other}");
+        }
     }
 
     #[test]
@@ -94,6 +127,10 @@ mod tests {
         assert_eq!(effect("ZADD k CH incr 1 m"), Write);
         assert_eq!(effect("RESTORE k 0 REPLACE"), Write);
         assert_eq!(effect("RESTORE k 0 dump ABSTTL REPLACE"), Repeatable);
+        assert_eq!(effect("FUNCTION LOAD REPLACE"), Write, "the code may be called so");
+        assert_eq!(effect("FUNCTION LOAD replace code"), Repeatable);
+        assert_eq!(effect("FUNCTION RESTORE FLUSH"), Write);
+        assert_eq!(effect("FUNCTION RESTORE dump FLUSH"), Repeatable);
         assert_eq!(effect("LREM k 0 v"), IdempotentWrite);
         assert_eq!(effect("LREM k 1 0"), Write);
         assert_eq!(effect("GETEX k"), Repeatable);

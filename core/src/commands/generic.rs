@@ -80,14 +80,14 @@ impl<R: ?Sized> fmt::Debug for Command<'_, R> {
 
 /// Arguments one after another in one piece of memory.
 #[derive(Clone, Default)]
-struct Args {
+pub(super) struct Args {
     bytes: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
 }
 
 impl Args {
-    fn push(&mut self, arg: &Arg<'_>) {
+    pub(super) fn push(&mut self, arg: &Arg<'_>) {
         self.bytes.extend_from_slice(arg.as_bytes());
         self.ends.push(self.bytes.len());
     }

@@ -123,16 +123,18 @@ pub trait Keys: Run {
     }
 
     /// All keys that match the glob-style `pattern`, into a `Vec` or a set. O(all keys), while which
-    /// the server does nothing else: use `scan_page` where there are many. Since 1.0.
+    /// the server does nothing else: use `scan_match` where there are many. Since 1.0.
     fn keys<T: FromReply + Send + 'static>(&self, pattern: impl ToArg) -> Self::Pending<T> {
         self.run(Request::of(const { Spec::of("KEYS") }).arg(&pattern))
     }
 
     /// One step through all keys: the cursor for the next step (0: that was all) and some keys, maybe
-    /// none. Begin with cursor 0. O(1) a step. Since 2.8.
+    /// none. Begin with cursor 0. [`Scans`](crate::dialogue::Scans) go all the way. O(1) a step.
+    /// Since 2.8.
     ///
     /// A key that is there all the while comes up at least once, and may come up twice. A cursor means
-    /// something only to the node that gave it.
+    /// something only to the process that gave it: a server that was restarted takes it and passes keys
+    /// over.
     fn scan_page<T: FromReply + Send + 'static>(
         &self,
         cursor: u64,
@@ -208,7 +210,7 @@ pub enum ExpireIf {
 }
 
 impl ExpireIf {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             ExpireIf::Nx => "NX",
             ExpireIf::Xx => "XX",
@@ -311,7 +313,12 @@ impl<'a> ScanOptions<'a> {
         ScanOptions { kind: Some(kind), ..self }
     }
 
-    pub(super) fn onto<'r>(self, mut request: Request<'r>) -> Request<'r>
+    /// The pattern, the count and the type.
+    pub(crate) fn parts(self) -> (Option<&'a [u8]>, Option<u32>, Option<&'a str>) {
+        (self.pattern, self.count, self.kind)
+    }
+
+    pub(crate) fn onto<'r>(self, mut request: Request<'r>) -> Request<'r>
     where
         'a: 'r,
     {

@@ -4,9 +4,16 @@
 //! traits, one for a group, give a command its Rust signature:
 //!
 //! - [`Strings`]: values, counters, bits
-//! - [`Hashes`]: fields under a key
+//! - [`Bitmaps`]: more about bits
+//! - [`Hashes`]: fields under a key; [`HashExpiry`]: fields that expire by themselves
+//! - [`Lists`]: elements in an order
+//! - [`Sets`]: members, each once
+//! - [`SortedSets`]: members with scores
+//! - [`Streams`]: entries, and groups of consumers
+//! - [`Geo`]: places; [`HyperLogLogs`]: how many different things there were
 //! - [`Keys`]: deleting, expiring, renaming, finding keys of any type
-//! - [`Scripting`]: code that runs on the server
+//! - [`Scripting`]: scripts that run on the server
+//! - [`Functions`]: code that is loaded into the server
 //! - [`PubSub`]: publishing, and what a server says of its subscribers
 //! - [`Server`]: the server itself
 //! - [`Generic`]: any command at all, by its name
@@ -29,26 +36,54 @@
 //! }
 //! ```
 
+mod bitmaps;
 mod effects;
+mod functions;
 mod generic;
+mod geo;
+mod hash_expiry;
 mod hashes;
+mod hyperloglogs;
 mod keys;
+mod lists;
 mod pubsub;
+mod record;
 mod scripting;
 mod server;
+mod sets;
+mod sorted_sets;
 mod spec;
+mod streams;
 mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use bitmaps::{BitField, BitInt, BitOffset, BitOperation, BitPosition, Bitmaps, Overflow};
+pub use functions::{
+    EngineStats, ExistingLibraries, Function, FunctionStats, Functions, Library, RunningFunction,
+};
 pub use generic::{Command, Generic};
+pub use geo::{Area, FoundPlace, Geo, GeoAddOptions, GeoPoint, GeoSearch, GeoUnit};
+pub use hash_expiry::{FieldExpiry, FieldPersisted, HSetExOptions, HashExpiry};
 pub use hashes::Hashes;
+pub use hyperloglogs::HyperLogLogs;
 pub use keys::{ExpireIf, ExpireTime, Expiry, Keys, ScanOptions, Ttl};
+pub use lists::{Inserted, Lists, LposOptions, Side};
 pub use pubsub::PubSub;
-pub use scripting::Scripting;
+pub use scripting::{Call, Scripting};
 pub use server::Server;
+pub use sets::Sets;
+pub use sorted_sets::{
+    Aggregate, Combine, LexRange, ScoreEnd, Scored, SortedSets, ZAddOptions, ZRange,
+};
 pub use spec::{KeySpec, Spec};
+pub use streams::{
+    ClaimOptions, Claimed, ClaimedIds, ConsumerDetails, ConsumerInfo, EntryDeletion, GroupDetails,
+    GroupInfo, GroupOptions, GroupRead, GroupStart, ParseStreamIdError, PendingDelivery,
+    PendingEntry, PendingFilter, PendingSummary, ReadFrom, ReadOptions, References, StreamDetails,
+    StreamEntry, StreamId, StreamInfo, StreamRead, Streams, Trim, XAddOptions,
+};
 pub use strings::{SetOptions, Strings};
 
 use crate::{reply::FromReply, request::Request};
@@ -56,8 +91,13 @@ use crate::{reply::FromReply, request::Request};
 /// All that it takes to call commands by their names: `use unfazed_core::commands::prelude::*`.
 pub mod prelude {
     pub use super::{
-        ExpireIf, ExpireTime, Expiry, Generic, Hashes, Keys, PubSub, ScanOptions, Scripting,
-        Server, SetOptions, Strings, Ttl,
+        Aggregate, Area, BitField, BitInt, BitOffset, BitOperation, BitPosition, Bitmaps,
+        ClaimOptions, Combine, ExistingLibraries, ExpireIf, ExpireTime, Expiry, FieldExpiry,
+        FieldPersisted, Functions, Generic, Geo, GeoAddOptions, GeoPoint, GeoSearch, GeoUnit,
+        GroupOptions, GroupRead, GroupStart, HSetExOptions, HashExpiry, Hashes, HyperLogLogs,
+        Inserted, Keys, Lists, LposOptions, Overflow, PendingFilter, PubSub, ReadFrom, ReadOptions,
+        References, ScanOptions, ScoreEnd, Scripting, Server, SetOptions, Sets, Side, SortedSets,
+        StreamEntry, StreamId, Streams, Strings, Trim, Ttl, XAddOptions, ZAddOptions, ZRange,
     };
 }
 

@@ -35,6 +35,9 @@ pub enum KeySpec {
     EveryOther,
     /// As many as the argument at this position says, right after it.
     Counted(u8),
+    /// The first of each pair, of which there are as many as the argument at this position says, right
+    /// after it: MSETEX.
+    CountedPairs(u8),
     /// The first argument, then as many as the second one says: ZUNIONSTORE.
     CountedAfterFirst,
     /// The first argument, and what follows STORE or STOREDIST: SORT, GEORADIUS.
@@ -260,6 +263,10 @@ impl KeySpec {
                 let at = usize::from(at);
                 (None, at, at.saturating_add(count_at(at - 1)), 1)
             }
+            KeySpec::CountedPairs(at) => {
+                let at = usize::from(at);
+                (None, at, at.saturating_add(count_at(at - 1).saturating_mul(2)), 2)
+            }
             KeySpec::CountedAfterFirst => (args.first(), 2, count_at(1).saturating_add(2), 1),
             KeySpec::FirstAndStore => {
                 // The last one counts: servers take it where there are two.
@@ -372,6 +379,9 @@ mod tests {
         assert_eq!(keys(KeySpec::Counted(2), &["script", "2", "a", "b", "c"]), ["a", "b"]);
         assert_eq!(keys(KeySpec::Counted(2), &["script", "9", "a"]), ["a"]);
         assert!(keys(KeySpec::Counted(2), &["script"]).is_empty());
+        assert_eq!(keys(KeySpec::CountedPairs(1), &["2", "a", "1", "b", "2", "NX"]), ["a", "b"]);
+        assert_eq!(keys(KeySpec::CountedPairs(1), &["9", "a", "1", "b"]), ["a", "b"]);
+        assert!(keys(KeySpec::CountedPairs(1), &["x", "a", "1"]).is_empty());
         assert_eq!(keys(KeySpec::AllButLast, &["a", "b", "0"]), ["a", "b"]);
         assert!(keys(KeySpec::AllButLast, &[]).is_empty());
         assert_eq!(keys(KeySpec::SecondOn, &["XOR", "a", "b"]), ["a", "b"]);

@@ -1,5 +1,7 @@
 //! What goes out on the wire for every method, and what is known of it.
 
+mod types;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
@@ -13,6 +15,7 @@ use crate::{
     reply::FromReply,
     request::{Effect, Request},
     resp::{Reply, Value},
+    script::Script,
 };
 
 /// Notes requests instead of sending them.
@@ -73,13 +76,19 @@ fn words(mut wire: &[u8]) -> Vec<String> {
 }
 
 /// Every method with what it sends.
-#[rustfmt::skip]
 fn methods() -> Vec<(Sent, &'static str)> {
+    [general_methods(), types::methods()].into_iter().flatten().collect()
+}
+
+/// Those that are not about one type of data, and those on strings and hashes.
+#[rustfmt::skip]
+fn general_methods() -> Vec<(Sent, &'static str)> {
     let c = &Recorder;
     let ms = Duration::from_millis(1500);
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(86_400_001);
     let set = SetOptions::new();
     let scan = ScanOptions::new();
+    let script = Script::new("return 1");
     vec![
         // Strings
         (c.get::<String>("k"), "GET k"),
@@ -175,6 +184,26 @@ fn methods() -> Vec<(Sent, &'static str)> {
         (c.script_load("s"), "SCRIPT LOAD s"),
         (c.script_exists(["0f", "f0"]), "SCRIPT EXISTS 0f f0"),
         (c.script_flush(), "SCRIPT FLUSH"),
+        (c.script_flush_async(), "SCRIPT FLUSH ASYNC"),
+        (c.script_kill(), "SCRIPT KILL"),
+        (c.script_show::<String>("0f"), "SCRIPT SHOW 0f"),
+        (c.script(&script).key("k").args([1, 2]).run::<i64>(),
+            "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 1 k 1 2"),
+        (c.script(&script.clone().read_only()).arg("x").keys(["a", "b"]).run::<()>(),
+            "EVALSHA_RO e0e1f9fabfc9d4800c877a703b823ac0578ff8db 2 a b x"),
+        // Functions
+        (c.function_load("code"), "FUNCTION LOAD code"),
+        (c.function_load_replace("code"), "FUNCTION LOAD REPLACE code"),
+        (c.function_list(), "FUNCTION LIST"),
+        (c.function_list_code("l*"), "FUNCTION LIST LIBRARYNAME l* WITHCODE"),
+        (c.function_delete("lib"), "FUNCTION DELETE lib"),
+        (c.function_flush(), "FUNCTION FLUSH"),
+        (c.function_dump::<Bytes>(), "FUNCTION DUMP"),
+        (c.function_restore("d", ExistingLibraries::Kept), "FUNCTION RESTORE d APPEND"),
+        (c.function_restore("d", ExistingLibraries::Replaced), "FUNCTION RESTORE d REPLACE"),
+        (c.function_restore("d", ExistingLibraries::Deleted), "FUNCTION RESTORE d FLUSH"),
+        (c.function_stats(), "FUNCTION STATS"),
+        (c.function_kill(), "FUNCTION KILL"),
         // Publishing
         (c.publish("c", "m"), "PUBLISH c m"),
         (c.spublish("c", "m"), "SPUBLISH c m"),

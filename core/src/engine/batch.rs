@@ -7,6 +7,7 @@ use crate::{
     commands::Spec,
     config::MaybeRetry,
     request::{Effect, Options, Request},
+    script::Script,
 };
 
 /// Commands that are submitted together, in order, under one ticket: a pipeline, or a
@@ -17,6 +18,8 @@ pub struct Batch {
     pub(crate) items: Vec<Item>,
     pub(crate) names: Vec<(u32, Box<str>)>,
     pub(crate) options: Options,
+    /// The scripts that are called by their digests, with who calls them.
+    pub(crate) scripts: Vec<(u32, Script)>,
     /// They run as one, or none of them does.
     pub(crate) is_transaction: bool,
 }
@@ -62,6 +65,9 @@ impl Batch {
         self.options.refuse_when_full |= asked.refuse_when_full;
         if let Some(name) = request.unknown_name() {
             self.names.push((at as u32, name.into()));
+        }
+        if let Some(script) = request.called() {
+            self.scripts.push((at as u32, script.clone()));
         }
         request.encode(&mut self.bytes);
         self.items.push(Item {

@@ -201,10 +201,11 @@ impl<W> Engine<W> {
         end: u64,
     ) {
         let mut executed = Executed::No;
+        let lacks_source = self.lacks_source(&op, &error);
         match class {
             Class::Told(told) => {
                 executed = told;
-                if op.effect != Effect::Read {
+                if op.effect != Effect::Read && !lacks_source {
                     self.taint(&op);
                 }
             }
@@ -228,9 +229,9 @@ impl<W> Engine<W> {
                 self.retire(conn, Cause::Handshake(error.clone()));
             }
         }
-        let again = !matches!(class, Class::Told(_))
-            && u32::from(op.attempts) < self.config.retry.attempts_max
-            && self.tickets.wants(op.ticket);
+        let may_go = !matches!(class, Class::Told(_))
+            && u32::from(op.attempts) < self.config.retry.attempts_max;
+        let again = (may_go || lacks_source) && self.tickets.wants(op.ticket);
         if !again {
             return self.end_with_error(&op, error, executed);
         }
@@ -238,7 +239,9 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let delay = if self.is_degraded(op.standing) {
+        let delay = if lacks_source {
+            Duration::ZERO
+        } else if self.is_degraded(op.standing) {
             // What may be done without the server is, also where it was to be trusted again.
             if self.is_draining() {
                 self.stop_drain(Cause::NotReady(error.clone()));
@@ -251,8 +254,8 @@ impl<W> Engine<W> {
         match connection.log.copy(start, end) {
             Some(bytes) => {
                 let bytes = bytes.to_vec();
-                let cause = Some(Cause::NotReady(error));
-                self.delay(Parked { op, bytes, cause }, delay);
+                let parked = self.parked_again(op, bytes, error);
+                self.delay(parked, delay);
             }
             // A caller writes at this moment and has the bytes; it brings them back in an instant.
             None => connection.refused.push((op, start, end, error, delay)),
@@ -265,7 +268,8 @@ impl<W> Engine<W> {
         for (op, start, end, error, delay) in std::mem::take(&mut connection.refused) {
             let Some(connection) = self.connections.get(conn.0) else { return };
             let bytes = connection.log.copy(start, end).unwrap_or_default().to_vec();
-            self.delay(Parked { op, bytes, cause: Some(Cause::NotReady(error)) }, delay);
+            let parked = self.parked_again(op, bytes, error);
+            self.delay(parked, delay);
         }
         self.stirred = true;
     }
@@ -487,6 +491,11 @@ impl<W> Engine<W> {
             let waiter = self.tickets.end_wait(ticket, Err(failure));
             self.wake(waiter);
         }
+        for ticket in self.tickets.sleeps() {
+            let failure = Failure::new(kind.clone(), Executed::No, "sleep");
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
+        }
     }
 
     /// The server has done, or may have done, what others waited for.
@@ -551,6 +560,10 @@ impl<W> Engine<W> {
         for ticket in self.tickets.expired_waits() {
             let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
+            self.wake(waiter);
+        }
+        for ticket in self.tickets.due_sleeps() {
+            let waiter = self.tickets.end_wait(ticket, Ok(()));
             self.wake(waiter);
         }
         self.expire_topics();

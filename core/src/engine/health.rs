@@ -175,6 +175,8 @@ impl<W> Engine<W> {
         self.node.dial = super::dial::Dial::Idle;
         self.node.conn = Some(conn);
         self.node.ready_at = Some(self.now.instant);
+        self.node.made += 1;
+        self.scripts_sent.clear();
         self.node.rejected = None;
         self.node.resp2_guessed = false;
         self.event(Event::Ready { node: self.node.label.clone() });

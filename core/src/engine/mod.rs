@@ -4,7 +4,7 @@
 //! its outputs. Its methods come in kinds:
 //!
 //! - **callers**: [`submit`](Engine::submit), [`submit_batch`](Engine::submit_batch),
-//!   [`connect`](Engine::connect) give a [`Ticket`];
+//!   [`connect`](Engine::connect), [`sleep`](Engine::sleep) give a [`Ticket`];
 //!   [`take`](Engine::take) and its like give what came of it; [`cancel`](Engine::cancel) and
 //!   [`detach`](Engine::detach) give it up;
 //! - **operators**: [`status`](Engine::status), [`force`](Engine::force);
@@ -31,9 +31,9 @@
 //!
 //! `submit` takes requests in and places them, `in_memory` answers what no server does, `flow` carries
 //! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
-//! made of), `scripts` has functions run that stand in for scripts; `dial` makes connections, `health`
-//! judges, `force` lets an operator overrule it, `recovery` pays what is owed after an outage; `status`
-//! is what operators see.
+//! made of), `sources` sends scripts that a server lacks, `scripts` has functions run that stand in for
+//! them; `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
+//! what is owed after an outage; `status` is what operators see.
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'
@@ -57,6 +57,7 @@ mod output;
 mod recovery;
 mod scripts;
 mod side;
+mod sources;
 mod status;
 mod submit;
 mod subscriptions;
@@ -142,6 +143,7 @@ pub struct Engine<W> {
     stirred: bool,
     /// Who answered what.
     tally: Tally,
+    scripts_sent: sources::Sent,
     /// Operators know that the queue is full.
     full_told: bool,
     told: Told,
@@ -164,6 +166,8 @@ struct Node {
     conn: Option<ConnId>,
     /// When it became ready.
     ready_at: Option<Instant>,
+    /// How many have become ready so far.
+    made: u64,
     dial: Dial,
     failed_dials: u32,
     lookups: u64,
@@ -274,6 +278,7 @@ impl<W> Engine<W> {
             label,
             conn: None,
             ready_at: None,
+            made: 0,
             dial: Dial::Idle,
             failed_dials: 0,
             lookups: 0,
@@ -315,6 +320,7 @@ impl<W> Engine<W> {
             armed: None,
             stirred: false,
             tally,
+            scripts_sent: sources::Sent::default(),
             full_told: false,
             told: Told::default(),
             unheld: false,
@@ -478,9 +484,15 @@ impl<W> Engine<W> {
         self.tickets.take_many(ticket)
     }
 
-    /// What came of a wait for a connection, once it has ended; frees the ticket.
+    /// What came of a wait for a connection, or of a sleep, once it has ended; frees the ticket.
     pub fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
         self.tickets.take_wait(ticket)
+    }
+
+    /// How many connections have become ready for requests so far. While the number stays the same,
+    /// it is one and the same connection that answers.
+    pub fn connections_made(&self) -> u64 {
+        self.node.made
     }
 
     /// Whether a ticket is neither ended nor given up.

@@ -1,6 +1,6 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
 use crate::{
@@ -66,6 +66,9 @@ impl<W> Engine<W> {
             None => Vec::new(),
         };
         let ticket = self.tickets.insert(Work::One(None), waiter, deadline, names);
+        if let Some(script) = request.called() {
+            self.tickets.note_scripts(ticket, vec![(0, script.clone())]);
+        }
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
@@ -132,10 +135,15 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
+        let whole = if batch.scripts.is_empty() { None } else { self.bring_sources(batch) };
+        let batch = whole.as_ref().unwrap_or(batch);
         let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
+        if !batch.scripts.is_empty() {
+            self.tickets.note_scripts(ticket, batch.scripts.clone());
+        }
         self.queued.requests += count;
         let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
         self.queued.bytes += costs.sum::<usize>();
@@ -211,6 +219,20 @@ impl<W> Engine<W> {
         self.ensure_dial();
         if self.store.is_some() || self.was_judged() {
             self.end_connect_waits();
+        }
+        ticket
+    }
+
+    /// Waits for `span`: the ticket ends well with the first drain after it. If the client is closed or
+    /// what drives it is dropped before, it ends with that failure.
+    pub fn sleep(&mut self, span: Duration, waiter: Option<W>, now: Now) -> Ticket {
+        self.note_time(now);
+        let until = self.now.after(span);
+        let ticket = self.tickets.insert(Work::Sleep(None), waiter, until, Vec::new());
+        self.stirred = true;
+        if let Err(Rejected::Failed(failure)) = self.check_open("sleep") {
+            let waiter = self.tickets.end_wait(ticket, Err(failure));
+            self.wake(waiter);
         }
         ticket
     }
@@ -475,9 +497,12 @@ impl<W> Engine<W> {
         let Some(conn) = self.node.conn else {
             return self.backlog.push_back(parked);
         };
-        let Parked { mut op, bytes, cause } = parked;
+        let Parked { mut op, mut bytes, cause } = parked;
         if op.maybe && !op.may_repeat() {
             return self.end_maybe(&op, cause);
+        }
+        if op.spec.is_script() {
+            self.bring_source(&mut op, &mut bytes);
         }
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;

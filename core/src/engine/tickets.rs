@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Outcomes, StreamId, Ticket};
-use crate::{Failure, resp::Reply, slab::Slab};
+use super::{Outcomes, StreamId, Ticket, sources::Called};
+use crate::{Failure, resp::Reply, script::Script, slab::Slab};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
 
@@ -23,6 +23,8 @@ pub(crate) struct Slot<W> {
     /// The names of commands that the table does not know, in the order of items; boxed, since few
     /// have any.
     names: Option<Box<Names>>,
+    /// What to send where a server does not know a script; few call any.
+    scripts: Option<Box<Called>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
     /// The deadline has passed; its items are about to be ended.
@@ -44,6 +46,8 @@ pub(crate) enum Work {
     Whole(Option<Outcomes>),
     /// Waits for the first connection, or for its judgement: ends without a reply.
     Wait(Option<Result<(), Failure>>),
+    /// Waits for its deadline, which is what it ends well with.
+    Sleep(Option<Result<(), Failure>>),
     /// Waits for topics of a stream to be confirmed or dropped: ends without a reply.
     Topics {
         of: StreamId,
@@ -72,6 +76,7 @@ impl<W> Tickets<W> {
             waiter,
             deadline,
             names: if names.is_empty() { None } else { Some(Box::new(names)) },
+            scripts: None,
             detached: false,
             expired: false,
             retry_at: None,
@@ -122,7 +127,9 @@ impl<W> Tickets<W> {
                 }
             }
             Work::Whole(_) => return self.fail_whole(ticket, outcome),
-            Work::Wait(_) | Work::Topics { .. } => unreachable!("a wait has no items"),
+            Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => {
+                unreachable!("a wait has no items")
+            }
         }
         if slot.detached {
             self.slots.free(ticket.0);
@@ -153,10 +160,12 @@ impl<W> Tickets<W> {
         slot.waiter.take()
     }
 
-    /// Ends a wait.
+    /// Ends a wait, whatever it waits for.
     pub(crate) fn end_wait(&mut self, ticket: Ticket, result: Result<(), Failure>) -> Option<W> {
         let slot = self.slots.get_mut(ticket.0)?;
-        let (Work::Wait(place) | Work::Topics { result: place, .. }) = &mut slot.work else {
+        let (Work::Wait(place) | Work::Sleep(place) | Work::Topics { result: place, .. }) =
+            &mut slot.work
+        else {
             unreachable!("only a wait ends without a reply");
         };
         *place = Some(result);
@@ -185,7 +194,7 @@ impl<W> Tickets<W> {
     }
 
     pub(crate) fn take_wait(&mut self, ticket: Ticket) -> Option<Result<(), Failure>> {
-        let (Work::Wait(place) | Work::Topics { result: place, .. }) =
+        let (Work::Wait(place) | Work::Sleep(place) | Work::Topics { result: place, .. }) =
             &mut self.slots.get_mut(ticket.0)?.work
         else {
             return None;
@@ -246,20 +255,43 @@ impl<W> Tickets<W> {
         self.slots.get(ticket.0).is_some_and(|slot| slot.expired)
     }
 
-    /// The waits that have not ended.
+    /// The waits for a connection that have not ended.
     pub(crate) fn waits(&self) -> Vec<Ticket> {
-        self.open_waits(|_| true)
+        self.those(|slot| matches!(slot.work, Work::Wait(None)))
     }
 
-    /// The waits that have expired and not ended.
+    /// The waits for a connection that have expired and not ended.
     pub(crate) fn expired_waits(&self) -> Vec<Ticket> {
-        self.open_waits(|slot| slot.expired)
+        self.those(|slot| matches!(slot.work, Work::Wait(None)) && slot.expired)
     }
 
-    fn open_waits(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
-        let open = |slot: &Slot<W>| matches!(slot.work, Work::Wait(None)) && which(slot);
-        let waits = self.slots.iter().filter(|(_, slot)| open(slot));
-        waits.map(|(id, _)| Ticket(id)).collect()
+    /// The sleeps that have not ended.
+    pub(crate) fn sleeps(&self) -> Vec<Ticket> {
+        self.those(|slot| matches!(slot.work, Work::Sleep(None)))
+    }
+
+    /// The sleeps whose time has come.
+    pub(crate) fn due_sleeps(&self) -> Vec<Ticket> {
+        self.those(|slot| matches!(slot.work, Work::Sleep(None)) && slot.expired)
+    }
+
+    fn those(&self, which: impl Fn(&Slot<W>) -> bool) -> Vec<Ticket> {
+        let found = self.slots.iter().filter(|(_, slot)| which(slot));
+        found.map(|(id, _)| Ticket(id)).collect()
+    }
+
+    /// Notes which scripts a request calls.
+    pub(super) fn note_scripts(&mut self, ticket: Ticket, scripts: Called) {
+        if let Some(slot) = self.slots.get_mut(ticket.0) {
+            slot.scripts = Some(Box::new(scripts));
+        }
+    }
+
+    /// The script that an item calls.
+    pub(super) fn script_of(&self, ticket: Ticket, item: u32) -> Option<&Script> {
+        let scripts = self.slots.get(ticket.0)?.scripts.as_deref()?;
+        let found = scripts.binary_search_by_key(&item, |(of, _)| *of).ok()?;
+        Some(&scripts[found].1)
     }
 
     /// The waits for topics that have expired and not ended, each with the stream.
@@ -293,7 +325,9 @@ impl<W> Slot<W> {
             Work::One(outcome) => outcome.is_some(),
             Work::Many { left, .. } => *left == 0,
             Work::Whole(outcomes) => outcomes.is_some(),
-            Work::Wait(result) | Work::Topics { result, .. } => result.is_some(),
+            Work::Wait(result) | Work::Sleep(result) | Work::Topics { result, .. } => {
+                result.is_some()
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     block::{Block, Blocks, EXEC, MULTI, Progress, Refused, executed_in, not_run, parts},
     classify::classify,
     local::{is_about_channels, misuse_of_channels},
+    sources::self_contained,
     status::NO_PATTERN,
     submit::{Room, cost_of},
     tickets::Work,
@@ -50,6 +51,8 @@ impl<W> Engine<W> {
         batch: &Batch,
         waiter: Option<W>,
     ) -> Result<(Ticket, Flush), Rejected> {
+        let whole = if batch.scripts.is_empty() { None } else { Some(self_contained(batch)) };
+        let batch = whole.as_ref().unwrap_or(batch);
         for (at, item) in batch.items.iter().enumerate() {
             self.check_item(item.spec, batch.name_of(at))?;
         }

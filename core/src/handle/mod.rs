@@ -19,6 +19,7 @@
 //! - `views`, `pipeline` and `transaction` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
+//! - `conversation` runs a dialogue: several requests, one after the other;
 //! - `events` hands out what operators want to know.
 //!
 //! Calls go from callers and tasks into `shared`, and from there into the engine. Whoever is to
@@ -26,6 +27,7 @@
 
 mod connection;
 mod control;
+mod conversation;
 mod events;
 mod pending;
 mod pipeline;
@@ -41,6 +43,7 @@ mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
+pub use conversation::Conversation;
 pub use events::Events;
 pub use pending::{Connected, Pending, PendingReplies};
 pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};

@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use super::shared::Shared;
@@ -46,7 +47,10 @@ pub struct PendingReplies {
 
 /// Waits for a client to be ready for requests; see [`Handle::connected`](super::Handle::connected).
 #[must_use = "it does nothing unless awaited"]
-pub struct Connected {
+pub struct Connected(Until);
+
+/// Waits for what ends without a reply.
+pub(super) struct Until {
     shared: Arc<Shared>,
     ticket: Result<Ticket, Option<Failure>>,
 }
@@ -253,11 +257,26 @@ impl Drop for Wait {
 
 impl Connected {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Connected { shared: shared.clone(), ticket: shared.connect().map_err(Some) }
+        Connected(Until { shared: shared.clone(), ticket: shared.connect().map_err(Some) })
+    }
+}
+
+impl Until {
+    /// Until `span` has passed.
+    pub(super) fn slept(shared: &Arc<Shared>, span: Duration) -> Self {
+        Until { shared: shared.clone(), ticket: shared.sleep(span).map_err(Some) }
     }
 }
 
 impl Future for Connected {
+    type Output = Result<(), Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.get_mut().0).poll(cx)
+    }
+}
+
+impl Future for Until {
     type Output = Result<(), Failure>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -276,7 +295,7 @@ impl Future for Connected {
     }
 }
 
-impl Drop for Connected {
+impl Drop for Until {
     fn drop(&mut self) {
         if let Ok(ticket) = self.ticket {
             self.shared.cancel(ticket);

@@ -108,6 +108,7 @@ impl Shared {
             engine,
             clock,
             mode,
+            embedded,
             epoch: 0,
             drivers: Vec::new(),
             subscribers: Vec::new(),
@@ -267,6 +268,40 @@ impl Shared {
         drop(state);
         self.carry_out(&mut wakes);
         Ok(ticket)
+    }
+
+    /// Waits for `span`.
+    pub(super) fn sleep(self: &Arc<Self>, span: Duration) -> Result<Ticket, Failure> {
+        let now = self.now();
+        let mut wakes = Wakes::default();
+        let state =
+            if self.embedded { self.lock_timed("sleep") } else { self.lock_driven("sleep") };
+        let mut state = match state {
+            Ok(state) => state,
+            Err(Rejected::Failed(failure)) => return Err(failure),
+            Err(Rejected::Full) => unreachable!("nothing was submitted"),
+        };
+        let ticket = state.engine.sleep(span, None, now);
+        state.settle(&mut wakes);
+        drop(state);
+        wakes.wake();
+        Ok(ticket)
+    }
+
+    /// How many connections have become ready so far.
+    pub(super) fn connections_made(&self) -> u64 {
+        self.lock().engine.connections_made()
+    }
+
+    /// The lock, with somebody there who drives the client, though there is no server: requests can do
+    /// without, and time can't.
+    fn lock_timed(self: &Arc<Self>, command: &str) -> Result<MutexGuard<'_, State>, Rejected> {
+        let mut state = self.lock();
+        if matches!(state.mode, Mode::Inline) && !state.engine.is_closed() {
+            state.mode = Mode::Idle;
+        }
+        drop(state);
+        self.lock_driven(command)
     }
 
     /// The lock, with somebody there who drives the client.

@@ -27,6 +27,8 @@ pub struct State {
     /// What the clocks said when the control plane or a connection last had them read.
     pub(super) clock: Now,
     pub(super) mode: Mode,
+    /// There is no server, so that nobody is needed to drive anything but time.
+    pub(super) embedded: bool,
     /// Counts the starts, so that the end of an earlier driver does not end its successor.
     pub(super) epoch: u64,
     pub(super) drivers: Vec<Option<Driver>>,
@@ -433,7 +435,8 @@ impl State {
         }
         self.engine.abandon(now);
         self.drivers.clear();
-        self.mode = if self.engine.is_closed() { Mode::Inline } else { Mode::Idle };
+        self.mode =
+            if self.embedded || self.engine.is_closed() { Mode::Inline } else { Mode::Idle };
     }
 
     /// Hands a chunk to a caller that is to write it, unless somebody writes already or the kernel

@@ -1,6 +1,8 @@
 //! The handle on a runtime that does nothing by itself: tasks run, sockets read and write, and
 //! time passes when a test says so.
 
+mod conversation;
+
 use std::{
     cell::RefCell,
     collections::VecDeque,

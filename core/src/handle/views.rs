@@ -6,6 +6,7 @@ use super::pipeline::{Gather, RunBatch};
 use crate::{
     commands::Run,
     config::MaybeRetry,
+    dialogue::{Asked, Converse, Dialogue},
     engine::Batch,
     reply::{FromReply, Sourced},
     request::{Options, Request},
@@ -132,6 +133,14 @@ impl<R: RunBatch> RunBatch for Asking<R> {
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
         let asked = batch.options.or(self.options);
         self.on.run_batch(batch.options(asked), gather)
+    }
+}
+
+impl<R: Converse> Converse for Asking<R> {
+    type Conversation<D: Dialogue> = R::Conversation<Asked<D>>;
+
+    fn converse<D: Dialogue>(&self, dialogue: D) -> Self::Conversation<D> {
+        self.on.converse(Asked::new(dialogue, self.options))
     }
 }
 

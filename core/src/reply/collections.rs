@@ -164,6 +164,11 @@ impl<K: FromReply, V: FromReply> FromReply for (K, V) {
         Ok((field(&mut items, view, 0)?, field(&mut items, view, 1)?))
     }
 
+    #[inline]
+    fn is_nothing(view: View<'_>) -> bool {
+        view.kind().is_aggregate() && view.is_empty()
+    }
+
     /// Pairs come as a map, as a flat array, or as an array of pairs.
     #[inline]
     fn many_from_view(view: View<'_>) -> Result<Vec<Self>, DecodeError> {

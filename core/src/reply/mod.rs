@@ -24,7 +24,7 @@ pub use crate::resp::{ServerError, Source};
 /// | `f32`, `f64` | a double, an integer, or text that is a number |
 /// | `String`, `Box<str>`, `Arc<str>` | any text or number, if it is UTF-8 |
 /// | `Bytes`, `Vec<u8>`, `Box<[u8]>` | any text or number; `Bytes` shares the reply's memory |
-/// | `Option<T>` | null is `None` |
+/// | `Option<T>` | null is `None`; for a pair, an empty array as well |
 /// | `Vec<T>`, `VecDeque<T>`, `Box<[T]>`, sets, `[T; N]`, tuples | the elements of an array, set, push or map |
 /// | maps, `Vec<(K, V)>` | a map, a flat array, or an array of pairs |
 /// | `Result<T, ServerError>` | an error is `Err`, and fails nothing around it |
@@ -87,6 +87,14 @@ pub trait FromReply: Sized {
         }
     }
 
+    /// Whether this, which is no null, stands for nothing all the same. It does for pairs: where there is
+    /// no member to be taken from a sorted set, a server answers with an empty array.
+    #[doc(hidden)]
+    #[inline]
+    fn is_nothing(_: View<'_>) -> bool {
+        false
+    }
+
     /// Makes several out of an aggregate. Only pairs differ: they come in more than one shape.
     #[doc(hidden)]
     #[inline]
@@ -119,12 +127,15 @@ impl<T: FromReply> FromReply for Sourced<T> {
 impl<T: FromReply> FromReply for Option<T> {
     #[inline]
     fn from_view(view: View<'_>) -> Result<Self, DecodeError> {
-        if view.is_null() { Ok(None) } else { T::from_view(view).map(Some) }
+        if view.is_null() || T::is_nothing(view) { Ok(None) } else { T::from_view(view).map(Some) }
     }
 
     #[inline]
     fn from_reply(reply: &Reply) -> Result<Self, DecodeError> {
-        if reply.kind() == Kind::Null { Ok(None) } else { T::from_reply(reply).map(Some) }
+        if reply.kind() == Kind::Null || T::is_nothing(reply.view()) {
+            return Ok(None);
+        }
+        T::from_reply(reply).map(Some)
     }
 }
 

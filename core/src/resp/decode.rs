@@ -212,9 +212,9 @@ impl Decoder {
     pub fn decode_each(
         &mut self,
         buffer: &mut BytesMut,
-        mut take: impl FnMut(Reply),
+        take: impl FnMut(Reply),
     ) -> Result<(), ProtocolError> {
-        self.decode_into(buffer, &mut Each(|reply| take(reply)))
+        self.decode_into(buffer, &mut Each(take))
     }
 
     /// The same until `sink` says that it wants no more; the next frame is still in `buffer` then.

@@ -962,6 +962,59 @@ fn spans_that_never_end_are_no_trouble() {
 }
 
 #[test]
+fn a_sleep_ends_when_its_time_has_come_and_not_before() {
+    let mut world = World::live(World::plain());
+    let long = world.engine.sleep(Duration::from_secs(60), Some(2), world.now);
+    let short = world.engine.sleep(Duration::from_millis(70), Some(1), world.now);
+    assert!(world.engine.has_output(), "the adapter has to come back earlier");
+    world.drain();
+    world.wait(Duration::from_millis(69));
+    assert!(world.engine.take_wait(short).is_none());
+    world.wait(Duration::from_millis(1));
+    let mut woken = Vec::new();
+    world.engine.take_ready(&mut woken);
+    assert_eq!(woken, [1]);
+    assert!(world.engine.take_wait(short).expect("its time has come").is_ok());
+    assert!(world.engine.take_wait(long).is_none());
+    world.engine.cancel(long, world.now);
+    assert_eq!(world.engine.status().tickets, 0);
+}
+
+#[test]
+fn a_sleep_needs_no_server_and_does_not_outlive_the_client() {
+    for config in [World::plain(), Config::memory()] {
+        let mut world = World::new(config);
+        let short = world.engine.sleep(Duration::from_millis(5), None, world.now);
+        let long = world.engine.sleep(Duration::from_secs(60), Some(1), world.now);
+        world.drain();
+        world.wait(Duration::from_millis(5));
+        assert!(world.engine.take_wait(short).expect("its time has come").is_ok());
+        world.engine.shutdown(Duration::from_secs(1), world.now);
+        world.drain();
+        world.wait(Duration::from_secs(1));
+        let failure = world.engine.take_wait(long).expect("the client is closed").unwrap_err();
+        assert!(matches!(failure.kind(), FailureKind::ClientClosed), "{failure}");
+        let late = world.engine.sleep(Duration::from_millis(5), None, world.now);
+        let failure = world.engine.take_wait(late).expect("the client is closed").unwrap_err();
+        assert!(matches!(failure.kind(), FailureKind::ClientClosed), "{failure}");
+        assert_eq!(world.engine.status().tickets, 0);
+    }
+}
+
+#[test]
+fn every_connection_has_a_number_of_its_own() {
+    let mut world = World::live(World::plain());
+    assert_eq!(world.engine.connections_made(), 1);
+    world.wait(Duration::from_secs(1));
+    world.lose(Cause::Reset);
+    assert_eq!(world.engine.connections_made(), 1);
+    world.open();
+    world.write();
+    world.say("%1\r\n+server\r\n+redis\r\n");
+    assert_eq!(world.engine.connections_made(), 2);
+}
+
+#[test]
 fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() {
     let made = Arc::new(AtomicBool::new(false));
     let seen = made.clone();

@@ -6,8 +6,10 @@
 
 mod adapters;
 mod bounds;
+mod collections;
 mod commands;
 mod degraded;
+mod dialogues;
 mod hostile;
 mod lifecycle;
 mod matrix;
@@ -17,7 +19,10 @@ mod outages;
 mod outcomes;
 mod pubsub;
 mod recovery;
+mod scans;
+mod scripts;
 mod secrets;
+mod streams;
 mod support;
 mod transactions;
 mod two_clients;

@@ -17,6 +17,7 @@ use unfazed_core::{
     Config, Failure,
     commands::Run,
     config::Forced,
+    dialogue::{Converse, Dialogue},
     engine::{Event, Status},
     handle::{Gather, RunBatch, Subscribe},
     pubsub::{Incoming, TopicKind},
@@ -38,7 +39,7 @@ pub(crate) type EventSource = Box<dyn FnMut() -> Vec<Event> + Send>;
 
 /// What a scenario needs of an adapter, besides the commands.
 pub(crate) trait Adapter: Sized + 'static {
-    type Client: Run + RunBatch + Subscribe + Clone + fmt::Debug + Send + Sync + 'static;
+    type Client: Run + RunBatch + Converse + Subscribe + Clone + fmt::Debug + Send + Sync + 'static;
 
     /// A stream of messages.
     type Stream: Send + 'static;
@@ -67,6 +68,10 @@ pub(crate) trait Adapter: Sized + 'static {
     ) -> impl Future<Output = G::Output> + Send
     where
         G::Output: Send;
+
+    /// The next item of a dialogue.
+    fn next_item<D: Dialogue>(conversation: &mut Talk<Self, D>)
+    -> Option<Result<D::Item, Failure>>;
 
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -124,6 +129,11 @@ pub(crate) trait Adapter: Sized + 'static {
         Self::block_on(Self::done(pending))
     }
 
+    /// All items of a dialogue, or its failure.
+    fn all<D: Dialogue>(mut conversation: Talk<Self, D>) -> Result<Vec<D::Item>, Failure> {
+        std::iter::from_fn(|| Self::next_item(&mut conversation)).collect()
+    }
+
     /// Waits for a pipeline on this thread.
     fn wait_all<G: Gather>(pending: <Self::Client as RunBatch>::PendingBatch<G>) -> G::Output
     where
@@ -132,6 +142,9 @@ pub(crate) trait Adapter: Sized + 'static {
         Self::block_on(Self::gathered(pending))
     }
 }
+
+/// A dialogue under way on an adapter.
+pub(crate) type Talk<A, D> = <<A as Adapter>::Client as Converse>::Conversation<D>;
 
 /// An adapter on which a request is under way while nobody waits for it, so that it can be given up.
 pub(crate) trait Async: Adapter {

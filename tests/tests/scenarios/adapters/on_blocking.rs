@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use unfazed_blocking::{Client, Subscription};
+use unfazed_blocking::{Client, Conversation, Subscription};
 use unfazed_core::{
     Config, Failure,
     commands::Run,
     config::Forced,
+    dialogue::Dialogue,
     engine::Status,
     handle::{Gather, RunBatch},
     pubsub::{Incoming, TopicKind},
@@ -57,6 +58,12 @@ impl Adapter for OnBlocking {
         G::Output: Send,
     {
         ready(ended)
+    }
+
+    fn next_item<D: Dialogue>(
+        conversation: &mut Conversation<D>,
+    ) -> Option<Result<D::Item, Failure>> {
+        conversation.next()
     }
 
     fn subscribed(

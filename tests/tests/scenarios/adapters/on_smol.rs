@@ -14,8 +14,9 @@ use unfazed_core::{
     Config, Failure,
     commands::Run,
     config::Forced,
+    dialogue::Dialogue,
     engine::Status,
-    handle::{Gather, RunBatch},
+    handle::{Conversation, Gather, RunBatch},
     pubsub::{Incoming, TopicKind},
     reply::FromReply,
 };
@@ -60,6 +61,12 @@ impl Adapter for OnSmol {
         G::Output: Send,
     {
         pending
+    }
+
+    fn next_item<D: Dialogue>(
+        conversation: &mut Conversation<D>,
+    ) -> Option<Result<D::Item, Failure>> {
+        Self::block_on(conversation.next())
     }
 
     fn subscribed(

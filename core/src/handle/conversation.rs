@@ -1,0 +1,223 @@
+//! A dialogue under way on an async client.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    Handle,
+    pending::{PendingReplies, Until},
+    shared::Shared,
+};
+use crate::{
+    Failure,
+    dialogue::{Answer, Converse, Dialogue, Heard, Step},
+    failure::{Executed, FailureKind},
+};
+
+const SENDS_TWICE: &str = "a dialogue has one pipeline under way at a time: this one sends another \
+    before the first is answered";
+const WAITS_FOR_NOTHING: &str = "this dialogue waits for an answer and has sent nothing";
+
+/// A dialogue under way: a scan, a consumer of a stream, or one of your own.
+///
+/// It gives the dialogue's items one after the other, and ends after the last of them or the first
+/// failure. Nothing is sent before the first item is asked for. Dropping it withdraws what was not sent;
+/// nothing is lost when the future of [`next`](Self::next) is dropped before it ends.
+///
+/// It lives no longer than the client: when the last clone is dropped or the client is closed, it ends
+/// with [`ClientClosed`](FailureKind::ClientClosed).
+///
+/// It is no `Stream` of the `futures` crates, which this one does without; `futures::stream::poll_fn`
+/// makes one of it: `poll_fn(move |cx| keys.poll_next(cx))`.
+#[must_use = "nothing is sent before the first item is asked for"]
+pub struct Conversation<D> {
+    shared: Arc<Shared>,
+    dialogue: D,
+    /// What was sent and not answered, and how many connections there had been when it was.
+    out: Option<(PendingReplies, u64)>,
+    stage: Stage,
+    sent: u64,
+}
+
+/// What the next step waits for.
+enum Stage {
+    /// Nothing: this is what it will hear.
+    Step(Heard),
+    Answer,
+    Sleep(Until),
+    Over,
+}
+
+impl<D: Dialogue> Conversation<D> {
+    fn new(shared: &Arc<Shared>, dialogue: D) -> Self {
+        let shared = shared.clone();
+        Conversation { shared, dialogue, out: None, stage: Stage::Step(Heard::Nothing), sent: 0 }
+    }
+
+    /// The next item; `None` once the dialogue is over.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong on the way; the dialogue is over then.
+    pub async fn next(&mut self) -> Option<Result<D::Item, Failure>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`next`](Self::next) for those who poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<D::Item, Failure>>> {
+        loop {
+            let heard = match ready!(self.poll_heard(cx)) {
+                Ok(Some(heard)) => heard,
+                Ok(None) => return Poll::Ready(None),
+                Err(failure) => return Poll::Ready(Some(Err(self.end(failure)))),
+            };
+            let step = self.dialogue.step(heard, self.shared.now());
+            self.stage = match step {
+                Step::Send(_) if self.out.is_some() => {
+                    return Poll::Ready(Some(Err(self.misuse(SENDS_TWICE))));
+                }
+                Step::Wait if self.out.is_none() => {
+                    return Poll::Ready(Some(Err(self.misuse(WAITS_FOR_NOTHING))));
+                }
+                Step::Send(batch) => {
+                    let made = self.shared.connections_made();
+                    self.out = Some((PendingReplies::new(&self.shared, &batch), made));
+                    self.sent += 1;
+                    Stage::Step(Heard::Sent)
+                }
+                Step::Yield(item) => {
+                    self.stage = Stage::Step(Heard::Nothing);
+                    return Poll::Ready(Some(Ok(item)));
+                }
+                Step::Wait => Stage::Answer,
+                Step::Sleep(span) => Stage::Sleep(Until::slept(&self.shared, span)),
+                Step::Done(result) => {
+                    self.end_quietly();
+                    return Poll::Ready(result.err().map(|failure| Err(self.place(failure))));
+                }
+            };
+        }
+    }
+
+    /// All items that are left, in whatever collects them.
+    ///
+    /// # Errors
+    ///
+    /// The first failure; what came before it is dropped.
+    pub async fn collect<C: Default + Extend<D::Item>>(mut self) -> Result<C, Failure> {
+        let mut all = C::default();
+        while let Some(item) = self.next().await {
+            all.extend([item?]);
+        }
+        Ok(all)
+    }
+
+    /// Whether nothing more is to come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// The machine that decides what to say.
+    #[must_use]
+    pub fn dialogue(&self) -> &D {
+        &self.dialogue
+    }
+
+    /// How many pipelines were sent so far; for those who drive by hand and have to see to it that
+    /// what was sent is read.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether an answer is owed.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn awaits_answer(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// What the dialogue is to hear next; `None` if it is over.
+    fn poll_heard(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Heard>, Failure>> {
+        let heard = match &mut self.stage {
+            Stage::Over => return Poll::Ready(Ok(None)),
+            Stage::Step(heard) => mem::replace(heard, Heard::Nothing),
+            Stage::Answer => Heard::Answer(ready!(self.poll_answer(cx))),
+            Stage::Sleep(_) => {
+                if self.out.is_some()
+                    && let Poll::Ready(answer) = self.poll_answer(cx)
+                {
+                    Heard::Answer(answer)
+                } else {
+                    let Stage::Sleep(until) = &mut self.stage else { unreachable!("it sleeps") };
+                    ready!(Pin::new(until).poll(cx))?;
+                    Heard::Awake
+                }
+            }
+        };
+        Poll::Ready(Ok(Some(heard)))
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        let (pending, made) = self.out.as_mut().expect("it is only waited for where it is owed");
+        let outcomes = ready!(Pin::new(pending).poll(cx));
+        // Before it was sent and after it has come there was the same one, and so all the while.
+        let connection = Some(*made).filter(|made| *made == self.shared.connections_made());
+        self.out = None;
+        Poll::Ready(Answer::new(outcomes, connection))
+    }
+
+    /// Names the node, where a failure does not: a dialogue does not know it.
+    fn place(&self, failure: Failure) -> Failure {
+        if failure.node().is_some() {
+            return failure;
+        }
+        failure.at(Some(self.shared.node().clone()))
+    }
+
+    #[cold]
+    fn misuse(&mut self, advice: &'static str) -> Failure {
+        let kind = FailureKind::Misuse(advice);
+        self.end(Failure::new(kind, Executed::No, self.dialogue.name()))
+    }
+
+    /// Ends with a failure that is the runner's, and not of any command.
+    #[cold]
+    fn end(&mut self, failure: Failure) -> Failure {
+        self.end_quietly();
+        failure.named(self.dialogue.name())
+    }
+
+    fn end_quietly(&mut self) {
+        self.stage = Stage::Over;
+        self.out = None;
+    }
+}
+
+impl Converse for Handle {
+    type Conversation<D: Dialogue> = Conversation<D>;
+
+    fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
+        Conversation::new(&self.owner.shared, dialogue)
+    }
+}
+
+/// What it holds is never pinned.
+impl<D> Unpin for Conversation<D> {}
+
+impl<D: Dialogue> fmt::Debug for Conversation<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation")
+            .field("about", &self.dialogue.name())
+            .field("over", &self.is_over())
+            .finish_non_exhaustive()
+    }
+}
