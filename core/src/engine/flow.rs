@@ -239,17 +239,12 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        let delay = if lacks_source {
-            Duration::ZERO
-        } else if self.is_degraded(op.standing) {
+        if !lacks_source && self.settles() && self.may_degrade(op.standing) {
             // What may be done without the server is, also where it was to be trusted again.
-            if self.is_draining() {
-                self.stop_drain(Cause::NotReady(error.clone()));
-            }
-            Duration::ZERO
-        } else {
-            self.retry_delay(&op, base)
-        };
+            self.stop_drain(Cause::NotReady(error.clone()));
+        }
+        let at_once = lacks_source || self.is_degraded(op.standing);
+        let delay = if at_once { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
             Some(bytes) => {

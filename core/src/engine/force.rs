@@ -71,12 +71,16 @@ impl<W> Engine<W> {
 
     /// Whether commands of this standing are taken from the server now.
     pub(super) fn is_degraded(&self, standing: Standing) -> bool {
-        let taken = match standing {
+        self.may_degrade(standing) && self.node.phase.is_down() && !self.settles()
+    }
+
+    /// Whether commands of this standing are taken from a server that is down.
+    pub(super) fn may_degrade(&self, standing: Standing) -> bool {
+        match standing {
             standing if standing.waits() => false,
             Standing::Fail => true,
             _ => self.forced != Some(Forced::Redis),
-        };
-        taken && self.node.phase.is_down() && !self.settles()
+        }
     }
 
     /// Whether the server answers again but for keys that are owed something.
