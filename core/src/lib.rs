@@ -115,6 +115,7 @@ mod script;
 mod slab;
 pub mod slot;
 mod time;
+mod topology;
 
 pub use args::ToArg;
 pub use config::Config;

@@ -110,7 +110,11 @@ impl<W> Engine<W> {
             return self.on_early(conn, &reply);
         };
         match owed.owner {
-            Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Request(op) => {
+                let node = connection.node;
+                self.nodes[node].window.answer();
+                self.on_reply(conn, op, reply, start, owed.end);
+            }
             Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
@@ -159,7 +163,6 @@ impl<W> Engine<W> {
         if op.standing != Standing::Wait || op.note.is_some() {
             self.on_degradable_reply(conn, &op, &reply);
         }
-        self.count_answer(conn);
         self.tally.server += 1;
         self.end(&op, Ok(reply));
     }
@@ -185,7 +188,6 @@ impl<W> Engine<W> {
     }
 
     /// The node of a connection has answered something.
-    #[inline]
     pub(super) fn count_answer(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get(conn.0) {
             self.nodes[connection.node].window.answer();
@@ -193,7 +195,6 @@ impl<W> Engine<W> {
     }
 
     fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
-        self.count_answer(conn);
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
     }
@@ -209,6 +210,9 @@ impl<W> Engine<W> {
         end: u64,
     ) {
         let Some(node) = self.node_of(conn) else { return };
+        if self.is_redirect(&error) {
+            return self.on_redirect(conn, op, error, class, start, end);
+        }
         let mut executed = Executed::No;
         let lacks_source = self.lacks_source(&op, &error);
         match class {
@@ -218,13 +222,15 @@ impl<W> Engine<W> {
                     self.taint(&op);
                 }
             }
-            Class::Later => {}
+            Class::Later => self.suspect_map(&error),
             Class::NotReady => {
+                self.want_refresh();
                 if self.memory.degrades() {
                     self.trip(node, Cause::NotReady(error.clone()));
                 }
             }
             Class::WrongNode => {
+                self.want_refresh();
                 let ready_at = self.nodes[node].ready_at;
                 let used = ready_at.map(|at| self.now.instant.saturating_duration_since(at));
                 if used.is_some_and(|span| span >= RETIRE_AFTER) {
@@ -272,13 +278,17 @@ impl<W> Engine<W> {
         for (op, start, end, error, delay) in std::mem::take(&mut connection.refused) {
             let Some(connection) = self.connections.get(conn.0) else { return };
             let bytes = connection.log.copy(start, end).unwrap_or_default().to_vec();
+            if self.is_redirect(&error) {
+                self.detour(conn, op, bytes, error);
+                continue;
+            }
             let parked = self.parked_again(op, bytes, error);
             self.delay(parked, delay);
         }
         self.stirred = true;
     }
 
-    fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
+    pub(super) fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.tally.server += 1;
@@ -415,7 +425,7 @@ impl<W> Engine<W> {
             }
         }
         // They are older than anything in the backlog, and go before it.
-        for parked in back.into_iter().rev() {
+        for parked in self.go_behind_detours(back).into_iter().rev() {
             self.nodes[node].backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {
@@ -427,6 +437,10 @@ impl<W> Engine<W> {
         }
         if self.nodes[node].conn.is_some() || self.nodes[node].phase.is_down() {
             self.place_backlog(node);
+        }
+        if self.nodes[node].gone {
+            self.place_backlog(node);
+            self.sweep_nodes();
         }
     }
 
@@ -496,6 +510,9 @@ impl<W> Engine<W> {
         let mut held = std::mem::take(&mut self.held);
         held.iter().for_each(|parked| self.unhold(parked));
         parked.extend(held.drain(..));
+        if let Some(cluster) = &mut self.cluster {
+            parked.extend(cluster.detours.take(|_| true));
+        }
         parked.extend(self.scripts.take(|_| true));
         self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
@@ -655,6 +672,10 @@ impl<W> Engine<W> {
                     self.delayed.insert(at, parked);
                 }
             }
+        }
+        if let Some(cluster) = &mut self.cluster {
+            let gone = cluster.detours.take(expired);
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Retry)));
         }
         let of_scripts = self.scripts.take(expired);
         ended.extend(of_scripts.into_iter().map(|parked| (parked, Stage::Script)));

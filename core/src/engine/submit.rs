@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Batch, Closing, ConnId, Engine, Flush, NodeId, Parked, Rejected, Ticket, tickets::Work,
+    Batch, Closing, ConnId, Engine, Flush, NodeId, Parked, Rejected, Slot, Ticket, tickets::Work,
 };
 use crate::{
     Failure, Now,
@@ -40,6 +40,8 @@ const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, comman
     would get into the transaction: use `transaction`, which sends all of it in one piece";
 const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
     connections of their own for optimistic transactions";
+const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
+    all of its nodes";
 const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
     connection; this version has no connections of their own for such commands";
 
@@ -74,11 +76,12 @@ impl<W> Engine<W> {
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
+        op.slot = self.slot_for(spec, request.arguments());
         if standing != Standing::Wait {
             op.rule = self.memory.rule_for(spec, request.arguments());
         }
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
+        if let Some(conn) = self.direct(op.slot, standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
@@ -154,8 +157,8 @@ impl<W> Engine<W> {
         let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
         self.queued.bytes += costs.sum::<usize>();
         // Where no key may degrade, all of it goes into the log in one piece.
-        let whole = room == Room::Now && !self.memory.degrades();
-        if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
+        let whole = room == Room::Now && !self.memory.degrades() && self.cluster.is_none();
+        if let Some(conn) = self.direct(Slot::NONE, Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
                 let mut op = Op::new(
@@ -186,6 +189,7 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
+            op.slot = self.slot_for(item.spec, &args);
             if standing != Standing::Wait {
                 op.rule = self.memory.rule_for(item.spec, &args);
             }
@@ -198,6 +202,10 @@ impl<W> Engine<W> {
             if next != Flush::Nothing {
                 flush = next;
             }
+        }
+        if self.cluster.is_some() {
+            // They may have gone to several.
+            self.announce();
         }
         if !in_line.is_empty() {
             flush = self.stand_in_line(in_line);
@@ -223,7 +231,8 @@ impl<W> Engine<W> {
             return ticket;
         }
         self.ensure_dials();
-        if self.store.is_some() || self.was_judged(self.nodes.home()) {
+        self.ensure_map();
+        if self.store.is_some() || self.is_judged() {
             self.end_connect_waits();
         }
         ticket
@@ -257,6 +266,7 @@ impl<W> Engine<W> {
         if self.tickets.remove(ticket).is_none() {
             return;
         }
+        self.cancel_parts(ticket);
         // A client that is being closed may have waited for this one only.
         self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
@@ -295,7 +305,8 @@ impl<W> Engine<W> {
 
     #[inline]
     fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
-        if self.closing == Closing::Open && !spec.is_session() && !spec.is_blocking() {
+        let plain = !spec.is_session() && !spec.is_blocking();
+        if self.closing == Closing::Open && plain && self.cluster.is_none() {
             return Ok(());
         }
         self.check_use_of(spec, command)
@@ -305,6 +316,7 @@ impl<W> Engine<W> {
     fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
         self.check_open(command)?;
         let advice = match () {
+            () if self.cluster.is_some() && spec.name() == "SCAN" => SCANS,
             () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
             () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
             () if spec.is_session() => SHARED_CONNECTION,
@@ -356,6 +368,7 @@ impl<W> Engine<W> {
         if self.unheld {
             self.place_held();
         }
+        self.settle_detours();
         while !self.line.is_empty() && self.has_room() {
             let request = self.line.pop_front().expect("the line is not empty");
             for parked in &request {
@@ -372,7 +385,8 @@ impl<W> Engine<W> {
     fn parked(&self) -> usize {
         let backlogs: usize = self.nodes.iter().map(|(_, node)| node.backlog.len()).sum();
         let waiting = backlogs + self.delayed.len() + self.held.len();
-        waiting + self.scripts.len() + self.line.len()
+        let detours = self.cluster.as_ref().map_or(0, |cluster| cluster.detours.len());
+        waiting + detours + self.scripts.len() + self.line.len()
     }
 
     pub(super) fn tell_full(&mut self, bound: Bound) {
@@ -382,8 +396,8 @@ impl<W> Engine<W> {
 
     /// The connection that takes a new request of this rule at once, in the common case.
     #[inline]
-    pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
-        let node = &self.nodes[self.nodes.home()];
+    pub(super) fn direct(&self, slot: u16, standing: Standing) -> Option<ConnId> {
+        let node = &self.nodes[self.direct_to(slot)?];
         let conn = node.conn?;
         let served = node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
@@ -413,6 +427,9 @@ impl<W> Engine<W> {
             return Flush::Nothing;
         }
         let node = self.route(&op);
+        if node == self.nodes.home() {
+            self.ensure_map();
+        }
         self.ensure_dial(node);
         let conn = self.nodes[node].conn;
         let before = conn.map(|conn| (conn, self.unwritten_before(conn)));
@@ -442,6 +459,13 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
         }
+        let parked = match &self.cluster {
+            None => parked,
+            Some(_) => match self.split(parked).and_then(|whole| self.wait_behind_detour(whole)) {
+                Some(parked) => parked,
+                None => return,
+            },
+        };
         let node = self.route(&parked.op);
         let standing = parked.op.standing;
         let only_the_server = standing.waits() || standing == Standing::Fail;
@@ -505,7 +529,7 @@ impl<W> Engine<W> {
         self.unheld = true;
     }
 
-    fn place_on_server(&mut self, node: NodeId, parked: Parked) {
+    pub(super) fn place_on_server(&mut self, node: NodeId, parked: Parked) {
         let Some(conn) = self.nodes[node].conn else {
             return self.nodes[node].backlog.push_back(parked);
         };
@@ -577,6 +601,9 @@ impl<W> Engine<W> {
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
         self.delayed = kept.into_iter().collect();
         let tickets = &self.tickets;
+        if let Some(cluster) = &mut self.cluster {
+            dropped.extend(cluster.detours.take(|parked| !tickets.wants(parked.op.ticket)));
+        }
         dropped.extend(self.scripts.take(|parked| !tickets.wants(parked.op.ticket)));
         for parked in dropped {
             self.give_up(&parked.op);
@@ -593,7 +620,18 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether it is known how the server stands, or every node of a cluster.
+    fn is_judged(&self) -> bool {
+        match &self.cluster {
+            None => self.was_judged(self.nodes.home()),
+            Some(cluster) => self.all_judged(cluster),
+        }
+    }
+
     pub(super) fn end_connect_waits(&mut self) {
+        if self.cluster.is_some() && !self.is_judged() && !self.is_isolated() {
+            return;
+        }
         for ticket in self.tickets.waits() {
             let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
@@ -603,7 +641,7 @@ impl<W> Engine<W> {
 
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        let node = &self.nodes[self.nodes.home()];
+        let node = self.spokesman();
         if let Some(cause) = &node.rejected {
             let kind = match cause {
                 Cause::Handshake(error) => FailureKind::Server(error.clone()),
@@ -656,6 +694,8 @@ impl Op {
             spec,
             effect,
             maybe_retry: options.maybe_retry.unwrap_or(config.retry.maybe),
+            slot: Slot::NONE,
+            redirects: 0,
             attempts: 0,
             maybe: false,
             rehandshaken: false,
