@@ -135,3 +135,32 @@ fn the_longest_life_is_one_that_a_server_takes() {
     let server_says = world.now.unix_millis() + 60_000;
     assert!(left.checked_add_unsigned(server_says).is_some(), "its clock may be ahead");
 }
+
+#[test]
+fn when_a_field_expires_is_known_only_of_what_was_written_whole() {
+    let mut world =
+        World::live(memory(Policy::Discard).into_iter().fold(World::plain(), Config::fallback));
+    for (command, answer) in
+        [("HGETALL h", "%1\r\n$1\r\nf\r\n$1\r\n1\r\n"), ("EXPIRE h 1000", ":1\r\n")]
+    {
+        let ticket = world.run(&Request::new(command));
+        world.write();
+        world.say(answer);
+        assert!(world.engine.take(ticket).expect("answered").is_ok());
+    }
+    world.fall();
+    assert!(world.done("TTL h") > 900, "EXPIRE has told it");
+    for of_fields in ["HTTL h FIELDS 1 f", "HPERSIST h FIELDS 1 f", "HEXPIRE h 9 NX FIELDS 1 f"] {
+        assert_eq!(world.refused(of_fields), MemoryRefusal::Unseen, "{of_fields}");
+    }
+    assert_eq!(world.done("HSET h g 2"), 1);
+    assert_eq!(world.refused("HTTL h FIELDS 1 f"), MemoryRefusal::Unseen, "f is the server's");
+    world.run_now::<()>(&Request::new("RENAME h moved"));
+    assert_eq!(world.refused("HTTL moved FIELDS 1 f"), MemoryRefusal::Unseen);
+    assert_eq!(world.done("DEL moved"), 1);
+    for hash in ["moved", "new"] {
+        assert_eq!(world.done(&format!("HSET {hash} f 1")), 1);
+        let ttl: Vec<i64> = world.run_now(&Request::new(&format!("HTTL {hash} FIELDS 1 f")));
+        assert_eq!(ttl, [-1], "{hash}");
+    }
+}
