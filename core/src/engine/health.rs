@@ -272,16 +272,18 @@ impl<W> Engine<W> {
     /// Places anew what waits for a connection or a retry, in the order in which it came.
     pub(super) fn place_waiting(&mut self) {
         let waiting = std::mem::take(&mut self.backlog);
-        let delayed = std::mem::take(&mut self.delayed);
-        for parked in waiting {
-            self.place(parked);
-        }
+        // The server refused these when what waits had not been sent or not been answered.
+        let mut delayed: Vec<_> = std::mem::take(&mut self.delayed).into_iter().collect();
+        delayed.sort_unstable_by_key(|((_, count), _)| *count);
         for (at, parked) in delayed {
             if self.is_degraded(parked.op.standing) || self.is_isolated() {
                 self.place(parked);
             } else {
                 self.delayed.insert(at, parked);
             }
+        }
+        for parked in waiting {
+            self.place(parked);
         }
         self.announce();
     }

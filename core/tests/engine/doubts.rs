@@ -164,3 +164,41 @@ fn when_a_field_expires_is_known_only_of_what_was_written_whole() {
         assert_eq!(ttl, [-1], "{hash}");
     }
 }
+
+#[test]
+fn what_was_refused_goes_to_memory_before_what_was_sent_after_it() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    let mut batch = Batch::new();
+    for value in ["1", "2", "3"] {
+        batch.push(&Request::new("SET a").arg(value));
+    }
+    assert!(world.engine.submit_batch(&batch, None, world.now).is_ok());
+    world.write();
+    world.say("-BUSY a script runs\r\n-BUSY a script runs\r\n");
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.read("GET a"), (Some("3".into()), Source::Overlay));
+}
+
+#[test]
+fn what_goes_again_with_another_connection_does_not_overtake_what_was_refused_before_it() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    let mut batch = Batch::new();
+    for value in ["1", "2", "3"] {
+        batch.push(&Request::new("SET a").arg(value));
+    }
+    assert!(world.engine.submit_batch(&batch, None, world.now).is_ok());
+    world.write();
+    world.say("-BUSY a script runs\r\n-BUSY a script runs\r\n");
+    world.lose(Cause::Reset);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["SET a 1", "SET a 2", "SET a 3"]);
+}
