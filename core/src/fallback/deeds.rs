@@ -85,8 +85,12 @@ enum Undone {
 }
 
 impl Deed {
-    /// What a command does, by the table; `None` for a write that the table does not know.
+    /// What a command does, by the table; `None` for a write that the table does not know, or that goes
+    /// to another database than the one that memory stands in for.
     pub(super) fn of(spec: &Spec, args: &[&[u8]]) -> Option<Deed> {
+        if spec.name() == "COPY" && has(args, 2, &["DB"]) {
+            return None;
+        }
         let row = TABLE.binary_search_by(|(name, _)| (*name).cmp(spec.name()));
         match row.map(|at| &TABLE[at].1) {
             Ok(Always(deed)) => Some(*deed),

@@ -137,6 +137,15 @@ fn the_longest_life_is_one_that_a_server_takes() {
 }
 
 #[test]
+fn what_goes_to_another_database_is_the_servers() {
+    let mut world = world(memory(Policy::Invalidate), &["SET a 1"]);
+    for index in ["0", "1"] {
+        assert_eq!(world.refused(&format!("COPY a b DB {index}")), MemoryRefusal::Unsupported);
+    }
+    assert_eq!(world.read("GET b").0, None);
+}
+
+#[test]
 fn when_a_field_expires_is_known_only_of_what_was_written_whole() {
     let mut world =
         World::live(memory(Policy::Discard).into_iter().fold(World::plain(), Config::fallback));
