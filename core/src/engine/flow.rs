@@ -416,8 +416,21 @@ impl<W> Engine<W> {
                 }
             }
         }
+        // What was refused before them in the same pipeline goes first.
+        let follows = |engine: &mut Self, parked: &Parked| {
+            let slot = engine.tickets.get_mut(parked.op.ticket);
+            slot.and_then(|slot| slot.retry_at).is_some_and(|at| at > engine.now.instant)
+        };
+        let mut first = Vec::new();
+        for parked in back {
+            if follows(self, &parked) {
+                self.delay(parked, Duration::ZERO);
+            } else {
+                first.push(parked);
+            }
+        }
         // They are older than anything in the backlog, and go before it.
-        for parked in back.into_iter().rev() {
+        for parked in first.into_iter().rev() {
             self.nodes[node].backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {
