@@ -207,6 +207,8 @@ impl<W> Engine<W> {
                 executed = told;
                 if op.effect != Effect::Read && !lacks_source {
                     self.taint(&op);
+                } else if let Some(note) = op.note.as_deref().filter(|_| told == Executed::Yes) {
+                    self.memory.unlearn(op.spec, note, self.now);
                 }
             }
             Class::Later => {}

@@ -19,7 +19,7 @@ use unfazed_core::{
     handle::{Subscribe, Views},
     pubsub::{Incoming, TopicKind},
 };
-use unfazed_tests::{Raw, RawReply, Server as TestServer, eventually, free_port};
+use unfazed_tests::{Raw, RawReply, Server as TestServer, eventually};
 
 use crate::{
     adapters::{Adapter, Async, Ended, join_all, scenarios, spawn},
@@ -509,9 +509,7 @@ fn a_slow_reader_that_stops_reading_meets_the_servers_limit<A: Adapter>() {
 
 fn a_slot_that_moves_disturbs_no_request<A: Adapter>() {
     const MOVES: usize = 20;
-    let bus = free_port().to_string();
-    let args = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"];
-    let server = TestServer::with_args(&[&args[..], &["--cluster-port", &bus]].concat());
+    let server = TestServer::cluster_node(&["--cluster-require-full-coverage", "no"]);
     let mut witness = Raw::connect(server.port());
     witness.ok(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     eventually("the slots to be served", LIMIT, || {
