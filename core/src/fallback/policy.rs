@@ -39,8 +39,9 @@
 //! recovered by its own. Any other is refused where its written keys are under several.
 //!
 //! Always refused, with a failure that says why: scripts that no function stands in for, SORT by keys of
-//! which it has only a pattern (`BY weight:*`, `GET name:*`), streams and consumer groups, FLUSHALL and FLUSHDB, commands about the server, and whatever the embedded store
-//! does not know.
+//! which it has only a pattern (`BY weight:*`, `GET name:*`), streams and consumer groups, FLUSHALL and
+//! FLUSHDB, what is about how a server keeps a key (DUMP, RESTORE, MOVE, OBJECT, MEMORY USAGE), and
+//! whatever the embedded store does not know.
 
 use std::time::Duration;
 
