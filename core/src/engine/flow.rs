@@ -208,6 +208,8 @@ impl<W> Engine<W> {
                 executed = told;
                 if op.effect != Effect::Read && !lacks_source {
                     self.taint(&op);
+                } else if let Some(note) = op.note.as_deref().filter(|_| told == Executed::Yes) {
+                    self.memory.unlearn(op.spec, note, self.now);
                 }
             }
             // Whose word it is nobody knows, in the case of a script.

@@ -272,13 +272,14 @@ impl<W> Engine<W> {
         let Refused { command, error, for_good } = refused;
         let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
         match fate {
-            Fate::NotNow => {
+            Fate::Maybe if self.memory.unanswered(key) => {
+                self.node.account.unanswered += 1;
+                self.end_piece();
+            }
+            // What may be sent again is; but who answered so once may do so for long.
+            Fate::NotNow | Fate::Maybe => {
                 self.memory.put_last(key);
                 self.stop_drain(Cause::NotReady(error));
-            }
-            Fate::Maybe => {
-                self.node.account.unanswered += u64::from(self.memory.unanswered(key));
-                self.end_piece();
             }
             Fate::Forever => {
                 self.node.account.refuse(command, error);

@@ -167,6 +167,20 @@ pub(super) fn writes<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> bool {
     }
 }
 
+/// Whether a command reads keys that nobody can tell from its arguments: SORT can order by, and give,
+/// what stands at keys of which it has only a pattern.
+pub(super) fn reads_others<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> bool {
+    // Asked of each command, so the flag comes before the name.
+    if !spec.is_slow() || !spec.name().starts_with("SORT") {
+        return false;
+    }
+    let options = args.iter().skip(1).zip(args.iter().skip(2));
+    // A pattern without a star is that of no key: `BY nosort`, `GET #`.
+    options
+        .map(|(option, of)| (option.as_ref(), of.as_ref()))
+        .any(|(option, of)| is_one_of(option, &["BY", "GET"]) && of.contains(&b'*'))
+}
+
 /// Why a command is never done in memory, whatever the store can do; `None` where it may be.
 ///
 /// Asked before anything else. What is to be done in memory all the same by somebody's choice (a

@@ -20,14 +20,15 @@
 //! written in memory. A value that was replaced or deleted in memory is the client's own from then
 //! on, and whatever comes later to the same key is part of it: under `MergeDelta` the key is then
 //! treated as under `ReplayLastWins`. A time to live that memory doesn't know is left as it is on the
-//! server; that of a single field of a hash is written where memory knows it, and lost otherwise when
+//! server, so that a key which has expired there meanwhile is written without any; that of a single
+//! field of a hash is written where memory knows it, and lost otherwise when
 //! the hash is replaced.
 //!
 //! A command that writes several keys one by one (MSET, DEL, UNLINK) may mix policies, and each key is
 //! recovered by its own. Any other is refused where its written keys are under several.
 //!
-//! Always refused, with a failure that says why: scripts that no function stands in for, streams and
-//! consumer groups, FLUSHALL and FLUSHDB, commands about the server, and whatever the embedded store
+//! Always refused, with a failure that says why: scripts that no function stands in for, SORT by keys of
+//! which it has only a pattern (`BY weight:*`, `GET name:*`), streams and consumer groups, FLUSHALL and FLUSHDB, commands about the server, and whatever the embedded store
 //! does not know.
 
 use std::time::Duration;
@@ -166,6 +167,10 @@ impl Fallback {
 
     /// Keys that match read as absent; writes to them are dropped, and the keys are deleted on
     /// the server when it is back.
+    ///
+    /// A write is answered as on a key that is absent: INCR with 1, EXPIRE with 0, LSET and RENAME with
+    /// the error that there is no such key, in which case nothing was dropped and nothing is deleted.
+    /// What is done only where nothing is (SET NX and its like) fails, for that is how locks are taken.
     pub fn miss(pattern: impl Into<String>) -> Self {
         Self::new(pattern, Mode::Miss)
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     Answer, Bounds, Policy, Store,
-    deeds::{Deed, IfAbsent, Makes, Needs, On},
+    deeds::{self, Deed, IfAbsent, Makes, Needs, On},
     store::Savepoint,
 };
 use crate::{
@@ -237,7 +237,7 @@ impl ScriptStore {
         if spec.is_script() || spec.is_session() || spec.is_blocking() || spec.is_container() {
             return Err(MemoryRefusal::Unsupported);
         }
-        if spec.concerns_all_keys() || sorts_by_others(spec, args) {
+        if spec.concerns_all_keys() || deeds::reads_others(spec, args) {
             return Err(MemoryRefusal::Undeclared);
         }
         let keys: Vec<&[u8]> = spec.keys().of(args).collect();
@@ -369,13 +369,6 @@ impl ScriptStore {
         let wrote = self.declared.iter().filter(|(_, declared)| declared.wrote);
         wrote.map(|(key, declared)| (key, declared.expiry))
     }
-}
-
-/// SORT can order by, and give, what stands at other keys than its own.
-fn sorts_by_others(spec: &Spec, args: &[&[u8]]) -> bool {
-    let named =
-        |name: &str| args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()));
-    spec.name().starts_with("SORT") && (named("BY") || named("GET"))
 }
 
 /// Counts only: keys and values can be secrets.

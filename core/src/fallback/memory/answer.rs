@@ -75,6 +75,11 @@ impl Memory {
             return Err(MemoryRefusal::Unsupported);
         }
         let keys: Vec<&[u8]> = spec.keys().of(args).collect();
+        if deeds::reads_others(spec, args) && standing != Standing::Miss {
+            // Of the keys that it reads some are known at most, and nobody can tell which are not.
+            let stale = standing == Standing::StaleReads;
+            return Err(if stale { MemoryRefusal::NotRemembered } else { MemoryRefusal::Unseen });
+        }
         match standing {
             Standing::Miss => self.answer_as_absent(&deed, &keys, words, now),
             Standing::StaleReads if !deed.only_reads() => Err(MemoryRefusal::ReadOnly),
@@ -470,12 +475,10 @@ impl Memory {
         if deed.if_absent == IfAbsent::Lock {
             return Err(MemoryRefusal::Unsafe);
         }
-        if !deed.only_reads() && matches!(deed.needs, Needs::Presence | Needs::Expiry) {
-            return Err(MemoryRefusal::Unseen);
-        }
         self.check_dropped(written)?;
-        let value = executed(&mut self.blank, words, now)?;
+        let value = executed(&mut self.blank, words, now);
         self.blank.clear();
+        let value = value?;
         if !matches!(value, Value::Error(_)) {
             self.owe_dropped(written);
         }

@@ -35,7 +35,9 @@ impl Memory {
         let mut source = Source::Overlay;
         for key in keys {
             let (value, expiry) = if standing == Standing::Miss {
-                (false, false)
+                // Nothing is there, and that is no guess: so it is taken for all commands.
+                source = Source::Unknown;
+                (true, true)
             } else if self.is_written(key) {
                 lent.store_mut().borrow_from(&self.overlay, key, now);
                 (true, self.knows_expiry(key, now))
