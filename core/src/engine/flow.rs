@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, NodeId, Output, PUSHES_MAX, Parked,
     block::Block,
-    classify::{Class, classify},
+    classify::{Class, classify, classify_repeatable},
     transaction::forget,
 };
 use crate::{
@@ -194,6 +194,7 @@ impl<W> Engine<W> {
 
     fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
         self.count_answer(conn);
+        let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
     }
@@ -220,7 +221,8 @@ impl<W> Engine<W> {
                     self.memory.unlearn(op.spec, note, self.now);
                 }
             }
-            Class::Later => {}
+            // Whose word it is nobody knows, in the case of a script.
+            Class::Later => op.maybe |= op.spec.is_script(),
             Class::NotReady => {
                 if self.memory.degrades() {
                     self.trip(node, Cause::NotReady(error.clone()));
