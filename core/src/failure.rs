@@ -81,7 +81,8 @@ pub enum FailureKind {
     StreamEnded,
     /// The client was closed.
     ClientClosed,
-    /// The runtime that drove the client's connections was dropped.
+    /// The runtime that drove the client's connections was dropped, or it has no drivers for I/O and time,
+    /// so that the task which drove them panicked.
     RuntimeDropped,
     /// The client was used outside a runtime that could drive its connections; the text says which
     /// is needed.
@@ -439,7 +440,9 @@ impl fmt::Display for FailureKind {
             FailureKind::Aborted(abort) => write!(f, "{abort}"),
             FailureKind::Conflict => f.write_str("a watched key was changed"),
             FailureKind::ClientClosed => f.write_str("client closed"),
-            FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
+            FailureKind::RuntimeDropped => f.write_str(
+                "the runtime that drove it was dropped, or lacks its drivers for I/O and time",
+            ),
             FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),
             FailureKind::Decode(error) => write!(f, "{error}"),
             FailureKind::Config(error) => write!(f, "{error}"),
