@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use super::{
     Closing, ConnId, Engine, Event, Health, Linger, NodeId, Output, PUSHES_MAX, Parked,
     block::Block,
-    classify::{Class, classify},
+    classify::{Class, classify, classify_repeatable},
     transaction::forget,
 };
 use crate::{
@@ -195,6 +195,7 @@ impl<W> Engine<W> {
     }
 
     fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
+        let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
     }
@@ -220,9 +221,15 @@ impl<W> Engine<W> {
                 executed = told;
                 if op.effect != Effect::Read && !lacks_source {
                     self.taint(&op);
+                } else if let Some(note) = op.note.as_deref().filter(|_| told == Executed::Yes) {
+                    self.memory.unlearn(op.spec, note, self.now);
                 }
             }
-            Class::Later => self.suspect_map(&error),
+            Class::Later => {
+                self.suspect_map(&error);
+                // Whose word it is nobody knows, in the case of a script.
+                op.maybe |= op.spec.is_script();
+            }
             Class::NotReady => {
                 self.want_refresh();
                 if self.memory.degrades() {
@@ -424,8 +431,21 @@ impl<W> Engine<W> {
                 }
             }
         }
+        // What was refused before them in the same pipeline goes first.
+        let follows = |engine: &mut Self, parked: &Parked| {
+            let slot = engine.tickets.get_mut(parked.op.ticket);
+            slot.and_then(|slot| slot.retry_at).is_some_and(|at| at > engine.now.instant)
+        };
+        let mut first = Vec::new();
+        for parked in self.go_behind_detours(back) {
+            if follows(self, &parked) {
+                self.delay(parked, Duration::ZERO);
+            } else {
+                first.push(parked);
+            }
+        }
         // They are older than anything in the backlog, and go before it.
-        for parked in self.go_behind_detours(back).into_iter().rev() {
+        for parked in first.into_iter().rev() {
             self.nodes[node].backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {

@@ -312,16 +312,18 @@ impl<W> Engine<W> {
         for (_, node) in self.nodes.iter_mut() {
             waiting.extend(std::mem::take(&mut node.backlog));
         }
-        let delayed = std::mem::take(&mut self.delayed);
-        for parked in waiting {
-            self.place(parked);
-        }
+        // The server refused these when what waits had not been sent or not been answered.
+        let mut delayed: Vec<_> = std::mem::take(&mut self.delayed).into_iter().collect();
+        delayed.sort_unstable_by_key(|((_, count), _)| *count);
         for (at, parked) in delayed {
             if self.is_degraded(self.route(&parked.op), parked.op.standing) || self.is_isolated() {
                 self.place(parked);
             } else {
                 self.delayed.insert(at, parked);
             }
+        }
+        for parked in waiting {
+            self.place(parked);
         }
         self.announce();
     }

@@ -336,14 +336,14 @@ impl<W> Engine<W> {
             () => fate_of(command, &error),
         };
         match fate {
-            Fate::NotNow => {
+            Fate::Maybe if self.memory.unanswered(key) => {
+                self.nodes[node].account.unanswered += 1;
+                self.end_piece(node);
+            }
+            // What may be sent again is; but who answered so once may do so for long.
+            Fate::NotNow | Fate::Maybe => {
                 self.memory.put_last(key);
                 self.stop_drain(node, Cause::NotReady(error));
-            }
-            Fate::Maybe => {
-                let lost = u64::from(self.memory.unanswered(key));
-                self.nodes[node].account.unanswered += lost;
-                self.end_piece(node);
             }
             Fate::Forever => {
                 self.nodes[node].account.refuse(command, error);

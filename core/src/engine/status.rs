@@ -67,8 +67,8 @@ pub struct Status {
     pub journal_entries: usize,
     /// The bytes that this takes.
     pub journal_bytes: usize,
-    /// The data that the server last said it has; `None` where it was not asked, because nothing is
-    /// remembered of it, or has not answered yet.
+    /// The data that the server last said it has; `None` where it has not answered yet, or is not asked,
+    /// because there are no fallback rules.
     pub data_set: Option<DataSet>,
     /// Answers by the server.
     pub answers_server: u64,

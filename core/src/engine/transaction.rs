@@ -232,6 +232,9 @@ impl<W> Engine<W> {
             } else {
                 self.memory.forget(item.spec, Some(command), self.now);
             }
+            if view.is_error() {
+                self.memory.unlearn(item.spec, command, self.now);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod degraded;
+mod doubts;
 mod events;
 mod force;
 mod publish;
