@@ -6,6 +6,7 @@
 
 mod adapters;
 mod bounds;
+mod clusters;
 mod collections;
 mod commands;
 mod degraded;
