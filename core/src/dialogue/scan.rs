@@ -425,9 +425,13 @@ impl Process {
     fn told(name: Result<Reply, Failure>) -> Self {
         let Ok(reply) = name else { return Process::Untold };
         let view = reply.view();
-        let mut lines = view.payload().split(|byte| *byte == b'\n');
-        match lines.find_map(|line| line.strip_prefix(b"run_id:")) {
-            Some(id) if !id.trim_ascii().is_empty() => Process::Known(id.trim_ascii().to_vec()),
+        let lines = view.payload().split(|byte| *byte == b'\n');
+        let mut ids = lines.filter_map(|line| line.strip_prefix(b"run_id:"));
+        // A cluster gives the ids of all its nodes, of which one has given the page.
+        match (ids.next(), ids.next()) {
+            (Some(id), None) if !id.trim_ascii().is_empty() => {
+                Process::Known(id.trim_ascii().to_vec())
+            }
             _ => Process::Untold,
         }
     }

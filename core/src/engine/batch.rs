@@ -79,6 +79,7 @@ impl Batch {
         at
     }
 
+    #[inline]
     pub(crate) fn bytes_of(&self, at: usize) -> &[u8] {
         let start = if at == 0 { 0 } else { self.items[at - 1].end };
         &self.bytes[start..self.items[at].end]

@@ -194,6 +194,7 @@ impl<W> Engine<W> {
         }
     }
 
+    #[cold]
     fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
         let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);

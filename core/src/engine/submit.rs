@@ -673,6 +673,7 @@ const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
+#[inline]
 pub(super) fn cost_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

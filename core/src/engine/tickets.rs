@@ -157,9 +157,8 @@ impl<W> Tickets<W> {
                     return None;
                 }
             }
-            Work::Part { of, at, .. } => {
-                self.parts.push((*of, *at, outcome));
-                self.slots.free(ticket.0);
+            Work::Part { .. } => {
+                self.end_part(ticket, outcome);
                 return None;
             }
             Work::Whole(_) => return self.fail_whole(ticket, outcome),
@@ -172,6 +171,14 @@ impl<W> Tickets<W> {
             return None;
         }
         slot.waiter.take()
+    }
+
+    #[cold]
+    fn end_part(&mut self, ticket: Ticket, outcome: Outcome) {
+        if let Some(Work::Part { of, at, .. }) = self.slots.get(ticket.0).map(|slot| &slot.work) {
+            self.parts.push((*of, *at, outcome));
+            self.slots.free(ticket.0);
+        }
     }
 
     #[cold]

@@ -168,7 +168,11 @@ impl World {
             ["ASKING"] => "+OK\r\n".to_owned(),
             ["INFO", _] => format!("+run_id:{port}\r\n"),
             ["ROLE"] => "*1\r\n+master\r\n".to_owned(),
-            ["DEL", "unfazed:probe:absent"] => ":0\r\n".to_owned(),
+            ["DEL", key] if key.starts_with("unfazed:probe:absent") => {
+                let of_c = slot(key.as_bytes()) >= 10_923;
+                let serves = of_c == matches!(port, C | 7004);
+                if serves { ":0\r\n".to_owned() } else { moved(key, C) + "\r\n" }
+            }
             ["PING"] => "+PONG\r\n".to_owned(),
             _ => return None,
         })
