@@ -199,7 +199,8 @@ impl Config {
         Self::new(Deployment::Memory)
     }
 
-    /// No server: this embedded store, which its other clients and the program share.
+    /// No server: this embedded store, which its other clients and the program share. What one of them
+    /// publishes, all hear.
     ///
     /// The store has its bounds already, so that `memory_entries_max` and `memory_bytes_max` are set to
     /// what they are, and can't be set to anything else.

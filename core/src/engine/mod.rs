@@ -36,7 +36,8 @@
 //! what is owed after an outage; `status` is what operators see.
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
-//! connections together, `side` makes connections of their own where they need one. Their callers'
+//! connections together, `side` makes connections of their own where they need one, `local` does without
+//! any: among the clients of one store, or within one client while its server is down. Their callers'
 //! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
 //! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
 //! [`close_stream`](Engine::close_stream).
@@ -89,7 +90,7 @@ use crate::{
     config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
     failure::{Bound, Cause, Executed, FailureKind},
-    fallback::{Memory, SharedStore},
+    fallback::{Membership, Memory, Nudge, SharedStore},
     resp::Reply,
     rng::Rng,
     slab::Slab,
@@ -118,6 +119,10 @@ pub struct Engine<W> {
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
     store: Option<SharedStore>,
+    /// This client's place among the subscribers of its store, while it wants something.
+    membership: Option<Membership>,
+    /// How others tell it that there is something to hear.
+    nudge: Option<Nudge>,
     /// Waits for a connection, in order.
     backlog: VecDeque<Parked>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
@@ -305,6 +310,8 @@ impl<W> Engine<W> {
             node,
             memory,
             store,
+            membership: None,
+            nudge: None,
             backlog: VecDeque::new(),
             delayed: BTreeMap::new(),
             delayed_count: 0,
@@ -348,7 +355,8 @@ impl<W> Engine<W> {
         self.note_time(now);
         self.stirred = true;
         match input {
-            Input::Timeout => {}
+            // What there is to hear is heard with whatever else there is to do for streams.
+            Input::Timeout | Input::Nudged => {}
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Opened { conn } => self.on_opened(conn),
             Input::Closed { conn, cause } => self.on_closed(conn, cause),

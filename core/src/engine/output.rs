@@ -6,7 +6,7 @@ use super::Lineage;
 use crate::{
     config::Forced,
     failure::{Ago, Bound, Cause},
-    fallback::{NativeDone, NativeRun},
+    fallback::{NativeDone, NativeRun, Nudge},
     reply::ServerError,
     resp::Reply,
     slab::Id,
@@ -82,6 +82,8 @@ pub enum Input<'a> {
     },
     /// The answer to [`Output::Run`].
     Ran(NativeDone),
+    /// The nudge that was set with [`set_nudge`](super::Engine::set_nudge) was given.
+    Nudged,
 }
 
 /// What the engine asks of its adapter.
@@ -124,6 +126,8 @@ pub enum Output {
     /// Run a function of the user's, without any lock held, and answer with [`Input::Ran`]. There is
     /// one at a time.
     Run(NativeRun),
+    /// Give this nudge, without any lock held: another client of the same store has messages.
+    Nudge(Nudge),
     /// More may be read from `conn`, on which reading was to stop
     /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
     Read {
