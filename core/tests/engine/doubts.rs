@@ -135,3 +135,79 @@ fn the_longest_life_is_one_that_a_server_takes() {
     let server_says = world.now.unix_millis() + 60_000;
     assert!(left.checked_add_unsigned(server_says).is_some(), "its clock may be ahead");
 }
+
+#[test]
+fn what_goes_to_another_database_is_the_servers() {
+    let mut world = world(memory(Policy::Invalidate), &["SET a 1"]);
+    for index in ["0", "1"] {
+        assert_eq!(world.refused(&format!("COPY a b DB {index}")), MemoryRefusal::Unsupported);
+    }
+    assert_eq!(world.read("GET b").0, None);
+}
+
+#[test]
+fn when_a_field_expires_is_known_only_of_what_was_written_whole() {
+    let mut world =
+        World::live(memory(Policy::Discard).into_iter().fold(World::plain(), Config::fallback));
+    for (command, answer) in
+        [("HGETALL h", "%1\r\n$1\r\nf\r\n$1\r\n1\r\n"), ("EXPIRE h 1000", ":1\r\n")]
+    {
+        let ticket = world.run(&Request::new(command));
+        world.write();
+        world.say(answer);
+        assert!(world.engine.take(ticket).expect("answered").is_ok());
+    }
+    world.fall();
+    assert!(world.done("TTL h") > 900, "EXPIRE has told it");
+    for of_fields in ["HTTL h FIELDS 1 f", "HPERSIST h FIELDS 1 f", "HEXPIRE h 9 NX FIELDS 1 f"] {
+        assert_eq!(world.refused(of_fields), MemoryRefusal::Unseen, "{of_fields}");
+    }
+    assert_eq!(world.done("HSET h g 2"), 1);
+    assert_eq!(world.refused("HTTL h FIELDS 1 f"), MemoryRefusal::Unseen, "f is the server's");
+    world.run_now::<()>(&Request::new("RENAME h moved"));
+    assert_eq!(world.refused("HTTL moved FIELDS 1 f"), MemoryRefusal::Unseen);
+    assert_eq!(world.done("DEL moved"), 1);
+    for hash in ["moved", "new"] {
+        assert_eq!(world.done(&format!("HSET {hash} f 1")), 1);
+        let ttl: Vec<i64> = world.run_now(&Request::new(&format!("HTTL {hash} FIELDS 1 f")));
+        assert_eq!(ttl, [-1], "{hash}");
+    }
+}
+
+#[test]
+fn what_was_refused_goes_to_memory_before_what_was_sent_after_it() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    let mut batch = Batch::new();
+    for value in ["1", "2", "3"] {
+        batch.push(&Request::new("SET a").arg(value));
+    }
+    assert!(world.engine.submit_batch(&batch, None, world.now).is_ok());
+    world.write();
+    world.say("-BUSY a script runs\r\n-BUSY a script runs\r\n");
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.read("GET a"), (Some("3".into()), Source::Overlay));
+}
+
+#[test]
+fn what_goes_again_with_another_connection_does_not_overtake_what_was_refused_before_it() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    let mut batch = Batch::new();
+    for value in ["1", "2", "3"] {
+        batch.push(&Request::new("SET a").arg(value));
+    }
+    assert!(world.engine.submit_batch(&batch, None, world.now).is_ok());
+    world.write();
+    world.say("-BUSY a script runs\r\n-BUSY a script runs\r\n");
+    world.lose(Cause::Reset);
+    let mut peer = Peer::new("one");
+    world.return_to(&mut peer);
+    assert_eq!(peer.heard, ["SET a 1", "SET a 2", "SET a 3"]);
+}

@@ -70,10 +70,12 @@ pub(crate) struct Memory {
 
 /// What is known of a key that was written in memory.
 #[derive(Clone, Copy, Debug)]
-struct Written {
+pub(super) struct Written {
     /// When it expires, or that it does not: not so where it was built on a value whose time to
     /// live nobody here knows.
-    expiry: bool,
+    pub(super) expiry: bool,
+    /// The same of its fields, if it is a hash: not so where some of them are the server's.
+    pub(super) fields: bool,
 }
 
 /// Who serves a command while the server is judged down.
