@@ -4,7 +4,7 @@ use super::{Engine, Output};
 use crate::{
     commands::Spec,
     failure::Cause,
-    fallback::{Membership, Nudge, misuse_of_channels},
+    fallback::{Membership, Nudge, is_about_channels, misuse_of_channels},
     pubsub::TopicKind,
     resp::Value,
 };
@@ -22,6 +22,9 @@ impl<W> Engine<W> {
     /// Answers a command about channels as a server would; `None` for all others. `words` is the whole
     /// command. While a server is down there is PUBLISH only.
     pub(super) fn answer_about_channels(&mut self, spec: &Spec, words: &[&[u8]]) -> Option<Value> {
+        if !is_about_channels(spec) {
+            return None;
+        }
         if let Some(error) = misuse_of_channels(spec, words) {
             return Some(Value::error(error));
         }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Part, ScriptStore, Stopped,
-    hub::{Hub, Mail, Nudge, misuse_of_channels},
+    hub::{Hub, Mail, Nudge, is_about_channels, misuse_of_channels},
     script::Declared,
     store::{Answer, Bounds, Store as Database},
 };
@@ -188,6 +188,9 @@ impl<A> Store<A> {
         let (name, rest) = words.split_first()?;
         let command = Spec::find(std::str::from_utf8(name).ok()?)?;
         let spec = rest.first().and_then(|word| command.subcommand(word)).unwrap_or(command);
+        if !is_about_channels(spec) {
+            return None;
+        }
         if let Some(error) = misuse_of_channels(spec, words) {
             return Some(Value::error(error));
         }
