@@ -51,8 +51,8 @@ pub use unfazed_core::{
     Health, Policy, Source, Sourced, Status, ToArg,
     fallback::Bounds,
     handle::{
-        Changing, Connected, Conversation, Events, Pending, PendingReplies, Subscribing,
-        Subscription,
+        Changing, Connected, Conversation, Dedicated, Events, Pending, PendingReplies, Settled,
+        Subscribing, Subscription,
     },
     pubsub::{Incoming, Message, Payload},
     resp::Value,

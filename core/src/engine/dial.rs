@@ -135,6 +135,9 @@ impl<W> Engine<W> {
         if let Some((feed, until)) = side.collect::<Vec<_>>().pop() {
             return self.on_side_resolved(feed, addresses, until);
         }
+        if let Some((seat, until)) = self.seat_awaiting(lookup) {
+            return self.on_seat_resolved(seat, addresses, until);
+        }
         let Some(until) = self.node.dial.awaits(lookup) else { return };
         match addresses {
             Ok(mut addresses) => match addresses.pop_front() {
@@ -188,6 +191,7 @@ impl<W> Engine<W> {
         match self.connections.get(conn.0).map(|connection| connection.role) {
             Some(Role::Main) => self.on_ready(conn),
             Some(Role::Own(feed)) => self.on_side_ready(conn, feed),
+            Some(Role::Leased(seat)) => self.on_seat_ready(conn, seat),
             None => {}
         }
     }

@@ -159,6 +159,7 @@ impl<W> Engine<W> {
         }
         give_up_dial(&mut self.node.dial, &unopened);
         self.node.failed_dials = 0;
+        self.give_up_seats(&unopened);
         for feed in self.pubsub.feeds() {
             if let Some(side) = self.side_mut(feed) {
                 give_up_dial(&mut side.dial, &unopened);

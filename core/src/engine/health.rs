@@ -202,6 +202,7 @@ impl<W> Engine<W> {
         self.end_connect_waits();
         self.place_backlog();
         self.carry_on(conn);
+        self.leases.stirred = true;
         self.run_phase(self.now.instant);
     }
 
@@ -284,6 +285,7 @@ impl<W> Engine<W> {
             }
         }
         self.announce();
+        self.place_leased_anew();
     }
 
     /// What keeps the server down, for those who are told that it is.
