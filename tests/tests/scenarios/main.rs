@@ -6,6 +6,7 @@
 
 mod adapters;
 mod bounds;
+mod cancelled;
 mod collections;
 mod commands;
 mod dedicated;

@@ -195,6 +195,16 @@ pub(crate) trait Async: Adapter {
         pending: &mut <Self::Client as Run>::Pending<T>,
     ) -> Option<Result<T, Failure>>;
 
+    /// Looks once whether a pipeline has ended.
+    fn poll_pipeline<G: Gather>(
+        pending: &mut <Self::Client as RunBatch>::PendingBatch<G>,
+    ) -> Option<G::Output>;
+
+    /// Looks once whether a dialogue has given its one item.
+    fn poll_settled<D: Dialogue>(
+        pending: &mut <Self::Client as Converse>::Settled<D>,
+    ) -> Option<Result<D::Item, Failure>>;
+
     /// Looks once whether a stream is there.
     fn poll_subscribed(
         pending: &mut <Self::Client as Subscribe>::Subscribing,

@@ -191,6 +191,22 @@ impl Async for OnTokio {
         }
     }
 
+    fn poll_pipeline<G: Gather>(
+        pending: &mut <Client as RunBatch>::PendingBatch<G>,
+    ) -> Option<G::Output> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_settled<D: Dialogue>(pending: &mut Settled<D>) -> Option<Result<D::Item, Failure>> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(item) => Some(item),
+            Poll::Pending => None,
+        }
+    }
+
     fn poll_subscribed(pending: &mut Subscribing) -> Option<Result<Subscription, Failure>> {
         match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
