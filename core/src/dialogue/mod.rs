@@ -195,8 +195,8 @@ fn is_from_memory(source: Source) -> bool {
 /// ```
 pub trait Converse {
     /// A dialogue under way: it gives the items one by one, each as a `Result`, and ends after the last
-    /// one or the first failure.
-    type Conversation<D: Dialogue>;
+    /// one or the first failure. It can be moved to another thread or task.
+    type Conversation<D: Dialogue>: Send + 'static;
 
     /// The one item of a dialogue that has one: a future for async clients, a `Result` for the blocking
     /// one.

@@ -16,6 +16,7 @@ mod hostile;
 mod leases;
 mod lifecycle;
 mod matrix;
+mod mixed;
 mod operators;
 mod other_data;
 mod outages;

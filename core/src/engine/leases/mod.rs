@@ -28,7 +28,7 @@ use std::{collections::VecDeque, time::Instant};
 
 pub(crate) use seats::SeatId;
 
-use super::{ConnId, Engine, Event, Lease, Output, Parked, Ticket};
+use super::{ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket};
 use crate::{
     connection::{Connection, Op, Owner, Role},
     failure::{Bound, Cause, FailureKind, Stage},
@@ -64,6 +64,8 @@ pub(super) struct Leases {
 /// What somebody is entitled to.
 #[derive(Debug)]
 struct Leased {
+    /// Where its seat is to lead, while it has none.
+    node: NodeId,
     seat: Option<SeatId>,
     held: Held,
     /// Its requests that are on no connection, in order.
@@ -120,8 +122,8 @@ impl Leases {
         self.leases.iter().map(|(_, leased)| leased.backlog.len()).sum()
     }
 
-    fn claim(&mut self, held: Held) -> Lease {
-        Lease(self.leases.insert(Leased { seat: None, held, backlog: VecDeque::new() }))
+    fn claim(&mut self, node: NodeId, held: Held) -> Lease {
+        Lease(self.leases.insert(Leased { node, seat: None, held, backlog: VecDeque::new() }))
     }
 
     fn get(&self, lease: Lease) -> Option<&Leased> {
@@ -166,7 +168,12 @@ impl<W> Engine<W> {
         if let Some(cause) = lost {
             return self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
         }
-        self.leases.get_mut(lease).expect("it was found above").backlog.push_back(parked);
+        let node = self.route(&parked.op);
+        let leased = self.leases.get_mut(lease).expect("it was found above");
+        if leased.seat.is_none() {
+            leased.node = node;
+        }
+        leased.backlog.push_back(parked);
         self.serve(lease);
     }
 
@@ -176,8 +183,9 @@ impl<W> Engine<W> {
         if self.is_isolated() {
             return self.end_without_answer(&parked.op, FailureKind::Isolated);
         }
-        if !parked.op.standing.waits() && self.node.phase.is_down() {
-            let kind = FailureKind::Down(self.down_cause());
+        let node = self.route(&parked.op);
+        if !parked.op.standing.waits() && self.nodes[node].phase.is_down() {
+            let kind = FailureKind::Down(self.down_cause(node));
             return self.end_without_answer(&parked.op, kind);
         }
         self.place_on_lease(lease, parked);
@@ -208,15 +216,12 @@ impl<W> Engine<W> {
         if self.leases.line.contains(&lease) {
             return false;
         }
-        let idle = self.leases.seats.iter().filter(|(_, seat)| seat.is_free());
-        let best = idle.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
-        let best = best.map(|(id, _)| SeatId(id)).filter(|_| self.leases.line.is_empty());
-        let seat = match best {
-            Some(seat) => seat,
-            None if self.leases.seats.len() < self.config.leases.leases_max => {
+        let Some(node) = self.leases.get(lease).map(|leased| leased.node) else { return false };
+        let free = self.free_seat(node).filter(|_| self.leases.line.is_empty());
+        let seat = match free {
+            Some(seat) => {
                 self.leases.full_told = false;
-                let seat = Seat::new(self.now.instant);
-                SeatId(self.leases.seats.insert(seat))
+                seat
             }
             None => {
                 self.leases.line.push_back(lease);
@@ -229,6 +234,25 @@ impl<W> Engine<W> {
         };
         self.take_seat(lease, seat);
         true
+    }
+
+    /// A seat that leads to a node and that nobody has: the one that was used last, or a new one. Where
+    /// there are as many as there may be, one of another node makes room.
+    fn free_seat(&mut self, node: NodeId) -> Option<SeatId> {
+        let free = |seat: &Seat| seat.is_free() && seat.node == node;
+        let idle = self.leases.seats.iter().filter(|(_, seat)| free(seat));
+        let best = idle.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
+        if let Some((id, _)) = best {
+            return Some(SeatId(id));
+        }
+        if self.leases.seats.len() < self.config.leases.leases_max {
+            let seat = Seat::new(node, self.now.instant);
+            return Some(SeatId(self.leases.seats.insert(seat)));
+        }
+        let others = self.leases.seats.iter().filter(|(_, seat)| seat.is_free());
+        let oldest = others.min_by_key(|(_, seat)| seat.idle_since)?.1.conn?;
+        self.kill(oldest, Cause::Local);
+        None
     }
 
     fn take_seat(&mut self, lease: Lease, seat: SeatId) {
@@ -259,7 +283,8 @@ impl<W> Engine<W> {
         }
         let mute = leased.held.in_transaction();
         if op.spec.is_script() {
-            self.bring_source(&mut op, &mut bytes);
+            let node = self.route(&op);
+            self.bring_source(node, &mut op, &mut bytes);
         }
         op.attempts = op.attempts.saturating_add(1);
         let wait = blocked::wait_of(op.spec, &bytes);
@@ -332,15 +357,8 @@ impl<W> Engine<W> {
     /// Gives seats that are free to those who stand in line.
     fn pass_seats_on(&mut self) {
         while let Some(lease) = self.leases.line.front().copied() {
-            let free = self.leases.seats.iter().filter(|(_, seat)| seat.is_free());
-            let best = free.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
-            let seat = match best {
-                Some((id, _)) => SeatId(id),
-                None if self.leases.seats.len() < self.config.leases.leases_max => {
-                    SeatId(self.leases.seats.insert(Seat::new(self.now.instant)))
-                }
-                None => return,
-            };
+            let node = self.leases.get(lease).map(|leased| leased.node);
+            let Some(seat) = node.and_then(|node| self.free_seat(node)) else { return };
             self.leases.line.pop_front();
             self.take_seat(lease, seat);
             self.serve(lease);
@@ -372,15 +390,17 @@ impl<W> Engine<W> {
         let sent = connection.owed().filter(|owed| connection.may_have_left(owed.end));
         let ops = sent.filter_map(|owed| owed.owner.op());
         let writes = ops.filter(|op| op.effect != Effect::Read);
+        let node = connection.node;
         for command in writes.map(|op| op.spec.name()).collect::<Vec<_>>() {
-            self.tell_of_giving_up(command);
+            self.tell_of_giving_up(node, command);
         }
     }
 
     #[cold]
-    pub(super) fn tell_of_giving_up(&mut self, command: &'static str) {
+    pub(super) fn tell_of_giving_up(&mut self, node: NodeId, command: &'static str) {
         self.stirred = true;
-        self.event(Event::GivenUp { node: self.node.label.clone(), command });
+        let node = self.nodes[node].label.clone();
+        self.event(Event::GivenUp { node, command });
     }
 
     /// What was waiting in leases without a connection, to be placed anew because the server's standing
@@ -448,6 +468,7 @@ impl<W> Engine<W> {
     fn lost_on_lease(
         &mut self,
         lease: Lease,
+        node: NodeId,
         owed: impl Iterator<Item = (Owner, Vec<u8>, bool)>,
         cause: &Cause,
     ) {
@@ -465,7 +486,7 @@ impl<W> Engine<W> {
                 op.maybe |= whole;
                 self.end_pinned(&op, cause);
             } else {
-                back.extend(self.lost(op, bytes, whole, cause));
+                back.extend(self.lost(node, op, bytes, whole, cause));
             }
         }
         let parked = match self.leases.get_mut(lease) {
@@ -503,7 +524,7 @@ impl<W> Engine<W> {
             return;
         }
         connection.retiring = true;
-        if let Some(main) = self.node.conn {
+        if let Some(main) = self.nodes[connection.node].conn {
             self.retire(main, cause);
         }
     }

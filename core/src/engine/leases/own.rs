@@ -90,7 +90,7 @@ impl<W> Engine<W> {
             self.tell_full(Bound::QueueRequests);
             return Err(Failure::new(FailureKind::QueueFull, Executed::No, "lease"));
         }
-        Ok(self.leases.claim(Held::ByUser(Box::default())))
+        Ok(self.leases.claim(self.nodes.home(), Held::ByUser(Box::default())))
     }
 
     /// Gives a lease back. What was asked on it and is still waited for is answered; then the connection
@@ -163,7 +163,8 @@ impl<W> Engine<W> {
             Some(cause) => {
                 let kind = FailureKind::ConnectionLost(cause);
                 let failure = Failure::new(kind, Executed::No, command.to_owned());
-                Err(Rejected::Failed(failure.at(Some(self.node.label.clone()))))
+                let node = self.leases.get(lease).map_or(self.nodes.home(), |leased| leased.node);
+                Err(Rejected::Failed(failure.at(Some(self.nodes[node].label.clone()))))
             }
         }
     }
@@ -219,9 +220,10 @@ impl<W> Engine<W> {
         op.note = noted.then(|| bytes.as_slice().into());
         self.queued.add(&op);
         let limit = options.deadline.map(|_| deadline);
+        let node = self.route(&op);
         let lease = lease.unwrap_or_else(|| {
             let blocked = Blocked::read(spec, &bytes, limit, grace).map(Box::new);
-            self.leases.claim(Held::ByRequest { ticket, blocked, pinned: false })
+            self.leases.claim(node, Held::ByRequest { ticket, blocked, pinned: false })
         });
         let waits = spec.is_blocking().then(|| spec.name());
         let limited = options.deadline.is_some();
@@ -246,7 +248,7 @@ impl<W> Engine<W> {
             _ => None,
         };
         let pinned = batch.items.iter().any(|item| item.spec.is_about_own_writes());
-        self.leases.claim(Held::ByRequest { ticket, blocked, pinned })
+        self.leases.claim(self.nodes.home(), Held::ByRequest { ticket, blocked, pinned })
     }
 
     /// How much longer a pipeline takes because of the commands in it that wait.

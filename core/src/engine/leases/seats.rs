@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
 use super::super::{
-    Closing, ConnId, Engine, Lease, Lookup, Target,
+    Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
     dial::{Dial, STABLE_AFTER},
 };
 use crate::{
@@ -19,6 +19,8 @@ pub(crate) struct SeatId(pub(super) Id);
 /// A connection of a lease, or the attempt to make one.
 #[derive(Debug)]
 pub(super) struct Seat {
+    /// Where its connection leads.
+    pub(super) node: NodeId,
     dial: Dial,
     failed_dials: u32,
     /// The connection, once it is ready and until it is lost.
@@ -33,8 +35,9 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(node: NodeId, now: Instant) -> Self {
         Seat {
+            node,
             dial: Dial::Idle,
             failed_dials: 0,
             conn: None,
@@ -54,7 +57,7 @@ impl Seat {
 impl<W> Engine<W> {
     /// Begins to dial for the seats that somebody waits for.
     pub(super) fn dial_seats(&mut self) {
-        let may = self.closing == Closing::Open && !self.is_isolated() && self.node.conn.is_some();
+        let may = self.closing == Closing::Open && !self.is_isolated();
         if !may || self.leases.dial_at.is_some() {
             return;
         }
@@ -63,10 +66,12 @@ impl<W> Engine<W> {
                 && seat.conn.is_none()
                 && !seat.closing
                 && matches!(seat.dial, Dial::Idle)
+                && self.nodes[seat.node].conn.is_some()
         };
         let seats = self.leases.seats.iter().filter(|(_, seat)| waiting(seat));
-        for seat in seats.map(|(id, _)| SeatId(id)).collect::<Vec<_>>() {
-            let dial = self.begin_dial(Role::Leased(seat));
+        let seats = seats.map(|(id, seat)| (SeatId(id), seat.node));
+        for (seat, node) in seats.collect::<Vec<_>>() {
+            let dial = self.begin_dial(node, Role::Leased(seat));
             self.set_seat_dial(seat, dial);
         }
         self.stirred = true;
@@ -90,11 +95,12 @@ impl<W> Engine<W> {
         addresses: Result<VecDeque<SocketAddr>, Cause>,
         until: Instant,
     ) {
+        let Some(node) = self.leases.seats.get(seat.0).map(|seat| seat.node) else { return };
         match addresses {
             Ok(mut addresses) => match addresses.pop_front() {
                 Some(first) => {
                     let role = Role::Leased(seat);
-                    let dial = self.open(role, Target::Tcp(first), addresses, until);
+                    let dial = self.open(node, role, Target::Tcp(first), addresses, until);
                     self.set_seat_dial(seat, dial);
                 }
                 None => self.seat_failed(seat, Cause::NameNotFound("it has no address".into())),
@@ -138,6 +144,7 @@ impl<W> Engine<W> {
     /// It was not ready yet, and is gone.
     pub(in super::super) fn seat_dial_lost(&mut self, seat: SeatId, cause: Cause) {
         let Some(found) = self.leases.seats.get_mut(seat.0) else { return };
+        let node = found.node;
         let Dial::Opening { mut rest, end, .. } = std::mem::take(&mut found.dial) else { return };
         // An operator's doing is no fault of the server's.
         if self.is_isolated() || matches!(cause, Cause::Forced(_)) {
@@ -145,7 +152,7 @@ impl<W> Engine<W> {
         }
         match rest.pop_front() {
             Some(next) if self.now.instant < end => {
-                let dial = self.open(Role::Leased(seat), Target::Tcp(next), rest, end);
+                let dial = self.open(node, Role::Leased(seat), Target::Tcp(next), rest, end);
                 self.set_seat_dial(seat, dial);
             }
             _ => self.seat_failed(seat, cause),
@@ -155,10 +162,10 @@ impl<W> Engine<W> {
     fn seat_failed(&mut self, seat: SeatId, cause: Cause) {
         let Some(found) = self.leases.seats.get_mut(seat.0) else { return };
         found.failed_dials = found.failed_dials.saturating_add(1);
-        let failed = found.failed_dials;
+        let (node, failed) = (found.node, found.failed_dials);
         let until = self.now.instant + self.dial_delay(failed);
         self.set_seat_dial(seat, Dial::Waiting(until));
-        self.tell_error(cause);
+        self.tell_error(node, cause);
         self.stirred = true;
     }
 
@@ -180,10 +187,10 @@ impl<W> Engine<W> {
             self.leases.dial_at = Some(now + self.dial_delay(self.leases.hasty_ends));
         }
         if self.closing == Closing::Open && !matches!(cause, Cause::Forced(_) | Cause::Local) {
-            self.tell_error(cause.clone());
+            self.tell_error(gone.node, cause.clone());
         }
         if let Some(lease) = gone.lease {
-            self.lost_on_lease(lease, connection.into_owed(), cause);
+            self.lost_on_lease(lease, gone.node, connection.into_owed(), cause);
         } else {
             for (owner, _, whole) in connection.into_owed() {
                 let Some(mut op) = owner.into_op() else { continue };
@@ -245,11 +252,12 @@ impl<W> Engine<W> {
 
     /// The connection for requests was found silent. Those that wait at the same server for ever would
     /// never find out.
-    pub(in super::super) fn silence_seats(&mut self) {
+    pub(in super::super) fn silence_seats(&mut self, node: NodeId) {
         let patient =
             |conn: &ConnId| self.connections.get(conn.0).is_some_and(Connection::waits_for_ever);
-        let seats = self.leases.seats.iter().filter_map(|(_, seat)| seat.conn);
-        for conn in seats.filter(patient).collect::<Vec<_>>() {
+        let seats = self.leases.seats.iter().filter(|(_, seat)| seat.node == node);
+        let conns = seats.filter_map(|(_, seat)| seat.conn);
+        for conn in conns.filter(patient).collect::<Vec<_>>() {
             self.kill(conn, Cause::Silent);
         }
     }

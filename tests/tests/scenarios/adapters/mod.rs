@@ -94,9 +94,10 @@ pub(crate) trait Adapter: Sized + 'static {
         pending: <Self::Client as Converse>::Settled<D>,
     ) -> impl Future<Output = Result<D::Item, Failure>> + Send;
 
-    /// The next item of a dialogue.
-    fn next_item<D: Dialogue>(conversation: &mut Talk<Self, D>)
-    -> Option<Result<D::Item, Failure>>;
+    /// Waits for the next item of a dialogue.
+    fn item<D: Dialogue>(
+        conversation: &mut Talk<Self, D>,
+    ) -> impl Future<Output = Option<Result<D::Item, Failure>>> + Send;
 
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -169,6 +170,13 @@ pub(crate) trait Adapter: Sized + 'static {
         G::Output: Send,
     {
         Self::block_on(Self::gathered_there(pending))
+    }
+
+    /// Waits for the next item of a dialogue on this thread.
+    fn next_item<D: Dialogue>(
+        conversation: &mut Talk<Self, D>,
+    ) -> Option<Result<D::Item, Failure>> {
+        Self::block_on(Self::item(conversation))
     }
 
     /// All items of a dialogue, or its failure.
