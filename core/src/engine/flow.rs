@@ -429,6 +429,9 @@ impl<W> Engine<W> {
             }
             self.on_lost(cause);
         }
+        if self.node.conn.is_some() {
+            self.end_lost_piece();
+        }
         if self.node.conn.is_some() || self.node.phase.is_down() {
             self.place_backlog();
         }

@@ -274,6 +274,7 @@ impl<W> Engine<W> {
         match fate {
             Fate::Maybe if self.memory.unanswered(key) => {
                 self.node.account.unanswered += 1;
+                self.memory.settled(key, self.now);
                 self.end_piece();
             }
             // What may be sent again is; but who answered so once may do so for long.
@@ -305,6 +306,14 @@ impl<W> Engine<W> {
         self.place_held();
     }
 
+    /// Goes on where the last that was on its way was on a connection that is gone, and another one has
+    /// taken over.
+    pub(super) fn end_lost_piece(&mut self) {
+        if matches!(self.node.phase, Phase::Down { stage: Stage::Draining, .. }) {
+            self.end_piece();
+        }
+    }
+
     /// The server can't serve now: back to memory, and to probes.
     pub(super) fn stop_drain(&mut self, cause: Cause) {
         if self.is_draining() {
@@ -334,9 +343,14 @@ impl<W> Engine<W> {
     /// got all of it.
     pub(super) fn lost_own(&mut self, own: &Own, whole: bool) {
         match own {
-            Own::Settle(key, true) if whole => {
-                self.node.account.unanswered += u64::from(self.memory.unanswered(key));
+            Own::Settle(key, true) if whole && self.memory.unanswered(key) => {
+                self.node.account.unanswered += 1;
+                // Another connection has taken over, on which the server answers for it already.
+                if self.settles() && self.node.conn.is_some() {
+                    self.memory.settled(key, self.now);
+                }
             }
+            Own::Settle(_, true) if whole => {}
             Own::Settle(key, true) | Own::Inquire(key) => self.memory.put_back(key),
             _ => return,
         }
