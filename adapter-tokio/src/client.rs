@@ -1,6 +1,6 @@
 //! The client: core's handle under tokio's name.
 
-use std::env;
+use std::{env, time::Duration};
 
 use unfazed_core::{
     Failure, Request,
@@ -21,6 +21,9 @@ use crate::tokio_runtime::{Process, Tokio};
 ///
 /// All clones are one client. When the last one is dropped, what is still pending ends and the
 /// connections are closed.
+///
+/// Commands are methods of the traits in the [`prelude`](crate::prelude):
+/// `use unfazed_tokio::prelude::*;` and `client.get("key")` is there.
 #[derive(Clone, Debug)]
 pub struct Client(Handle);
 
@@ -111,6 +114,11 @@ impl Client {
     /// within `response_timeout`, everything else ends. Returns when it is done.
     pub async fn close(&self) {
         self.0.close().await;
+    }
+
+    /// [`close`](Client::close) with a time limit of one's own.
+    pub async fn close_within(&self, grace: Duration) {
+        self.0.close_within(grace).await;
     }
 }
 

@@ -357,12 +357,12 @@ impl fmt::Display for MemoryRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             MemoryRefusal::Unsupported => {
-                "the embedded store can't answer this command; try again when the server is back"
+                "the embedded store can't answer this command, only a server can"
             }
             MemoryRefusal::Never(why) => return why.fmt(f),
             MemoryRefusal::Unseen => {
                 "only the server knows this key's value or time to live; try again when it is \
-                 back, or replace the value as a whole"
+                 back, or replace the value as a whole (SET; DEL, then HSET and the like)"
             }
             MemoryRefusal::NotRemembered => {
                 "no value of this key is remembered, and none is made up; try again when the \
@@ -403,7 +403,10 @@ impl fmt::Display for MemoryRefusal {
 impl fmt::Display for Never {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self {
-            Never::Script => "scripts run on the server only",
+            Never::Script => {
+                "scripts run on the server only, but for those that Config::native_script gives a \
+                 function"
+            }
             Never::Stream => "streams and their consumer groups live on the server only",
             Never::Blocking => "what waits for other clients needs the server",
             Never::Session => "what concerns a connection needs the server",
@@ -418,6 +421,10 @@ impl fmt::Display for Never {
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The server's own words are about HELLO, which nobody has called.
+            FailureKind::Server(error) if error.code() == "NOAUTH" => {
+                write!(f, "{error}; it wants a password, as in redis://:password@host")
+            }
             FailureKind::Server(error) => write!(f, "{error}"),
             FailureKind::DeadlinePassed(stage) => {
                 write!(f, "deadline passed while waiting for {stage}")

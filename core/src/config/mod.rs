@@ -26,8 +26,8 @@
 //!
 //! Each builder method that takes one plain value is a parameter of the same name, except that
 //! `database` is called `db`. Durations are whole numbers with a unit (`500ms`, `5s`, `2m`), sizes
-//! are bytes or have a unit (`64MiB`), flags are `true` or `false`, and what can be switched off
-//! takes `off`:
+//! are bytes or have a unit (`64MiB`), flags are `true` or `false` (or `yes`, `on`,
+//! `1` and their opposites), and what can be switched off takes `off`:
 //!
 //! ```
 //! use std::time::Duration;

@@ -27,7 +27,7 @@ pub(crate) use log::Log;
 use crate::{
     commands::Spec,
     config::{Config, MaybeRetry},
-    engine::{FeedId, Ticket},
+    engine::{FeedId, NodeId, Ticket},
     failure::Cause,
     fallback::Standing,
     pubsub::{Action, Step, TopicId, TopicKind},
@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// What it was made for.
     pub(crate) role: Role,
+    /// Where it leads to.
+    pub(crate) node: NodeId,
     /// What is spoken on it; known once it is ready.
     pub(crate) protocol: Protocol,
     /// The subscriptions that it carries.
@@ -199,10 +201,11 @@ pub(crate) struct Op {
 }
 
 impl Connection {
-    pub(crate) fn new(config: &Config, role: Role, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, role: Role, node: NodeId, now: Instant) -> Self {
         Connection {
             state: State::Opening,
             role,
+            node,
             protocol: Protocol::Resp2,
             feed: None,
             late: 0,

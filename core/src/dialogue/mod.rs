@@ -188,8 +188,8 @@ fn is_from_memory(source: Source) -> bool {
 /// ```
 pub trait Converse {
     /// A dialogue under way: it gives the items one by one, each as a `Result`, and ends after the last
-    /// one or the first failure.
-    type Conversation<D: Dialogue>;
+    /// one or the first failure. It can be moved to another thread or task.
+    type Conversation<D: Dialogue>: Send + 'static;
 
     /// Begins a dialogue. Nothing is sent before its first item is asked for.
     fn converse<D: Dialogue>(&self, dialogue: D) -> Self::Conversation<D>;

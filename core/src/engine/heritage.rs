@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, DataSet, Engine, Event};
+use super::{ConnId, DataSet, Engine, Event, NodeId};
 use crate::{connection::Own, resp::Reply};
 
 /// How the data of a server that is back relate to those it had before.
@@ -103,15 +103,18 @@ const UPTIME_SLACK: Duration = Duration::from_secs(1);
 impl<W> Engine<W> {
     /// Asks which data the server has: when a connection is new, and again before it is trusted.
     pub(super) fn ask_lineage(&mut self, conn: ConnId) {
-        self.node.heritage.heard = Ids::default();
-        self.node.heritage.owed = 2;
+        let Some(node) = self.node_of(conn) else { return };
+        let heritage = &mut self.nodes[node].heritage;
+        heritage.heard = Ids::default();
+        heritage.owed = 2;
         self.ask(conn, Own::Lineage, &[b"INFO", b"server"]);
         self.ask(conn, Own::Lineage, &[b"INFO", b"replication"]);
     }
 
-    pub(super) fn on_lineage(&mut self, reply: &Reply) {
+    pub(super) fn on_lineage(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(node) = self.node_of(conn) else { return };
         let now = self.now.instant;
-        let heritage = &mut self.node.heritage;
+        let heritage = &mut self.nodes[node].heritage;
         let text = reply.view().payload();
         let field = |name: &[u8]| {
             let mut lines = text.split(|byte| *byte == b'\n');
@@ -135,22 +138,23 @@ impl<W> Engine<W> {
             return;
         }
         heritage.hear(now);
-        if !self.node.phase.is_down() {
-            self.trust_data_set();
-            self.node.heritage.settle();
+        if !self.nodes[node].phase.is_down() {
+            self.trust_data_set(node);
+            self.nodes[node].heritage.settle();
         }
     }
 
     /// Forgets the values of another data set. While the server is down they are all there is, so they
     /// are served until it is trusted: it may fall again before.
-    pub(super) fn trust_data_set(&mut self) {
-        let Some(lineage) = self.node.heritage.found.take() else { return };
+    pub(super) fn trust_data_set(&mut self, node: NodeId) {
+        let Some(lineage) = self.nodes[node].heritage.found.take() else { return };
         if lineage == Lineage::Unknown {
             self.memory.drop_shadow();
         }
         // Nobody needs to hear that nothing happened.
-        if lineage != Lineage::Same || self.node.phase.is_down() {
-            self.event(Event::DataSet { node: self.node.label.clone(), lineage });
+        if lineage != Lineage::Same || self.nodes[node].phase.is_down() {
+            let node = self.nodes[node].label.clone();
+            self.event(Event::DataSet { node, lineage });
         }
     }
 }

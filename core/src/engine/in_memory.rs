@@ -143,7 +143,8 @@ impl<W> Engine<W> {
         }
         if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
             self.stirred = true;
-            self.event(Event::TooOld { node: self.node.label.clone() });
+            let node = self.nodes[self.nodes.home()].label.clone();
+            self.event(Event::TooOld { node });
         }
     }
 }

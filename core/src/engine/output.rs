@@ -381,7 +381,11 @@ impl fmt::Display for Event {
                 write!(f, "{node} refused {command} for {entries} keys written in memory: {error}")
             }
             Event::MergesSkipped { node, entries } => {
-                write!(f, "{entries} keys are gone from {node}; nothing was added to them")
+                write!(
+                    f,
+                    "{entries} keys that were added to in memory are not on {node}, which may have \
+                     lost its data; nothing was added to them"
+                )
             }
             Event::MergesUnanswered { node, entries } => {
                 write!(

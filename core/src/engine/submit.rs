@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket, tickets::Work};
+use super::{
+    Batch, Closing, ConnId, Engine, Flush, NodeId, Parked, Rejected, Ticket, tickets::Work,
+};
 use crate::{
     Failure, Now,
     commands::Spec,
@@ -135,7 +137,11 @@ impl<W> Engine<W> {
             self.check_use(item.spec, batch.name_of(at))?;
         }
         let room = self.find_room(batch.options)?;
-        let whole = if batch.scripts.is_empty() { None } else { self.bring_sources(batch) };
+        let whole = if batch.scripts.is_empty() {
+            None
+        } else {
+            self.bring_sources(self.nodes.home(), batch)
+        };
         let batch = whole.as_ref().unwrap_or(batch);
         let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         let count = batch.items.len();
@@ -216,8 +222,8 @@ impl<W> Engine<W> {
             self.wake(waiter);
             return ticket;
         }
-        self.ensure_dial();
-        if self.store.is_some() || self.was_judged() {
+        self.ensure_dials();
+        if self.store.is_some() || self.was_judged(self.nodes.home()) {
             self.end_connect_waits();
         }
         ticket
@@ -336,7 +342,7 @@ impl<W> Engine<W> {
 
     pub(super) fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
         self.stirred = true;
-        self.ensure_dial();
+        self.ensure_dials();
         for parked in &request {
             self.in_line.add(&parked.op);
         }
@@ -364,7 +370,8 @@ impl<W> Engine<W> {
 
     /// Commands that are on no connection.
     fn parked(&self) -> usize {
-        let waiting = self.backlog.len() + self.delayed.len() + self.held.len();
+        let backlogs: usize = self.nodes.iter().map(|(_, node)| node.backlog.len()).sum();
+        let waiting = backlogs + self.delayed.len() + self.held.len();
         waiting + self.scripts.len() + self.line.len()
     }
 
@@ -374,9 +381,11 @@ impl<W> Engine<W> {
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
+    #[inline]
     pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
-        let conn = self.node.conn?;
-        let served = self.node.phase.is_live() || standing == Standing::Wait;
+        let node = &self.nodes[self.nodes.home()];
+        let conn = node.conn?;
+        let served = node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
@@ -403,8 +412,10 @@ impl<W> Engine<W> {
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
-        self.ensure_dial();
-        let before = self.node.conn.map(|conn| (conn, self.unwritten_before(conn)));
+        let node = self.route(&op);
+        self.ensure_dial(node);
+        let conn = self.nodes[node].conn;
+        let before = conn.map(|conn| (conn, self.unwritten_before(conn)));
         self.place(Parked { op, bytes: bytes.to_vec(), cause: None });
         match before {
             Some((conn, before)) if self.unwritten_before(conn) > before => {
@@ -431,22 +442,23 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
         }
+        let node = self.route(&parked.op);
         let standing = parked.op.standing;
         let only_the_server = standing.waits() || standing == Standing::Fail;
         if self.is_isolated() && only_the_server {
             return self.end_without_answer(&parked.op, FailureKind::Isolated);
         }
         // What others wait for went to the server before, and goes there again.
-        if standing == Standing::Wait || !self.node.phase.is_down() || parked.op.engaged {
-            return self.place_on_server(parked);
+        if standing == Standing::Wait || !self.nodes[node].phase.is_down() || parked.op.engaged {
+            return self.place_on_server(node, parked);
         }
-        let settles = self.settles();
+        let settles = self.settles(node);
         if standing == Standing::Fail && !settles {
-            let kind = FailureKind::Down(self.down_cause());
+            let kind = FailureKind::Down(self.down_cause(node));
             return self.end_without_answer(&parked.op, kind);
         }
-        if self.is_clearing() {
-            return self.backlog.push_back(parked);
+        if self.is_clearing(node) {
+            return self.nodes[node].backlog.push_back(parked);
         }
         if standing == Standing::Mixed && self.scripts.is_out() {
             return self.scripts.wait(parked);
@@ -460,11 +472,11 @@ impl<W> Engine<W> {
         match self.memory.claim(&commands, standing, by_server) {
             Claim::Memory if insists => self.hold(parked),
             Claim::Memory => self.place_in_memory(parked, ran),
-            Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
-            Claim::Server => self.place_on_server(parked),
+            Claim::Server if standing == Standing::Mixed => self.place_mixed(node, parked),
+            Claim::Server => self.place_on_server(node, parked),
             // It is older than what memory owes to its keys, and would come after it.
             Claim::Held if standing == Standing::Mixed && parked.op.attempts > 0 => {
-                let cause = parked.cause.unwrap_or_else(|| self.down_cause());
+                let cause = parked.cause.unwrap_or_else(|| self.down_cause(node));
                 self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
             }
             Claim::Held => self.hold(parked),
@@ -473,12 +485,12 @@ impl<W> Engine<W> {
 
     /// Puts a command where only the server can serve it, while others of its keys are served from
     /// memory: they are not written there before it has ended.
-    fn place_mixed(&mut self, mut parked: Parked) {
+    fn place_mixed(&mut self, node: NodeId, mut parked: Parked) {
         if parked.op.effect != Effect::Read {
             parked.op.engaged = true;
             self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         }
-        self.place_on_server(parked);
+        self.place_on_server(node, parked);
     }
 
     /// Lets a command wait behind older ones, and what comes later to its keys behind it.
@@ -493,16 +505,16 @@ impl<W> Engine<W> {
         self.unheld = true;
     }
 
-    fn place_on_server(&mut self, parked: Parked) {
-        let Some(conn) = self.node.conn else {
-            return self.backlog.push_back(parked);
+    fn place_on_server(&mut self, node: NodeId, parked: Parked) {
+        let Some(conn) = self.nodes[node].conn else {
+            return self.nodes[node].backlog.push_back(parked);
         };
         let Parked { mut op, mut bytes, cause } = parked;
         if op.maybe && !op.may_repeat() {
             return self.end_maybe(&op, cause);
         }
         if op.spec.is_script() {
-            self.bring_source(&mut op, &mut bytes);
+            self.bring_source(node, &mut op, &mut bytes);
         }
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;
@@ -545,9 +557,13 @@ impl<W> Engine<W> {
     fn drop_unwanted(&mut self) {
         let tickets = &self.tickets;
         let unwanted = |parked: &Parked| !tickets.wants(parked.op.ticket);
-        let (mut dropped, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.backlog).into_iter().partition(unwanted);
-        self.backlog = kept.into();
+        let mut dropped = Vec::new();
+        for (_, node) in self.nodes.iter_mut() {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut node.backlog).into_iter().partition(unwanted);
+            node.backlog = kept.into();
+            dropped.extend(gone);
+        }
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.held).into_iter().partition(unwanted);
         self.held = kept.into();
@@ -587,20 +603,21 @@ impl<W> Engine<W> {
 
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        if let Some(cause) = &self.node.rejected {
+        let node = &self.nodes[self.nodes.home()];
+        if let Some(cause) = &node.rejected {
             let kind = match cause {
                 Cause::Handshake(error) => FailureKind::Server(error.clone()),
                 other => FailureKind::Down(other.clone()),
             };
             return Err(self.connect_failure(kind));
         }
-        if self.node.conn.is_some() || self.node.phase.is_live() || self.may_answer() {
+        if node.conn.is_some() || node.phase.is_live() || self.may_answer() {
             return Ok(());
         }
         if self.is_isolated() {
             return Err(self.connect_failure(FailureKind::Isolated));
         }
-        let kind = match &self.node.cause {
+        let kind = match &node.cause {
             Some(cause) => FailureKind::Down(cause.clone()),
             None => FailureKind::DeadlinePassed(Stage::Connection),
         };
@@ -608,7 +625,8 @@ impl<W> Engine<W> {
     }
 
     fn connect_failure(&self, kind: FailureKind) -> Failure {
-        Failure::new(kind, Executed::No, "connect").at(Some(self.node.label.clone()))
+        Failure::new(kind, Executed::No, "connect")
+            .at(Some(self.nodes[self.nodes.home()].label.clone()))
     }
 }
 

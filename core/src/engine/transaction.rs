@@ -158,7 +158,7 @@ impl<W> Engine<W> {
             Progress::Going => connection.owes_more(op, start, end),
             Progress::Done => {
                 connection.transaction_ended(&op);
-                self.node.window.answer();
+                self.count_answer(conn);
                 self.on_exec(conn, *op, reply, start, end);
             }
             // No server answers like this, so nobody can tell what became of it.
@@ -205,7 +205,7 @@ impl<W> Engine<W> {
                 }
                 let items = std::mem::take(&mut block.items);
                 self.tally.server += items.len() as u64;
-                let node = self.node.label.clone();
+                let node = self.label_at(conn);
                 let outcomes = Outcomes::exec(reply, items, node, op.attempts);
                 self.end_whole(&op, outcomes);
             }
@@ -219,7 +219,7 @@ impl<W> Engine<W> {
             self.overtake(op, note);
         }
         // An older connection may tell what the newer one has overtaken.
-        let is_newest = self.node.conn == Some(conn);
+        let is_newest = self.served_by(conn).is_some();
         let block = self.blocks.of(op).expect("a transaction has one");
         let mut start = MULTI.len();
         for (item, view) in block.items.iter().zip(reply.view().items()) {

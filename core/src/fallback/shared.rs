@@ -55,10 +55,14 @@ use crate::{
 ///
 /// store.advance(Duration::from_secs(59));
 /// assert_eq!(store.execute(&["TTL", "session:7"]), Value::Integer(1));
+/// assert_eq!(store.execute(&["GET", "session:7"]), Value::Bulk("Ada".into()));
 /// store.advance(Duration::from_secs(2));
 /// assert_eq!(store.execute(&["GET", "session:7"]), Value::Null);
 /// assert!(store.is_empty());
 /// ```
+///
+/// As in Redis a key is still there in the millisecond in which its time is up: 60 s in a frozen store do
+/// not end a session of 60 s, 61 s do.
 ///
 /// Deadlines, retries and whatever else is a client's own go by the real clock.
 ///

@@ -485,7 +485,7 @@ fn where_nobody_knows_the_data_only_what_is_there_is_added_to() {
     assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
     let expected = ["EXISTS a", "EXISTS b", "EXISTS c", "SET d 1", "INCRBY a 1"];
     assert_eq!(peer.heard, expected);
-    assert_eq!(world.told("2 keys are gone"), 1, "{:?}", world.events);
+    assert_eq!(world.told("2 keys that were added to in memory"), 1, "{:?}", world.events);
     assert_eq!(world.told("another data set"), 1, "{:?}", world.events);
 }
 

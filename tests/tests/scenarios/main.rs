@@ -13,6 +13,7 @@ mod dialogues;
 mod hostile;
 mod lifecycle;
 mod matrix;
+mod mixed;
 mod operators;
 mod other_data;
 mod outages;

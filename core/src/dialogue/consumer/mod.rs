@@ -68,7 +68,9 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 ///     while let Some(order) = orders.next().await {
 ///         let order = order?;
 ///         println!("{}: {:?}", order.id, order.fields);
-///         client.ack(&order).await?;
+///         if let Err(failure) = client.ack(&order).await {
+///             println!("{failure}; it may come again");
+///         }
 ///     }
 ///     Ok(())
 /// }
@@ -85,6 +87,9 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 /// A consumer gives, for each stream, what is pending for its name first, then new entries, and now and
 /// then what stalled with others. Of an entry that was deleted from its stream while it was pending nothing
 /// is left to be given; it is acknowledged without a word.
+///
+/// The consumer waits out an outage; an acknowledgement, as any request, has a deadline, and fails when that
+/// passes. To end for that, as `?` would, is to end with every longer outage.
 ///
 /// # When it ends
 ///

@@ -69,9 +69,10 @@ pub(crate) trait Adapter: Sized + 'static {
     where
         G::Output: Send;
 
-    /// The next item of a dialogue.
-    fn next_item<D: Dialogue>(conversation: &mut Talk<Self, D>)
-    -> Option<Result<D::Item, Failure>>;
+    /// Waits for the next item of a dialogue.
+    fn item<D: Dialogue>(
+        conversation: &mut Talk<Self, D>,
+    ) -> impl Future<Output = Option<Result<D::Item, Failure>>> + Send;
 
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -127,6 +128,13 @@ pub(crate) trait Adapter: Sized + 'static {
         pending: <Self::Client as Run>::Pending<T>,
     ) -> Result<T, Failure> {
         Self::block_on(Self::done(pending))
+    }
+
+    /// Waits for the next item of a dialogue on this thread.
+    fn next_item<D: Dialogue>(
+        conversation: &mut Talk<Self, D>,
+    ) -> Option<Result<D::Item, Failure>> {
+        Self::block_on(Self::item(conversation))
     }
 
     /// All items of a dialogue, or its failure.

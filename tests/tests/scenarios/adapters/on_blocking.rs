@@ -60,10 +60,10 @@ impl Adapter for OnBlocking {
         ready(ended)
     }
 
-    fn next_item<D: Dialogue>(
+    fn item<D: Dialogue>(
         conversation: &mut Conversation<D>,
-    ) -> Option<Result<D::Item, Failure>> {
-        conversation.next()
+    ) -> impl Future<Output = Option<Result<D::Item, Failure>>> + Send {
+        ready(conversation.next())
     }
 
     fn subscribed(

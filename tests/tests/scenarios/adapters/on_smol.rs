@@ -63,10 +63,10 @@ impl Adapter for OnSmol {
         pending
     }
 
-    fn next_item<D: Dialogue>(
+    async fn item<D: Dialogue>(
         conversation: &mut Conversation<D>,
     ) -> Option<Result<D::Item, Failure>> {
-        Self::block_on(conversation.next())
+        conversation.next().await
     }
 
     fn subscribed(

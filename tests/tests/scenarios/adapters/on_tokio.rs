@@ -80,10 +80,10 @@ impl Adapter for OnTokio {
         pending
     }
 
-    fn next_item<D: Dialogue>(
+    async fn item<D: Dialogue>(
         conversation: &mut Conversation<D>,
     ) -> Option<Result<D::Item, Failure>> {
-        Self::block_on(conversation.next())
+        conversation.next().await
     }
 
     fn subscribed(
