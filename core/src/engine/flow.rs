@@ -466,6 +466,9 @@ impl<W> Engine<W> {
             }
             self.on_lost(node, cause);
         }
+        if self.nodes[node].conn.is_some() {
+            self.end_lost_piece(node);
+        }
         if self.nodes[node].conn.is_some() || self.nodes[node].phase.is_down() {
             self.place_backlog(node);
         }
