@@ -33,6 +33,7 @@ pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};
 pub(crate) use shared::Membership;
 pub use shared::{Ambient, Store as SharedStore};
 pub(crate) use standing::Standing;
+pub(crate) use store::Savepoint;
 pub use store::{Answer, Bounds, Store};
 
 use crate::{config::MemoryLimits, keyed};
