@@ -115,6 +115,7 @@ mod script;
 mod slab;
 pub mod slot;
 mod time;
+mod topology;
 
 pub use args::ToArg;
 /// What replies share their memory as: the type of the crate `bytes`, version 1.

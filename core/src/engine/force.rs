@@ -142,7 +142,7 @@ impl<W> Engine<W> {
         }
         if self.forced == Some(Forced::Redis) {
             // The server answers for them from now on; what it is owed stays.
-            self.memory.hand_back(self.now);
+            self.hand_back(node);
         }
     }
 

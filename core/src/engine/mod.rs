@@ -49,9 +49,11 @@
 mod batch;
 mod block;
 mod classify;
+mod cluster;
 mod dial;
 mod flow;
 mod force;
+mod gather;
 mod health;
 mod heritage;
 mod in_memory;
@@ -62,6 +64,7 @@ mod notices;
 mod outcomes;
 mod output;
 mod recovery;
+mod redirect;
 mod scripts;
 mod side;
 mod sources;
@@ -80,6 +83,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
 pub(crate) use leases::SeatId;
 pub(crate) use nodes::NodeId;
@@ -89,7 +93,7 @@ pub use output::{
     ConnId, Event, Flush, Health, Input, Lease, Linger, Lookup, Output, Rejected, SocketOptions,
     StreamId, Target, Ticket,
 };
-pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
+pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 pub(crate) use subscriptions::FeedId;
 
@@ -104,6 +108,7 @@ use crate::{
     slab::Slab,
 };
 use block::Blocks;
+use cluster::Cluster;
 use dial::Dial;
 use health::Phase;
 use leases::Leases;
@@ -125,6 +130,11 @@ pub struct Engine<W> {
     ready: Vec<W>,
     connections: Slab<Connection>,
     nodes: Nodes,
+    /// Which of them serves what, where that is not one alone.
+    cluster: Option<Box<Cluster>>,
+    /// Since when the cluster stands as it does as a whole, and why.
+    whole_since: Instant,
+    whole_cause: Option<Cause>,
     /// How many connections have become ready for requests so far.
     made: u64,
     /// How many names were looked up so far.
@@ -257,6 +267,10 @@ impl<W> Engine<W> {
         };
         let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
+            Deployment::Cluster(seeds) => {
+                let seeds: Vec<_> = seeds.iter().map(ToString::to_string).collect();
+                format!("cluster of {}", seeds.join(",")).into()
+            }
             _ => "memory".into(),
         };
         let endpoint = match &config.deployment {
@@ -268,6 +282,12 @@ impl<W> Engine<W> {
             home.phase = Phase::Live;
         }
         let nodes = Nodes::new(home);
+        let cluster = match &config.deployment {
+            Deployment::Cluster(seeds) => {
+                Some(Box::new(Cluster::new(seeds, config.cluster_map, nodes.home())))
+            }
+            _ => None,
+        };
         let forced = config.forced;
         let mut engine = Engine {
             delays,
@@ -278,6 +298,9 @@ impl<W> Engine<W> {
             connections: Slab::new(),
             pubsub: Subscriptions::new(rng.next(), nodes.home()),
             nodes,
+            cluster,
+            whole_since: now.instant,
+            whole_cause: None,
             made: 0,
             lookups: 0,
             memory,
@@ -417,6 +440,7 @@ impl<W> Engine<W> {
             connection.written(chunk, count, now.instant);
             if !connection.refused.is_empty() {
                 self.delay_refused(conn);
+                self.settle_detours();
             }
         }
     }
@@ -558,8 +582,12 @@ impl<W> Engine<W> {
         self.outputs.push_back(Output::Event(event));
     }
 
+    #[inline]
     fn wake(&mut self, waiter: Option<W>) {
         self.ready.extend(waiter);
+        if self.tickets.has_parts() {
+            self.join_parts();
+        }
     }
 
     /// Ends one command of a request: the only place where that happens. What may be a transaction goes
@@ -617,9 +645,11 @@ impl<W> Engine<W> {
             let phase = node.phase.due(node.conn.is_some());
             node.dial.due().into_iter().chain(phase).min()
         });
+        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
         connections
             .chain(carriers)
             .chain(self.leases_due())
+            .chain(cluster)
             .chain(self.tickets.earliest())
             .chain(nodes)
             .chain(delayed)
@@ -636,6 +666,7 @@ impl<W> Engine<W> {
         let now = self.now.instant;
         self.run_delayed(now);
         self.run_dials(now);
+        self.run_cluster(now);
         self.run_sides(now);
         self.run_retries(now);
         self.run_connections(now);

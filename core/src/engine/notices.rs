@@ -40,6 +40,9 @@ const REFUSED_JITTER_PERCENT: u32 = 20;
 const NEEDS_SERVER: &str = "there is no connection whose reading could be stopped without a server: let the oldest \
      messages be dropped instead";
 
+const SHARDED: &str = "this version subscribes to sharded channels of one server only, not of a cluster; \
+    `subscribe` works there";
+
 impl<W> Engine<W> {
     // ---- callers -------------------------------------------------------------------------------
 
@@ -94,6 +97,9 @@ impl<W> Engine<W> {
         }
         if !self.pubsub.is_open(stream) {
             return refuse(FailureKind::StreamEnded);
+        }
+        if kind == TopicKind::Shard && self.cluster.is_some() {
+            return refuse(FailureKind::Misuse(SHARDED));
         }
         let most = self.config.subscriptions.subscriptions_max;
         if self.pubsub.wanted() + names.arg_count() > most {
@@ -192,6 +198,9 @@ impl<W> Engine<W> {
     /// The connection for requests is ready: it carries channels and patterns as well if it speaks
     /// RESP3.
     pub(super) fn carry_on(&mut self, conn: ConnId) {
+        if self.cluster.is_some() && !self.carries_channels(conn) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let general = self.pubsub.general();
         let pushes = connection.protocol == Protocol::Resp3;
@@ -214,6 +223,20 @@ impl<W> Engine<W> {
             Some(carrier) => _ = carrier.side.get_or_insert_default(),
             None => {}
         }
+    }
+
+    /// Whether channels and patterns are to ride on this connection: in a cluster one of its nodes is chosen
+    /// for that.
+    fn carries_channels(&mut self, conn: ConnId) -> bool {
+        let Some(node) = self.node_of(conn) else { return false };
+        let mapped =
+            self.cluster.as_ref().is_some_and(|cluster| cluster.primaries().contains(&node));
+        let general = self.pubsub.general();
+        let Some(carrier) = self.pubsub.get_mut(general) else { return false };
+        if mapped && (carrier.node == self.nodes.home() || carrier.conn.is_none()) {
+            carrier.node = node;
+        }
+        mapped && carrier.node == node
     }
 
     /// A connection carries nothing any longer.
@@ -244,7 +267,10 @@ impl<W> Engine<W> {
             return self.pubsub.forget(feed);
         }
         let Some(conn) = carrier.conn else {
-            self.ensure_dial(self.nodes.home());
+            let node = carrier.node;
+            self.ensure_map();
+            self.ensure_dial(node);
+            self.pubsub_moves();
             return self.ensure_side(feed);
         };
         let Some(connection) = self.connections.get_mut(conn.0) else { return };

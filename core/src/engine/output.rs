@@ -272,6 +272,27 @@ pub enum Event {
         /// What brought it about, where something did.
         cause: Option<Cause>,
     },
+    /// How the client stands with one node of a cluster has changed.
+    NodeHealthChanged {
+        /// The node.
+        node: Arc<str>,
+        /// Before.
+        from: Health,
+        /// Now.
+        to: Health,
+        /// What brought it about, where something did.
+        cause: Option<Cause>,
+    },
+    /// The client speaks to another node of its cluster from now on.
+    NodeAdded {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// The client has no use for a node any more: it serves nothing, or is not of its cluster.
+    NodeRemoved {
+        /// The node.
+        node: Arc<str>,
+    },
     /// An operator forced something upon the client, or let it go.
     Forced {
         /// Before.
@@ -360,6 +381,9 @@ impl Event {
             Event::Error { .. } => "error",
             Event::Reconnecting { .. } => "reconnecting",
             Event::HealthChanged { .. } => "health",
+            Event::NodeHealthChanged { .. } => "node_health",
+            Event::NodeAdded { .. } => "node_added",
+            Event::NodeRemoved { .. } => "node_removed",
             Event::Forced { .. } => "forced",
             Event::DataSet { .. } => "data_set",
             Event::ReplayRefused { .. } => "replay_refused",
@@ -387,6 +411,14 @@ impl fmt::Display for Event {
                 write!(f, "{from} -> {to}: {cause}")
             }
             Event::HealthChanged { from, to, cause: None } => write!(f, "{from} -> {to}"),
+            Event::NodeHealthChanged { node, from, to, cause: Some(cause) } => {
+                write!(f, "{node}: {from} -> {to}: {cause}")
+            }
+            Event::NodeHealthChanged { node, from, to, cause: None } => {
+                write!(f, "{node}: {from} -> {to}")
+            }
+            Event::NodeAdded { node } => write!(f, "{node} is a node of the cluster"),
+            Event::NodeRemoved { node } => write!(f, "{node} is not needed any more"),
             Event::Forced { to: Some(forced), .. } => write!(f, "forced by an operator: {forced}"),
             Event::Forced { from: Some(from), to: None } => {
                 write!(f, "no longer forced: {from}; health decides")

@@ -611,6 +611,11 @@ impl<W> Subscriptions<W> {
         self.general
     }
 
+    /// Whether a carrier is to be subscribed to this node.
+    pub(super) fn leads_to(&self, node: NodeId) -> bool {
+        self.carriers.iter().any(|(_, carrier)| carrier.node == node)
+    }
+
     pub(super) fn get(&self, feed: FeedId) -> Option<&Carrier> {
         self.carriers.get(feed.0)
     }
