@@ -208,6 +208,7 @@ impl<W> Engine<W> {
         self.end_connect_waits();
         self.place_backlog(node);
         self.carry_on(conn);
+        self.leases.stirred = true;
         self.run_phase(node, self.now.instant);
     }
 
@@ -295,6 +296,7 @@ impl<W> Engine<W> {
             self.place(parked);
         }
         self.announce();
+        self.place_leased_anew();
     }
 
     /// What keeps the server down, for those who are told that it is.

@@ -35,6 +35,10 @@
 //! them; `nodes` is what is known of each server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
 //! what is owed after an outage; `status` is what operators see.
 //!
+//! `leases` has connections for those who can't share one: commands that wait at the server, and whoever
+//! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
+//! with [`give_back`](Engine::give_back).
+//!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'
 //! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
@@ -50,6 +54,7 @@ mod force;
 mod health;
 mod heritage;
 mod in_memory;
+mod leases;
 mod local;
 mod nodes;
 mod notices;
@@ -75,12 +80,13 @@ use std::{
 
 pub use batch::Batch;
 pub use heritage::Lineage;
+pub(crate) use leases::SeatId;
 pub(crate) use nodes::NodeId;
 pub use notices::OWN_CONNECTIONS_MAX;
 pub use outcomes::Outcomes;
 pub use output::{
-    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, StreamId,
-    Target, Ticket,
+    ConnId, Event, Flush, Health, Input, Lease, Linger, Lookup, Output, Rejected, SocketOptions,
+    StreamId, Target, Ticket,
 };
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
@@ -99,6 +105,7 @@ use crate::{
 use block::Blocks;
 use dial::Dial;
 use health::Phase;
+use leases::Leases;
 use nodes::{Node, Nodes};
 use status::Tally;
 use subscriptions::Subscriptions;
@@ -140,6 +147,7 @@ pub struct Engine<W> {
     /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
     pubsub: Subscriptions<W>,
+    leases: Leases,
     outputs: VecDeque<Output>,
     pushes: usize,
     /// What the last `Output::Wait` said: the adapter will be back by then.
@@ -277,6 +285,7 @@ impl<W> Engine<W> {
             line: VecDeque::new(),
             in_line: Queued::default(),
             queued: Queued::default(),
+            leases: Leases::new(),
             outputs: VecDeque::new(),
             pushes: 0,
             armed: None,
@@ -356,6 +365,9 @@ impl<W> Engine<W> {
         self.admit();
         if self.pubsub.has_news() {
             self.run_feeds();
+        }
+        if self.leases.stirred {
+            self.run_leases(self.now.instant);
         }
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
@@ -490,6 +502,7 @@ impl<W> Engine<W> {
         }
         self.end_parked(&FailureKind::RuntimeDropped);
         self.end_streams(FailureKind::RuntimeDropped);
+        self.forget_leases(&Cause::Local);
         debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
@@ -598,6 +611,7 @@ impl<W> Engine<W> {
         });
         connections
             .chain(carriers)
+            .chain(self.leases_due())
             .chain(self.tickets.earliest())
             .chain(nodes)
             .chain(delayed)
@@ -619,6 +633,7 @@ impl<W> Engine<W> {
         self.run_connections(now);
         self.run_phases(now);
         self.run_deadlines(now);
+        self.run_leases(now);
         self.run_closing(now);
     }
 }

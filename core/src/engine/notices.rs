@@ -369,7 +369,7 @@ impl<W> Engine<W> {
             let cause = Cause::Handshake(error);
             return match connection.role {
                 Role::Main => self.retire(conn, cause),
-                Role::Own(_) => self.kill(conn, cause),
+                Role::Own(_) | Role::Leased(_) => self.kill(conn, cause),
             };
         }
         self.pubsub.stirred = true;

@@ -153,6 +153,7 @@ impl<W> Engine<W> {
             // Whatever became of the connection since: this is what came of that key.
             Own::Inquire(key) => self.on_inquired(conn, &key, reply),
             Own::Settle(key, _) => self.on_settle_reply(conn, &key, reply),
+            Own::StreamEnd => self.on_stream_end(conn, reply),
             // What an older connection still says of probes is of no interest.
             _ if self.served_by(conn).is_none() => {}
             Own::Ping => {}

@@ -6,11 +6,14 @@
 
 mod adapters;
 mod bounds;
+mod cancelled;
 mod collections;
 mod commands;
+mod dedicated;
 mod degraded;
 mod dialogues;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod matrix;
 mod mixed;
