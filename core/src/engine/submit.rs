@@ -99,15 +99,19 @@ impl<W> Engine<W> {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
-                let mut bytes = Vec::new();
+                let mut bytes = std::mem::take(&mut self.scratch);
                 request.encode(&mut bytes);
-                op.note = Some(bytes.into());
+                op.note = Some(bytes.as_slice().into());
+                self.scratch = emptied(bytes);
             }
             op.attempts = 1;
             let cost = &mut self.queued.bytes;
             connection.send(op, self.now.instant, |out, op| {
                 let start = out.len();
-                request.encode(out);
+                match &op.note {
+                    Some(note) => out.extend_from_slice(note),
+                    None => request.encode(out),
+                }
                 op.cost = cost_of(&out[start..]);
                 *cost += op.cost as usize;
             });
@@ -126,10 +130,7 @@ impl<W> Engine<W> {
                 self.stand_in_line(vec![Parked { op, bytes: bytes.clone(), cause: None }])
             }
         };
-        bytes.clear();
-        if bytes.capacity() <= SCRATCH_BYTES_MAX {
-            self.scratch = bytes;
-        }
+        self.scratch = emptied(bytes);
         Ok((ticket, flush))
     }
 
@@ -744,6 +745,12 @@ impl<W> Engine<W> {
 
 /// A scratch buffer that grew beyond this for one large command is given up.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// The buffer for the next command.
+fn emptied(mut scratch: Vec<u8>) -> Vec<u8> {
+    scratch.clear();
+    if scratch.capacity() <= SCRATCH_BYTES_MAX { scratch } else { Vec::new() }
+}
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
