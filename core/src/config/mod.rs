@@ -12,7 +12,7 @@
 //! | `unix:///path`, `redis+unix:///path` | one server behind a Unix domain socket; the database is `?db=2` |
 //! | `memory://` | no server: the embedded store |
 //! | `rediss://…` | TLS (refused by this version) |
-//! | `redis+cluster://host:port,host:port` | a cluster (refused by this version) |
+//! | `redis+cluster://host:port,host:port` | a cluster, entered through any of these nodes |
 //! | `redis+sentinel://host:port,host:port/service[/database]` | a master that sentinels know (refused by this version) |
 //!
 //! `valkey` stands for `redis` in each of them. An IPv6 address goes in brackets:

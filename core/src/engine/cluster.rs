@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     commands::{Routing, Spec},
-    config::{Backoff, ClusterMap, Endpoint},
+    config::{Backoff, ClusterMap, Endpoint, Forced},
     connection::{Op, Own},
     failure::{Cause, FailureKind},
     resp::Reply,
@@ -343,6 +343,14 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Nobody is asked any more: what drives the client is gone, or it is being closed.
+    pub(super) fn forget_refresh(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            let Refresh { last, adopted, .. } = cluster.refresh;
+            cluster.refresh = Refresh { last, adopted, ..Refresh::default() };
+        }
+    }
+
     /// One that was asked will not answer any more.
     pub(super) fn topology_lost(&mut self, node: NodeId) {
         let Some(cluster) = &mut self.cluster else { return };
@@ -405,6 +413,9 @@ impl<W> Engine<W> {
             self.now.instant,
         );
         let id = self.nodes.insert(node);
+        if let Some(held @ (Forced::Memory | Forced::Isolated)) = self.forced {
+            self.hold_down(id, held);
+        }
         self.event(Event::NodeAdded { node: label });
         id
     }
@@ -536,6 +547,8 @@ impl<W> Engine<W> {
     fn drop_node(&mut self, id: NodeId) {
         let node = &mut self.nodes[id];
         node.gone = true;
+        // Nothing of it is waited for any more, so that time changes nothing.
+        node.phase = Phase::Live;
         let label = node.label.clone();
         let conn = node.conn.take();
         if let Some(conn) = conn {

@@ -472,7 +472,8 @@ impl<W> Engine<W> {
         for parked in first.into_iter().rev() {
             self.nodes[node].backlog.push_front(parked);
         }
-        if was_ready && !retiring && self.closing == Closing::Open {
+        let needed = !retiring && !self.nodes[node].gone;
+        if was_ready && needed && self.closing == Closing::Open {
             if !matches!(cause, Cause::Forced(_)) {
                 let node = self.nodes[node].label.clone();
                 self.event(Event::Error { node, cause: cause.clone() });
@@ -755,6 +756,7 @@ impl<W> Engine<W> {
             return;
         }
         let from = self.health();
+        self.forget_refresh();
         self.closing = Closing::Closed;
         let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in connections {

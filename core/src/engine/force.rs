@@ -113,7 +113,7 @@ impl<W> Engine<W> {
     }
 
     /// Takes the server for down, if it is not already; keeps recovery from going on.
-    fn hold_down(&mut self, node: NodeId, held: Forced) {
+    pub(super) fn hold_down(&mut self, node: NodeId, held: Forced) {
         let cause = Cause::Forced(held);
         match &self.nodes[node].phase {
             // What is on its way to keys is still answered, and they wait for it.

@@ -528,6 +528,7 @@ impl<W> Engine<W> {
     /// them: what drove the sockets is gone. The next submit starts anew.
     pub fn abandon(&mut self, now: Now) {
         self.note_time(now);
+        self.forget_refresh();
         let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in connections {
             self.settle_lost(conn, &FailureKind::RuntimeDropped);
