@@ -79,16 +79,18 @@ compile_error!("unfazed-blocking waits for sockets with poll(2), which is found 
 //  caller ──submit, write──▶ Shared (core) ◀──received, closed── Poller (sockets) ◀── the leader
 //    └── wait: lead or follow ──▶ Driver (whose turn is it?) ──────────┘
 //
-// - `client` is what callers see, `conversation` a dialogue as an iterator, `driver` who leads and who
-//   waits, `poller` what a leader does, `socket` one socket.
+// - `client` is what callers see, `conversation` a dialogue as an iterator, `dedicated` a connection of
+//   one's own, `driver` who leads and who waits, `poller` what a leader does, `socket` one socket.
 mod client;
 mod conversation;
+mod dedicated;
 mod driver;
 mod poller;
 mod socket;
 
 pub use client::{Client, Detached, Events, Subscription};
 pub use conversation::Conversation;
+pub use dedicated::Dedicated;
 pub use unfazed_core::{
     self as core, Bytes, Cause, Config, Effect, Event, Executed, Failure, FailureKind, Fallback,
     FromReply, Health, Options, Policy, Request, Script, Source, Sourced, Status, ToArg,

@@ -10,7 +10,8 @@ use unfazed_core::{
     engine::{Batch, Status},
     fallback::Ambient,
     handle::{
-        Conversation, Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish,
+        Conversation, Dedicated, Events, Gather, Handle, Pending, RunBatch, Settled, Subscribe,
+        Subscribing, Wish,
     },
     reply::FromReply,
 };
@@ -86,6 +87,13 @@ impl Client {
         &self.0
     }
 
+    /// A connection of one's own, for WATCH, SELECT and all else that nobody who shares a connection may
+    /// do; at once: what is asked on it waits until it is made.
+    #[must_use]
+    pub fn dedicated(&self) -> Dedicated {
+        self.0.dedicated()
+    }
+
     /// How the client is doing.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -148,8 +156,13 @@ impl RunBatch for Client {
 
 impl Converse for Client {
     type Conversation<D: Dialogue> = Conversation<D>;
+    type Settled<D: Dialogue> = Settled<D>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
         self.0.converse(dialogue)
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Settled<D> {
+        self.0.settle(dialogue)
     }
 }

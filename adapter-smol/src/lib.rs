@@ -79,8 +79,8 @@ pub use unfazed_core::{
     failure::MemoryRefusal,
     fallback::Bounds,
     handle::{
-        Changing, Connected, Conversation, Events, Pending, PendingReplies, Subscribing,
-        Subscription,
+        Changing, Connected, Conversation, Dedicated, Events, Pending, PendingReplies, Settled,
+        Subscribing, Subscription,
     },
     pubsub::{Incoming, Message, Payload},
     reply::{DecodeError, ServerError},

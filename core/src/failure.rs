@@ -152,6 +152,8 @@ pub enum Stage {
     Reply,
     /// For a native script, its own or one before it, to end.
     Script,
+    /// For a connection of its own: as many as this bound allows are in use.
+    Lease(Bound),
 }
 
 /// Why memory could not answer in the server's stead. Each says what can be done about it.
@@ -207,6 +209,8 @@ pub enum Bound {
     SubscriptionMessages,
     /// How many bytes these may have.
     SubscriptionBytes,
+    /// How many connections requests may have for themselves.
+    Leases,
 }
 
 impl Bound {
@@ -223,6 +227,7 @@ impl Bound {
             Bound::JournalBytes => "journal_bytes_max",
             Bound::SubscriptionMessages => "subscription_messages_max",
             Bound::SubscriptionBytes => "subscription_bytes_max",
+            Bound::Leases => "leases_max",
         }
     }
 }
@@ -358,6 +363,9 @@ impl fmt::Display for Stage {
             Stage::Retry => "its turn to be sent again",
             Stage::Reply => "the reply",
             Stage::Script => "a native script to end",
+            Stage::Lease(bound) => {
+                return write!(f, "a connection of its own ({bound} of them are in use)");
+            }
         })
     }
 }

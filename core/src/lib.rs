@@ -141,7 +141,7 @@ pub mod prelude {
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Subscribe, Transactions, Views},
+        handle::{OptimisticTransactions, Pipelines, Subscribe, Transactions, Views},
         pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
         script::Script,

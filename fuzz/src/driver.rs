@@ -378,7 +378,7 @@ impl World {
 fn take_commands(bytes: &mut Vec<u8>) -> Vec<String> {
     let (mut lines, mut used) = (Vec::new(), 0);
     while let Ok(Some((words, length))) = parse(&bytes[used..]) {
-        lines.push(words.join(" "));
+        lines.push(crate::workload::line_of(&words));
         used += length;
     }
     bytes.drain(..used);

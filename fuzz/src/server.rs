@@ -10,11 +10,15 @@ use unfazed_core::{
     slot::slot,
 };
 
+use crate::workload::line_of;
+
 /// What the server remembers of one command line (its words with spaces between them).
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     /// How often it was carried out.
     pub executed: u32,
+    /// How often of that it was a pop that found nothing, which is as if it had not been.
+    pub empty: u32,
     /// When it was carried out last.
     pub last: u64,
     /// How often of that inside of a transaction.
@@ -404,7 +408,7 @@ impl Server {
     // ---- requests ------------------------------------------------------------------------------
 
     fn answer(&mut self, session: &mut Session, words: &[String], when: When) -> Option<Value> {
-        let line = words.join(" ");
+        let line = line_of(words);
         let name = words[0].to_ascii_uppercase();
         if name == "HELLO" && self.hangs_up_at_hello {
             self.hello_refused += 1;
@@ -498,7 +502,7 @@ impl Server {
 
     /// Carries a command out, unless it is refused.
     fn run(&mut self, name: &str, words: &[String], when: When) -> Value {
-        let line = words.join(" ");
+        let line = line_of(words);
         if let Some(text) = self.refusal(name) {
             self.refused += u64::from(!text.starts_with("ERR"));
             return Value::error(text);
@@ -515,6 +519,7 @@ impl Server {
         let again = self.tampering.execute_twice && is_write(name);
         let again = again || (merge_twice && is_write(name) && key.starts_with("sum:n"));
         let entry = self.ledger.entry(line).or_default();
+        entry.empty += u32::from(name == "BLPOP" && value == Value::Null);
         if again && !matches!(value, Value::Error(_)) {
             entry.executed += 1;
             self.execute(name, words, when);
@@ -700,6 +705,14 @@ impl Server {
                 members.extend(words[2..].iter().cloned());
                 Value::Integer((members.len() - before) as i64)
             }
+            // Nobody waits in this model: where there is nothing, it is as if somebody had unblocked it.
+            "BLPOP" => match self.data.get_mut(words[1].as_bytes()) {
+                Some((Data::List(items), _)) if !items.is_empty() => {
+                    Value::Array(vec![bulk(&words[1]), bulk(&items.remove(0))])
+                }
+                Some((Data::List(_), _)) | None => Value::Null,
+                Some(_) => wrong,
+            },
             "RPUSH" => {
                 let empty = || (Data::List(Vec::new()), None);
                 let (Data::List(items), _) = self.data.entry(key()).or_insert_with(empty) else {
@@ -775,6 +788,7 @@ pub fn is_write(name: &str) -> bool {
             | "PERSIST"
             | "SADD"
             | "RPUSH"
+            | "BLPOP"
     )
 }
 

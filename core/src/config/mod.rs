@@ -84,7 +84,7 @@ pub(crate) use endpoint::check_host;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
 pub use forced::Forced;
-pub use limits::{MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
+pub use limits::{LeaseLimits, MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
 pub use publish::Publish;
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
@@ -166,6 +166,8 @@ pub struct Config {
     pub memory: MemoryLimits,
     /// What subscriptions may take.
     pub subscriptions: SubscriptionLimits,
+    /// The connections that requests get for themselves.
+    pub leases: LeaseLimits,
     /// Whether a request that no fallback rule matches fails at once while the server is down;
     /// default false: it waits within its deadline.
     pub fail_fast: bool,
@@ -219,7 +221,8 @@ impl Config {
         Self::new(Deployment::Memory)
     }
 
-    /// No server: this embedded store, which its other clients and the program share.
+    /// No server: this embedded store, which its other clients and the program share. What one of them
+    /// publishes, all hear.
     ///
     /// The store has its bounds already, so that `memory_entries_max` and `memory_bytes_max` are set to
     /// what they are, and can't be set to anything else.
@@ -257,6 +260,7 @@ impl Config {
             replies: ReplyLimits::default(),
             memory: MemoryLimits::default(),
             subscriptions: SubscriptionLimits::default(),
+            leases: LeaseLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
             native_scripts: NativeScripts::default(),

@@ -144,6 +144,9 @@ impl<W> Engine<W> {
         if let Some((feed, until)) = side.collect::<Vec<_>>().pop() {
             return self.on_side_resolved(feed, addresses, until);
         }
+        if let Some((seat, until)) = self.seat_awaiting(lookup) {
+            return self.on_seat_resolved(seat, addresses, until);
+        }
         let awaits = |(id, node): (NodeId, &Node)| Some((id, node.dial.awaits(lookup)?));
         let Some((node, until)) = self.nodes.iter().find_map(awaits) else { return };
         match addresses {
@@ -202,6 +205,7 @@ impl<W> Engine<W> {
         match self.connections.get(conn.0).map(|connection| connection.role) {
             Some(Role::Main) => self.on_ready(conn),
             Some(Role::Own(feed)) => self.on_side_ready(conn, feed),
+            Some(Role::Leased(seat)) => self.on_seat_ready(conn, seat),
             None => {}
         }
     }

@@ -79,6 +79,11 @@ impl<W> Engine<W> {
             }
             if connection.retiring && connection.owes_nothing() {
                 self.kill(conn, Cause::Local);
+            } else if let Role::Leased(_) = connection.role
+                && connection.owes_nothing()
+                && let Some(lease) = self.lease_on(conn)
+            {
+                self.settle_lease(lease);
             }
         }
         if self.closing != Closing::Open {
@@ -116,6 +121,7 @@ impl<W> Engine<W> {
                 self.on_reply(conn, op, reply, start, owed.end);
             }
             Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
+            Owner::Blocked(op) => self.on_blocked_reply(conn, *op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
             Owner::Change(change) => self.on_change_reply(conn, &change, &reply),
@@ -170,7 +176,7 @@ impl<W> Engine<W> {
     /// A reply that is counted for its pattern, or that memory is to learn from. Apart from the usual
     /// case, where nothing may degrade.
     #[inline(never)]
-    fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
+    pub(super) fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
                 self.overtake(op, note);
@@ -195,7 +201,14 @@ impl<W> Engine<W> {
     }
 
     #[cold]
-    fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
+    pub(super) fn on_error_reply(
+        &mut self,
+        conn: ConnId,
+        op: Op,
+        error: ServerError,
+        start: u64,
+        end: u64,
+    ) {
         let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
@@ -243,6 +256,7 @@ impl<W> Engine<W> {
                 let used = ready_at.map(|at| self.now.instant.saturating_duration_since(at));
                 if used.is_some_and(|span| span >= RETIRE_AFTER) {
                     self.retire(conn, Cause::NotMaster);
+                    self.retire_leased(conn, Cause::NotMaster);
                 }
             }
             Class::Unauthenticated => {
@@ -250,11 +264,14 @@ impl<W> Engine<W> {
                     return self.end_with_error(&op, error, Executed::No);
                 }
                 self.retire(conn, Cause::Handshake(error.clone()));
+                self.retire_leased(conn, Cause::Handshake(error.clone()));
             }
         }
         let may_go = !matches!(class, Class::Told(_))
             && u32::from(op.attempts) < self.config.retry.attempts_max;
-        let again = (may_go || lacks_source) && self.tickets.wants(op.ticket);
+        // What was said on its connection before is part of what it means.
+        let pinned = self.is_pinned(&op);
+        let again = (may_go || lacks_source) && self.tickets.wants(op.ticket) && !pinned;
         if !again {
             return self.end_with_error(&op, error, executed);
         }
@@ -366,7 +383,7 @@ impl<W> Engine<W> {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
-        let (role, node) = (connection.role, connection.node);
+        let (role, node, silent) = (connection.role, connection.node, cause == Cause::Silent);
         self.carry_no_more(conn, &cause);
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.close(cause);
@@ -378,6 +395,10 @@ impl<W> Engine<W> {
                     side.dial.closing(conn);
                 }
             }
+            Role::Leased(seat) => self.seat_closing(seat, conn),
+        }
+        if role == Role::Main && silent {
+            self.silence_seats(node);
         }
         if self.nodes[node].conn == Some(conn) {
             self.nodes[node].conn = None;
@@ -404,6 +425,7 @@ impl<W> Engine<W> {
         let dialled = match connection.role {
             Role::Main => self.nodes[node].dial.is(conn),
             Role::Own(feed) => self.side_mut(feed).is_some_and(|side| side.dial.is(conn)),
+            Role::Leased(seat) => self.is_seats_dial(seat, conn),
         };
         if !dialled && cause == Cause::ConnectTimeout {
             // On one that was made long ago this is the kernel giving up on an unreachable peer.
@@ -416,6 +438,8 @@ impl<W> Engine<W> {
             Role::Main => {}
             Role::Own(feed) if dialled => return self.side_dial_lost(feed, cause),
             Role::Own(_) => return,
+            Role::Leased(seat) if dialled => return self.seat_dial_lost(seat, cause),
+            Role::Leased(seat) => return self.on_seat_lost(seat, connection, &cause),
         }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
         if self.nodes[node].conn == Some(conn) {
@@ -457,6 +481,9 @@ impl<W> Engine<W> {
             }
             self.on_lost(node, cause);
         }
+        if self.nodes[node].conn.is_some() {
+            self.end_lost_piece(node);
+        }
         if self.nodes[node].conn.is_some() || self.nodes[node].phase.is_down() {
             self.place_backlog(node);
         }
@@ -467,7 +494,7 @@ impl<W> Engine<W> {
     }
 
     /// A command on a lost connection: gives it back if it may go again.
-    fn lost(
+    pub(super) fn lost(
         &mut self,
         node: NodeId,
         mut op: Op,
@@ -536,6 +563,7 @@ impl<W> Engine<W> {
             parked.extend(cluster.detours.take(|_| true));
         }
         parked.extend(self.scripts.take(|_| true));
+        parked.extend(self.take_leased());
         self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
@@ -635,6 +663,7 @@ impl<W> Engine<W> {
             withdrawn.extend(connection.withdraw(|op| tickets.is_expired(op.ticket)));
         }
         for op in withdrawn {
+            self.soil(&op);
             self.end_without_answer(&op, FailureKind::DeadlinePassed(Stage::Connection));
         }
         let mut expired = Vec::new();
@@ -711,6 +740,7 @@ impl<W> Engine<W> {
                 ended.push((parked, Stage::Room));
             }
         }
+        ended.extend(self.take_expired_of_leases());
         for (Parked { op, cause, .. }, stage) in ended {
             let cause = cause.or_else(|| self.nodes[self.route(&op)].cause.clone());
             self.end_because(&op, FailureKind::DeadlinePassed(stage), cause);
@@ -720,7 +750,8 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let connected = self.connections.iter().any(|(_, connection)| connection.is_main());
+        let carries = |connection: &Connection| !matches!(connection.role, Role::Own(_));
+        let connected = self.connections.iter().any(|(_, connection)| carries(connection));
         let hopeless = !connected && self.scripts.len() == 0;
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
@@ -744,6 +775,7 @@ impl<W> Engine<W> {
         }
         self.end_parked(&FailureKind::ClientClosed);
         self.end_streams(FailureKind::ClientClosed);
+        self.forget_leases(&Cause::Local);
         debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });

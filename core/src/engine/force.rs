@@ -168,6 +168,7 @@ impl<W> Engine<W> {
             give_up_dial(&mut node.dial, &unopened);
             node.failed_dials = 0;
         }
+        self.give_up_seats(&unopened);
         for feed in self.pubsub.feeds() {
             if let Some(side) = self.side_mut(feed) {
                 give_up_dial(&mut side.dial, &unopened);

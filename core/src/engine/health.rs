@@ -234,6 +234,7 @@ impl<W> Engine<W> {
             self.run_cluster(self.now.instant);
         }
         self.carry_on(conn);
+        self.leases.stirred = true;
         self.run_phase(node, self.now.instant);
     }
 
@@ -326,6 +327,7 @@ impl<W> Engine<W> {
             self.place(parked);
         }
         self.announce();
+        self.place_leased_anew();
     }
 
     /// What keeps the server down, for those who are told that it is.

@@ -29,6 +29,10 @@ pub(super) struct Heritage {
     heard: Ids,
     /// How many of the two answers are owed.
     owed: u8,
+    /// Commands are served by a server that has not said yet which data it has, and none before it has.
+    serves_unheard: bool,
+    /// One that served commands has never said so.
+    missed: bool,
     /// The worst that was found since remembered values were last trusted.
     found: Option<Lineage>,
     /// The worst that was found since something was first owed to keys.
@@ -68,14 +72,26 @@ impl Heritage {
         self.owed_to = None;
     }
 
+    /// A server is about to say which data it has; `serves` is whether commands go to it meanwhile.
+    fn ask(&mut self, serves: bool) {
+        self.heard = Ids::default();
+        self.owed = 2;
+        self.missed |= self.serves_unheard;
+        self.serves_unheard = serves && self.known.is_none();
+    }
+
     /// Takes in what the server has said, all of it.
     fn hear(&mut self, now: Instant) {
         let heard = std::mem::take(&mut self.heard);
         let known = self.known.replace(heard.clone());
         let since = self.known_since.replace(now);
-        // The first data set is that of nobody before it.
-        let Some((known, since)) = known.zip(since) else { return };
-        let found = relation(&known, &heard, now.saturating_duration_since(since));
+        self.serves_unheard = false;
+        let found = match known.zip(since) {
+            Some((known, since)) => relation(&known, &heard, now.saturating_duration_since(since)),
+            None if self.missed => Lineage::Unknown,
+            // The first data set is that of nobody before it.
+            None => return,
+        };
         self.found = self.found.max(Some(found));
         self.owed_to = self.owed_to.max(Some(found));
     }
@@ -104,9 +120,8 @@ impl<W> Engine<W> {
     /// Asks which data the server has: when a connection is new, and again before it is trusted.
     pub(super) fn ask_lineage(&mut self, conn: ConnId) {
         let Some(node) = self.node_of(conn) else { return };
-        let heritage = &mut self.nodes[node].heritage;
-        heritage.heard = Ids::default();
-        heritage.owed = 2;
+        let serves = !self.nodes[node].phase.is_down();
+        self.nodes[node].heritage.ask(serves);
         self.ask(conn, Own::Lineage, &[b"INFO", b"server"]);
         self.ask(conn, Own::Lineage, &[b"INFO", b"replication"]);
     }
@@ -206,6 +221,20 @@ mod tests {
         assert_eq!(relation(&Ids::default(), &Ids::default(), minute), Lineage::Unknown);
         let known = ids("a", "x", "0", 10);
         assert_eq!(relation(&known, &Ids::default(), minute), Lineage::Unknown);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
+    fn a_server_that_was_gone_before_it_said_anything_may_have_had_other_data() {
+        let now = Instant::now();
+        for (served, expected) in [(true, Some(Lineage::Unknown)), (false, None)] {
+            let mut heritage = Heritage::default();
+            heritage.ask(served);
+            heritage.ask(false);
+            heritage.heard = ids("b", "b", "0", 0);
+            heritage.hear(now);
+            assert_eq!(heritage.owed_to, expected, "{served}");
+        }
     }
 
     #[test]

@@ -35,8 +35,13 @@
 //! them; `nodes` is what is known of each server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
 //! what is owed after an outage; `status` is what operators see.
 //!
+//! `leases` has connections for those who can't share one: commands that wait at the server, and whoever
+//! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
+//! with [`give_back`](Engine::give_back).
+//!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
-//! connections together, `side` makes connections of their own where they need one. Their callers'
+//! connections together, `side` makes connections of their own where they need one, `local` does without
+//! any: among the clients of one store, or within one client while its server is down. Their callers'
 //! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
 //! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
 //! [`close_stream`](Engine::close_stream).
@@ -52,6 +57,7 @@ mod gather;
 mod health;
 mod heritage;
 mod in_memory;
+mod leases;
 mod local;
 mod nodes;
 mod notices;
@@ -79,12 +85,13 @@ use std::{
 pub use batch::Batch;
 pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
+pub(crate) use leases::SeatId;
 pub(crate) use nodes::NodeId;
 pub use notices::OWN_CONNECTIONS_MAX;
 pub use outcomes::Outcomes;
 pub use output::{
-    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, StreamId,
-    Target, Ticket,
+    ConnId, Event, Flush, Health, Input, Lease, Linger, Lookup, Output, Rejected, SocketOptions,
+    StreamId, Target, Ticket,
 };
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
@@ -95,7 +102,7 @@ use crate::{
     config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
     failure::{Bound, Cause, Executed, FailureKind},
-    fallback::{Memory, SharedStore},
+    fallback::{Membership, Memory, Nudge, SharedStore},
     resp::Reply,
     rng::Rng,
     slab::Slab,
@@ -104,6 +111,7 @@ use block::Blocks;
 use cluster::Cluster;
 use dial::Dial;
 use health::Phase;
+use leases::Leases;
 use nodes::{Node, Nodes};
 use status::Tally;
 use subscriptions::Subscriptions;
@@ -135,6 +143,10 @@ pub struct Engine<W> {
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
     store: Option<SharedStore>,
+    /// This client's place among the subscribers of its store, while it wants something.
+    membership: Option<Membership>,
+    /// How others tell it that there is something to hear.
+    nudge: Option<Nudge>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
     delayed: BTreeMap<(Instant, u64), Parked>,
     delayed_count: u64,
@@ -150,6 +162,7 @@ pub struct Engine<W> {
     /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
     pubsub: Subscriptions<W>,
+    leases: Leases,
     outputs: VecDeque<Output>,
     pushes: usize,
     /// What the last `Output::Wait` said: the adapter will be back by then.
@@ -292,6 +305,8 @@ impl<W> Engine<W> {
             lookups: 0,
             memory,
             store,
+            membership: None,
+            nudge: None,
             delayed: BTreeMap::new(),
             delayed_count: 0,
             held: VecDeque::new(),
@@ -300,6 +315,7 @@ impl<W> Engine<W> {
             line: VecDeque::new(),
             in_line: Queued::default(),
             queued: Queued::default(),
+            leases: Leases::new(),
             outputs: VecDeque::new(),
             pushes: 0,
             armed: None,
@@ -332,7 +348,8 @@ impl<W> Engine<W> {
         self.note_time(now);
         self.stirred = true;
         match input {
-            Input::Timeout => {}
+            // What there is to hear is heard with whatever else there is to do for streams.
+            Input::Timeout | Input::Nudged => {}
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Opened { conn } => self.on_opened(conn),
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
@@ -379,6 +396,9 @@ impl<W> Engine<W> {
         self.admit();
         if self.pubsub.has_news() {
             self.run_feeds();
+        }
+        if self.leases.stirred {
+            self.run_leases(self.now.instant);
         }
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
@@ -515,6 +535,7 @@ impl<W> Engine<W> {
         }
         self.end_parked(&FailureKind::RuntimeDropped);
         self.end_streams(FailureKind::RuntimeDropped);
+        self.forget_leases(&Cause::Local);
         debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
@@ -628,6 +649,7 @@ impl<W> Engine<W> {
         let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
         connections
             .chain(carriers)
+            .chain(self.leases_due())
             .chain(cluster)
             .chain(self.tickets.earliest())
             .chain(nodes)
@@ -651,6 +673,7 @@ impl<W> Engine<W> {
         self.run_connections(now);
         self.run_phases(now);
         self.run_deadlines(now);
+        self.run_leases(now);
         self.run_closing(now);
     }
 }

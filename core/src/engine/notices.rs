@@ -156,6 +156,7 @@ impl<W> Engine<W> {
         now: Now,
     ) -> bool {
         self.note_time(now);
+        self.hear_others();
         let open = self.pubsub.take(stream, into);
         if self.pubsub.stirred {
             self.run_feeds();
@@ -250,7 +251,7 @@ impl<W> Engine<W> {
     /// Takes the next step of every feed that has one.
     pub(super) fn run_feeds(&mut self) {
         if self.store.is_some() {
-            self.pubsub.settle_locally();
+            self.settle_membership();
         } else if std::mem::take(&mut self.pubsub.stirred) {
             for feed in self.pubsub.feeds() {
                 self.run_feed(feed);
@@ -395,7 +396,7 @@ impl<W> Engine<W> {
             let cause = Cause::Handshake(error);
             return match connection.role {
                 Role::Main => self.retire(conn, cause),
-                Role::Own(_) => self.kill(conn, cause),
+                Role::Own(_) | Role::Leased(_) => self.kill(conn, cause),
             };
         }
         self.pubsub.stirred = true;
@@ -487,6 +488,7 @@ impl<W> Engine<W> {
     /// Ends every stream.
     pub(super) fn end_streams(&mut self, kind: FailureKind) {
         self.pubsub.end_all(&Failure::new(kind, Executed::No, "SUBSCRIBE"));
+        self.membership = None;
         self.settle_streams();
     }
 

@@ -6,7 +6,7 @@ use super::Lineage;
 use crate::{
     config::Forced,
     failure::{Ago, Bound, Cause},
-    fallback::{NativeDone, NativeRun},
+    fallback::{NativeDone, NativeRun, Nudge},
     reply::ServerError,
     resp::Reply,
     slab::Id,
@@ -15,6 +15,10 @@ use crate::{
 /// One connection, or the attempt to make one. A stale id is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub(crate) Id);
+
+/// A connection of one's own, or the claim to one. A stale one is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lease(pub(crate) Id);
 
 /// One submitted request, pipeline, or wait. A stale ticket is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +49,12 @@ impl fmt::Debug for ConnId {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ticket {:?}", self.0)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lease {:?}", self.0)
     }
 }
 
@@ -82,6 +92,8 @@ pub enum Input<'a> {
     },
     /// The answer to [`Output::Run`].
     Ran(NativeDone),
+    /// The nudge that was set with [`set_nudge`](super::Engine::set_nudge) was given.
+    Nudged,
 }
 
 /// What the engine asks of its adapter.
@@ -124,6 +136,8 @@ pub enum Output {
     /// Run a function of the user's, without any lock held, and answer with [`Input::Ran`]. There is
     /// one at a time.
     Run(NativeRun),
+    /// Give this nudge, without any lock held: another client of the same store has messages.
+    Nudge(Nudge),
     /// More may be read from `conn`, on which reading was to stop
     /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
     Read {
@@ -343,6 +357,15 @@ pub enum Event {
         /// Which.
         bound: Bound,
     },
+    /// A command that waits at the server was given up while it was there, and its connection closed. It
+    /// may have been executed, and nobody is left whom its failure could tell so: what it took from a
+    /// list, set or stream is lost then. Comes for each such command that writes.
+    GivenUp {
+        /// The node.
+        node: Arc<str>,
+        /// The command.
+        command: &'static str,
+    },
     /// The client was closed; nothing follows.
     End,
 }
@@ -369,6 +392,7 @@ impl Event {
             Event::TooOld { .. } => "too_old",
             Event::StillDown { .. } => "still_down",
             Event::Full { .. } => "full",
+            Event::GivenUp { .. } => "given_up",
             Event::End => "end",
         }
     }
@@ -431,6 +455,12 @@ impl fmt::Display for Event {
             }
             Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
             Event::Full { bound } => write!(f, "{bound} is reached"),
+            Event::GivenUp { node, command } => {
+                write!(
+                    f,
+                    "{command} was given up on {node} while it waited; it may have been executed"
+                )
+            }
             Event::End => f.write_str("closed"),
         }
     }

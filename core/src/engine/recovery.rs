@@ -169,6 +169,7 @@ impl<W> Engine<W> {
             // Whatever became of the connection since: this is what came of that key.
             Own::Inquire(key) => self.on_inquired(conn, &key, reply),
             Own::Settle(key, _) => self.on_settle_reply(conn, &key, reply),
+            Own::StreamEnd => self.on_stream_end(conn, reply),
             Own::Topology => self.on_topology(conn, reply),
             // If it was refused, what came right behind it will be as well.
             Own::Asking => {}
@@ -353,6 +354,7 @@ impl<W> Engine<W> {
         match fate {
             Fate::Maybe if self.memory.unanswered(key) => {
                 self.nodes[node].account.unanswered += 1;
+                self.memory.settled(key, self.now);
                 self.end_piece(node);
             }
             // What may be sent again is; but who answered so once may do so for long.
@@ -385,6 +387,14 @@ impl<W> Engine<W> {
         self.place_held();
     }
 
+    /// Goes on where the last that was on its way was on a connection that is gone, and another one has
+    /// taken over.
+    pub(super) fn end_lost_piece(&mut self, node: NodeId) {
+        if matches!(self.nodes[node].phase, Phase::Down { stage: Stage::Draining, .. }) {
+            self.end_piece(node);
+        }
+    }
+
     /// The server can't serve now: back to memory, and to probes.
     pub(super) fn stop_drain(&mut self, node: NodeId, cause: Cause) {
         if self.is_draining(node) {
@@ -414,10 +424,14 @@ impl<W> Engine<W> {
     /// got all of it.
     pub(super) fn lost_own(&mut self, node: NodeId, own: &Own, whole: bool) {
         match own {
-            Own::Settle(key, true) if whole => {
-                let lost = u64::from(self.memory.unanswered(key));
-                self.nodes[node].account.unanswered += lost;
+            Own::Settle(key, true) if whole && self.memory.unanswered(key) => {
+                self.nodes[node].account.unanswered += 1;
+                // Another connection has taken over, on which the server answers for it already.
+                if self.settles(node) && self.nodes[node].conn.is_some() {
+                    self.memory.settled(key, self.now);
+                }
             }
+            Own::Settle(_, true) if whole => {}
             Own::Settle(key, true) | Own::Inquire(key) => self.memory.put_back(key),
             Own::Topology => return self.topology_lost(node),
             _ => return,

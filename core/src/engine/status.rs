@@ -43,6 +43,12 @@ pub struct Status {
     pub tickets: usize,
     /// Sockets open or being opened.
     pub connections: usize,
+    /// How many of these belong to requests of their own, in use or not.
+    pub leases: usize,
+    /// How many of these nobody uses for now.
+    pub leases_idle: usize,
+    /// Who waits for one, because there are as many as there may be.
+    pub leases_waited_for: usize,
     /// Streams of messages that are open.
     pub streams: usize,
     /// Channels and patterns that streams want. One that several want counts for each.
@@ -286,6 +292,9 @@ impl<W> Engine<W> {
             waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
+            leases: self.leases.len(),
+            leases_idle: self.leases.idle(),
+            leases_waited_for: self.leases.waiting(),
             streams: pubsub.streams,
             subscriptions: pubsub.wanted,
             subscriptions_confirmed: pubsub.confirmed,

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Batch, Closing, ConnId, Engine, Flush, NodeId, Parked, Rejected, Slot, Ticket, tickets::Work,
+    Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
+    tickets::{OfLease, Work},
 };
 use crate::{
     Failure, Now,
@@ -34,16 +35,27 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, and `subscribe` gives \
-    a stream of messages";
+    share: use it on one of your own (`dedicated`); database, name and credentials for all of them belong \
+    in the client's configuration";
+const SUBSCRIBES: &str = "messages would come on a connection that callers share, and to nobody in \
+    particular: `subscribe`, `psubscribe` and `ssubscribe` give a stream of them";
+const NOT_HERE: &str = "this command gives its connection another purpose, of which this client knows \
+    nothing: send it on a socket of your own";
+const DROP_IT: &str =
+    "the connection is the client's: `close` ends it, and it is made anew by itself";
+const ROUTES: &str = "where a request goes, and what has to be said to that node before, the client \
+    decides by itself; on a connection of your own (`dedicated`) you may say it";
 const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
     would get into the transaction: use `transaction`, which sends all of it in one piece";
-const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
-    connections of their own for optimistic transactions";
+const WATCHES: &str = "a watched key would hold for all who share the connection: use `optimistic`, which \
+    watches, reads, decides and writes on one of its own, or `dedicated`";
+const WAITS: &str = "this command waits for what its own connection wrote, so alone on a shared one its \
+    answer would be about nothing: use it in a pipeline, after the writes it is to wait for, or on a \
+    connection of your own (`dedicated`)";
 const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
     all of its nodes";
-const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
-    connection; this version has no connections of their own for such commands";
+pub(super) const LEASES: &str = "this version makes connections of their own to a standalone server only, not to the nodes \
+    of a cluster";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -61,7 +73,9 @@ impl<W> Engine<W> {
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
         let spec = request.spec();
-        self.check_use(spec, request.command())?;
+        if self.check_use(spec, request.command(), 0)? {
+            return self.submit_leased(None, request, waiter);
+        }
         let options = request.asked();
         let room = self.find_room(options)?;
         let deadline = self.now.after(options.deadline.unwrap_or(self.config.deadline));
@@ -85,15 +99,19 @@ impl<W> Engine<W> {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
-                let mut bytes = Vec::new();
+                let mut bytes = std::mem::take(&mut self.scratch);
                 request.encode(&mut bytes);
-                op.note = Some(bytes.into());
+                op.note = Some(bytes.as_slice().into());
+                self.scratch = emptied(bytes);
             }
             op.attempts = 1;
             let cost = &mut self.queued.bytes;
             connection.send(op, self.now.instant, |out, op| {
                 let start = out.len();
-                request.encode(out);
+                match &op.note {
+                    Some(note) => out.extend_from_slice(note),
+                    None => request.encode(out),
+                }
                 op.cost = cost_of(&out[start..]);
                 *cost += op.cost as usize;
             });
@@ -112,10 +130,7 @@ impl<W> Engine<W> {
                 self.stand_in_line(vec![Parked { op, bytes: bytes.clone(), cause: None }])
             }
         };
-        bytes.clear();
-        if bytes.capacity() <= SCRATCH_BYTES_MAX {
-            self.scratch = bytes;
-        }
+        self.scratch = emptied(bytes);
         Ok((ticket, flush))
     }
 
@@ -134,11 +149,26 @@ impl<W> Engine<W> {
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
         if batch.is_transaction {
-            return self.submit_transaction(batch, waiter);
+            return self.submit_transaction(batch, waiter, None);
         }
+        self.submit_pipeline(batch, waiter, None)
+    }
+
+    /// Accepts a pipeline, maybe on a lease. Where one of its commands waits at the server, all of it goes
+    /// out on a connection of its own.
+    pub(super) fn submit_pipeline(
+        &mut self,
+        batch: &Batch,
+        waiter: Option<W>,
+        lease: Option<Lease>,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        let mut waits = None;
         for (at, item) in batch.items.iter().enumerate() {
-            self.check_use(item.spec, batch.name_of(at))?;
+            if lease.is_some() || self.check_use(item.spec, batch.name_of(at), at)? {
+                waits = waits.or(item.spec.is_blocking().then(|| item.spec.name()));
+            }
         }
+        let alone = lease.is_some() || waits.is_some();
         let room = self.find_room(batch.options)?;
         let whole = if batch.scripts.is_empty() {
             None
@@ -146,10 +176,23 @@ impl<W> Engine<W> {
             self.bring_sources(self.nodes.home(), batch)
         };
         let batch = whole.as_ref().unwrap_or(batch);
-        let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
+        let mut span = batch.options.deadline.unwrap_or(self.config.deadline);
         let count = batch.items.len();
+        // One command alone has its deadline moved while it waits.
+        if waits.is_some() && batch.options.deadline.is_none() && (count > 1 || lease.is_some()) {
+            span = span.saturating_add(Self::waits_in(batch));
+        }
+        let deadline = self.now.after(span);
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
+        let lease = match lease {
+            None if alone => Some(self.lease_for(ticket, batch)),
+            lease => lease,
+        };
+        if let Some(lease) = lease {
+            let limited = batch.options.deadline.is_some();
+            self.tickets.note_lease(ticket, OfLease { lease, waits, limited });
+        }
         if !batch.scripts.is_empty() {
             self.tickets.note_scripts(ticket, batch.scripts.clone());
         }
@@ -157,7 +200,8 @@ impl<W> Engine<W> {
         let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
         self.queued.bytes += costs.sum::<usize>();
         // Where no key may degrade, all of it goes into the log in one piece.
-        let whole = room == Room::Now && !self.memory.degrades() && self.cluster.is_none();
+        let whole =
+            room == Room::Now && !self.memory.degrades() && !alone && self.cluster.is_none();
         if let Some(conn) = self.direct(Slot::NONE, Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
@@ -209,6 +253,9 @@ impl<W> Engine<W> {
         }
         if !in_line.is_empty() {
             flush = self.stand_in_line(in_line);
+        }
+        if let Some(lease) = lease {
+            self.settle_lease(lease);
         }
         Ok((ticket, flush))
     }
@@ -263,8 +310,12 @@ impl<W> Engine<W> {
             self.pubsub.fail_join(stream, ticket, None);
             return self.run_feeds();
         }
-        if self.tickets.remove(ticket).is_none() {
-            return;
+        let Some(slot) = self.tickets.remove(ticket) else { return };
+        if let Some(command) = slot.brought() {
+            self.tell_of_giving_up(self.nodes.home(), command);
+        }
+        if let Some(lease) = slot.lease() {
+            self.cancel_on_lease(lease, ticket);
         }
         self.cancel_parts(ticket);
         // A client that is being closed may have waited for this one only.
@@ -303,26 +354,38 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether a command may be used by those who share a connection, and if so, whether it needs one of
+    /// its own. It is the `at`-th of its pipeline.
     #[inline]
-    fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+    fn check_use(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
         let plain = !spec.is_session() && !spec.is_blocking();
         if self.closing == Closing::Open && plain && self.cluster.is_none() {
-            return Ok(());
+            return Ok(false);
         }
-        self.check_use_of(spec, command)
+        self.check_use_of(spec, command, at)
     }
 
     #[cold]
-    fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+    fn check_use_of(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
         self.check_open(command)?;
-        let advice = match () {
-            () if self.cluster.is_some() && spec.name() == "SCAN" => SCANS,
-            () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
-            () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
-            () if spec.is_session() => SHARED_CONNECTION,
-            // Memory answers at once, or says that it does not know the command.
-            () if spec.is_blocking() && self.store.is_none() => BLOCKS,
-            () => return Ok(()),
+        let advice = match spec.name() {
+            "SCAN" if self.cluster.is_some() => SCANS,
+            "MULTI" | "EXEC" | "DISCARD" => TRANSACTS,
+            "WATCH" | "UNWATCH" => WATCHES,
+            "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE"
+            | "SUNSUBSCRIBE" => SUBSCRIBES,
+            "MONITOR" | "SYNC" | "PSYNC" | "REPLCONF" | "CLIENT REPLY" | "SCRIPT DEBUG"
+            | "CLUSTER SYNCSLOTS" => NOT_HERE,
+            "QUIT" | "RESET" => DROP_IT,
+            "ASKING" | "READONLY" | "READWRITE" => ROUTES,
+            _ if spec.is_about_own_writes() => match at {
+                0 => WAITS,
+                _ if self.cluster.is_some() => LEASES,
+                _ => return Ok(true),
+            },
+            _ if spec.is_session() => SHARED_CONNECTION,
+            _ if spec.is_blocking() && self.cluster.is_some() => LEASES,
+            _ => return Ok(spec.is_blocking()),
         };
         let kind = FailureKind::Misuse(advice);
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
@@ -386,7 +449,7 @@ impl<W> Engine<W> {
         let backlogs: usize = self.nodes.iter().map(|(_, node)| node.backlog.len()).sum();
         let waiting = backlogs + self.delayed.len() + self.held.len();
         let detours = self.cluster.as_ref().map_or(0, |cluster| cluster.detours.len());
-        waiting + detours + self.scripts.len() + self.line.len()
+        waiting + detours + self.scripts.len() + self.line.len() + self.leases.parked()
     }
 
     pub(super) fn tell_full(&mut self, bound: Bound) {
@@ -423,6 +486,10 @@ impl<W> Engine<W> {
     pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
         if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
+            if self.waits_in_store(&op) {
+                self.wait_in_store(Parked { op, bytes: bytes.to_vec(), cause: None });
+                return Flush::Nothing;
+            }
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
@@ -458,6 +525,11 @@ impl<W> Engine<W> {
         }
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
+        }
+        if let Some(of) = self.tickets.of_lease(parked.op.ticket)
+            && self.leases.is_pinned(of.lease)
+        {
+            return self.place_pinned(of.lease, parked);
         }
         let parked = match &self.cluster {
             None => parked,
@@ -530,6 +602,9 @@ impl<W> Engine<W> {
     }
 
     pub(super) fn place_on_server(&mut self, node: NodeId, parked: Parked) {
+        if let Some(of) = self.tickets.of_lease(parked.op.ticket) {
+            return self.place_on_lease(of.lease, parked);
+        }
         let Some(conn) = self.nodes[node].conn else {
             return self.nodes[node].backlog.push_back(parked);
         };
@@ -670,6 +745,12 @@ impl<W> Engine<W> {
 
 /// A scratch buffer that grew beyond this for one large command is given up.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// The buffer for the next command.
+fn emptied(mut scratch: Vec<u8>) -> Vec<u8> {
+    scratch.clear();
+    if scratch.capacity() <= SCRATCH_BYTES_MAX { scratch } else { Vec::new() }
+}
 
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.

@@ -11,6 +11,7 @@ mod deeds;
 mod delta;
 mod engaged;
 pub mod glob;
+mod hub;
 mod journal;
 mod memory;
 mod part;
@@ -22,13 +23,17 @@ mod standing;
 pub mod store;
 
 pub(crate) use delta::Command;
+pub use hub::Nudge;
+pub(crate) use hub::{is_about_channels, misuse_of_channels};
 pub(crate) use memory::{Answered, Claim, Memory, Refused, Step};
 pub(crate) use part::{Part, Stopped, Why};
 pub use policy::{Fallback, Mode, Policy, Rules};
 pub(crate) use script::misuse;
 pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};
+pub(crate) use shared::Membership;
 pub use shared::{Ambient, Store as SharedStore};
 pub(crate) use standing::Standing;
+pub(crate) use store::Savepoint;
 pub use store::{Answer, Bounds, Store};
 
 use crate::{config::MemoryLimits, keyed};

@@ -81,7 +81,7 @@ impl Peer {
 }
 
 /// The commands in what was written, each as one line.
-fn commands(sent: &str) -> Vec<String> {
+pub(super) fn commands(sent: &str) -> Vec<String> {
     let mut words = sent.split("\r\n").filter(|word| !word.starts_with('$'));
     let mut lines = Vec::new();
     while let Some(count) = words.next().and_then(|word| word.strip_prefix('*')) {

@@ -1,6 +1,6 @@
 //! What memory cannot be sure of, it does not say, and what may go wrong for long, it does not hurry.
 
-use super::degraded::{Peer, memory, world, world_with};
+use super::degraded::{Peer, commands, memory, world, world_with};
 use super::*;
 use unfazed_core::{Executed, resp::Source};
 
@@ -210,4 +210,158 @@ fn what_goes_again_with_another_connection_does_not_overtake_what_was_refused_be
     let mut peer = Peer::new("one");
     world.return_to(&mut peer);
     assert_eq!(peer.heard, ["SET a 1", "SET a 2", "SET a 3"]);
+}
+
+#[test]
+fn a_merge_that_is_lost_with_an_older_connection_does_not_keep_recovery_from_its_end() {
+    let mut world = world([Fallback::memory("n:*", Policy::MergeDelta)], &[]);
+    assert_eq!(world.done("INCR n:a"), 1);
+    world.dial();
+    let mut peer = Peer::new("one").saying("GET wallet", "").saying("INCRBY n:a", "");
+    while world.engine.health() != Health::Recovering {
+        world.wait(Duration::from_millis(10));
+        peer.serve(&mut world);
+    }
+    world.run(&Request::new("GET wallet"));
+    while peer.heard.len() < 2 {
+        world.wait(Duration::from_millis(10));
+        peer.serve(&mut world);
+    }
+    let mut opened = world.conn;
+    world.say("-NOAUTH Authentication required.\r\n");
+    assert_eq!(world.engine.health(), Health::Degraded);
+    while world.engine.health() != Health::Recovering || peer.heard.len() < 3 {
+        if world.meets_anybody(&mut opened) {
+            peer.serve(&mut world);
+        }
+    }
+    // The older connection is silent, and is given up while the newer one is recovered on.
+    for _ in 0..80 {
+        world.meets_anybody(&mut opened);
+        peer.serve(&mut world);
+    }
+    assert_eq!(world.told("may have been added"), 1, "{:?}", world.events);
+    let status = world.engine.status();
+    assert_eq!((status.health, status.overlay_entries), (Health::Live, 0), "{status}");
+    let get = world.run(&Request::new("GET n:a"));
+    assert!(world.engine.take(get).is_none(), "the server is asked");
+}
+
+#[test]
+fn what_memory_held_of_a_merge_that_may_have_been_done_is_dropped_with_it() {
+    let mut world = world(memory(Policy::MergeDelta), &[]);
+    assert_eq!(world.done("INCR a"), 1);
+    let mut peer = Peer::new("one").saying("INCRBY a", "-IOERR lost in between\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(world.told("may have been added"), 1, "{:?}", world.events);
+    assert_eq!(world.engine.health(), Health::Live);
+    world.fall();
+    assert_eq!(world.read("GET a"), (None, Source::Unknown));
+}
+
+/// What nobody in his right mind answers to what a client asks on its own, and what some do.
+const NONSENSE: &[&str] = &[
+    "+OK\r\n",
+    "+QUEUED\r\n",
+    ":0\r\n",
+    ":-2\r\n",
+    ":9223372036854775807\r\n",
+    "_\r\n",
+    "*0\r\n",
+    "*-1\r\n",
+    "*2\r\n-ERR in EXEC\r\n-WRONGTYPE in EXEC\r\n",
+    "*1\r\n+slave\r\n",
+    "%1\r\n+role\r\n*1\r\n_\r\n",
+    "$0\r\n\r\n",
+    "$13\r\nrun_id:other\n\r\r\n",
+    "=15\r\ntxt:run_id:two\r\n\r\n",
+    "-LOADING soon\r\n",
+    "-READONLY no\r\n",
+    "-NOPERM no\r\n",
+    "-NOAUTH no\r\n",
+    "-OOM no\r\n",
+    "-IOERR perhaps\r\n",
+    "-EXECABORT because of: OOM no\r\n",
+    "-MOVED 1 127.0.0.1:1\r\n",
+    "-\r\n",
+    ">2\r\n+invalidate\r\n_\r\n+OK\r\n",
+    "?\r\n",
+];
+
+#[test]
+fn whatever_a_server_answers_to_what_it_is_owed_a_sound_one_is_paid_the_rest() {
+    let mut choice = 7_u64;
+    let mut next = |below: usize| {
+        // Knuth's MMIX generator; its upper bits will do.
+        choice =
+            choice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (choice >> 33) as usize % below
+    };
+    let mut payments = 0;
+    for round in 0..300 {
+        let config = [
+            Fallback::memory("replay:*", Policy::ReplayLastWins),
+            Fallback::memory("merge:*", Policy::MergeDelta),
+            Fallback::memory("*", Policy::Invalidate),
+        ];
+        let mut world = world(config, &["SET replay:seen 1", "SET merge:seen 5"]);
+        for write in [
+            "INCR replay:seen",
+            "INCR merge:seen",
+            "EXPIRE merge:seen 100",
+            "SADD merge:set a",
+            "SET cache 1",
+            "HSET merge:hash f 1",
+            "DEL replay:gone",
+        ] {
+            world.done_or_ok(write);
+        }
+        let mut opened = None;
+        for _ in 0..60 {
+            if !world.meets_anybody(&mut opened) {
+                continue;
+            }
+            for command in commands(&world.write()) {
+                // Few probes would pass if all answers were wrong.
+                let probes = ["HELLO", "INFO", "PING", "ROLE", "DEL unfazed:probe:absent"];
+                let is_probe = probes.iter().any(|probe| command.starts_with(probe));
+                payments += usize::from(!is_probe);
+                let sound = next(20) > if is_probe { 0 } else { 15 };
+                let answer = if command.starts_with("HELLO") { "%0\r\n" } else { ":1\r\n" };
+                world.say(if sound { answer } else { NONSENSE[next(NONSENSE.len())] });
+            }
+            let status = world.engine.status();
+            assert!(status.journal_entries <= 7 && status.connections <= 2, "{status}");
+        }
+        let mut peer = Peer::new("one");
+        for _ in 0..4_000 {
+            if world.meets_anybody(&mut opened) {
+                peer.serve(&mut world);
+            }
+            if world.engine.health() == Health::Live {
+                break;
+            }
+        }
+        let status = world.engine.status();
+        assert_eq!((status.health, status.journal_entries), (Health::Live, 0), "{round}: {status}");
+        assert_eq!((status.overlay_entries, status.queued_requests), (0, 0), "{round}: {status}");
+    }
+    assert!(payments > 300, "only {payments} got so far");
+}
+
+impl World {
+    /// Lets a moment pass, and whoever is dialled accept. Gives whether anybody was.
+    fn meets_anybody(&mut self, opened: &mut Option<ConnId>) -> bool {
+        self.wait(Duration::from_millis(50));
+        if self.conn.is_some() && self.conn != *opened {
+            self.open();
+            *opened = self.conn;
+        }
+        self.conn.is_some()
+    }
+
+    fn done_or_ok(&mut self, command: &str) {
+        let ticket = self.run(&Request::new(command));
+        assert!(self.engine.take(ticket).expect("at once").is_ok(), "{command}");
+    }
 }

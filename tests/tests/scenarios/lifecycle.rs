@@ -248,8 +248,11 @@ fn commands_that_change_the_connection_are_refused_with_advice<A: Adapter>() {
         ("RESET", &[]),
         ("QUIT", &[]),
         ("AUTH", &["password"]),
-        ("BLPOP", &["list", "0"]),
-        ("BRPOPLPUSH", &["list", "list", "0"]),
+        ("CLIENT REPLY", &["OFF"]),
+        ("CLIENT TRACKING", &["ON"]),
+        ("ASKING", &[]),
+        ("READONLY", &[]),
+        ("PSYNC", &["?", "-1"]),
         ("WAIT", &["1", "0"]),
     ] {
         refused(name, args);

@@ -6,12 +6,15 @@
 
 mod adapters;
 mod bounds;
+mod cancelled;
 mod clusters;
 mod collections;
 mod commands;
+mod dedicated;
 mod degraded;
 mod dialogues;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod matrix;
 mod mixed;

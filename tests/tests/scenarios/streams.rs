@@ -215,8 +215,9 @@ fn entries_whose_answer_was_lost_come_all_the_same<A: Adapter>() {
                 eventually("the entries to be delivered", LIMIT, || {
                     (pending(&mut raw, "s") > before).then_some(())
                 });
-                proxy.set(Fault::None);
+                // In this order: a reply that the proxy has not read yet must not get through.
                 proxy.reset_all();
+                proxy.set(Fault::None);
             });
             take::<A>(&mut consumer, 10)
         });

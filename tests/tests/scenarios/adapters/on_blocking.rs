@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use unfazed_blocking::{Client, Conversation, Subscription};
+use unfazed_blocking::{Client, Conversation, Dedicated, Subscription};
 use unfazed_core::{
-    Config, Failure,
+    Cause, Config, Failure,
     commands::Run,
     config::Forced,
     dialogue::Dialogue,
@@ -24,6 +24,7 @@ pub(crate) struct OnBlocking;
 
 impl Adapter for OnBlocking {
     type Client = Client;
+    type Dedicated = Dedicated;
     type Stream = Subscription;
 
     /// Each of them is a thread.
@@ -57,6 +58,35 @@ impl Adapter for OnBlocking {
     where
         G::Output: Send,
     {
+        ready(ended)
+    }
+
+    fn dedicated(client: &Client) -> Dedicated {
+        client.dedicated()
+    }
+
+    fn lost(dedicated: &Dedicated) -> Option<Cause> {
+        dedicated.lost()
+    }
+
+    fn done_there<T: FromReply + Send + 'static>(
+        ended: <Dedicated as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        ready(ended)
+    }
+
+    fn gathered_there<G: Gather>(
+        ended: <Dedicated as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        ready(ended)
+    }
+
+    fn settled<D: Dialogue>(
+        ended: Result<D::Item, Failure>,
+    ) -> impl Future<Output = Result<D::Item, Failure>> + Send {
         ready(ended)
     }
 
