@@ -121,6 +121,14 @@ impl Cluster {
         self.owners[usize::from(self.slots[usize::from(slot)])]
     }
 
+    /// The node that takes a new request for this slot at once. Not inlined, like all that a single server's
+    /// requests have no use for.
+    #[inline(never)]
+    fn direct_to(&self, slot: u16) -> Option<NodeId> {
+        let at_once = slot < SLOTS && !self.detours.concern(slot);
+        at_once.then(|| self.owner(slot))
+    }
+
     /// The nodes that serve slots, in the order in which the map has them.
     pub(super) fn primaries(&self) -> &[NodeId] {
         &self.owners[1..]
@@ -169,6 +177,7 @@ impl Cluster {
 impl<W> Engine<W> {
     // ---- where to ------------------------------------------------------------------------------
 
+    #[inline(never)]
     pub(super) fn route_in(&self, cluster: &Cluster, op: &Op) -> NodeId {
         if op.slot < SLOTS {
             return cluster.owner(op.slot);
@@ -203,9 +212,7 @@ impl<W> Engine<W> {
     pub(super) fn direct_to(&self, slot: u16) -> Option<NodeId> {
         match &self.cluster {
             None => Some(NodeId::HOME),
-            Some(_) if slot >= SLOTS => None,
-            Some(cluster) if cluster.detours.concern(slot) => None,
-            Some(cluster) => Some(cluster.owner(slot)),
+            Some(cluster) => cluster.direct_to(slot),
         }
     }
 
@@ -708,6 +715,7 @@ fn usable_now(nodes: &super::nodes::Nodes, node: NodeId) -> bool {
 /// The slot of a command's keys, or what stands in its place. Of a command that nobody knows, modules'
 /// among them, the first argument is taken for its key: so it is with nearly all, and with the others a
 /// redirect will tell.
+#[inline(never)]
 fn slot_in_cluster<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> u16 {
     if spec.is_unknown() {
         return args.first().map_or(Slot::NONE, |key| slot(key.as_ref()));
