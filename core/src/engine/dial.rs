@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Closing, ConnId, Engine, Event, Lookup, Output, Phase, SocketOptions, Target};
+use super::{
+    Closing, ConnId, Engine, Event, Lookup, Output, Phase, SocketOptions, Target,
+    trial::{Rare, Sabotage},
+};
 use crate::{
     config::{Deployment, Endpoint, ProtocolChoice},
     connection::{Connection, Progress, Rejection, Role, State},
@@ -91,7 +94,8 @@ impl<W> Engine<W> {
             .connections
             .iter()
             .any(|(_, found)| found.is_main() && found.was_ready() && !found.retiring);
-        if open && !closing && self.node.conn.is_none() && matches!(self.node.dial, Dial::Idle) {
+        let idle = matches!(self.node.dial, Dial::Idle) || self.trial.is(Sabotage::DialTwice);
+        if open && !closing && self.node.conn.is_none() && idle {
             self.dial();
         }
     }
@@ -143,6 +147,7 @@ impl<W> Engine<W> {
                     self.node.dial = self.open(Role::Main, first, addresses, until);
                 }
                 None => {
+                    self.reached(Rare::NoAddress);
                     self.dial_failed(Cause::NameNotFound("it has no address".into()), false);
                 }
             },
@@ -234,6 +239,7 @@ impl<W> Engine<W> {
         let hung_up = matches!(cause, Cause::EndOfStream | Cause::Reset) && awaited_hello;
         if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.node.resp2_only {
             // Some proxies end the stream at a command they do not know.
+            self.reached(Rare::GuessedResp2);
             self.node.resp2_only = true;
             self.node.resp2_guessed = true;
             return self.dial();
@@ -244,6 +250,7 @@ impl<W> Engine<W> {
         }
         match rest.pop_front() {
             Some(next) if !lasting && self.now.instant < end => {
+                self.reached(Rare::NextAddress);
                 self.node.dial = self.open(Role::Main, Target::Tcp(next), rest, end);
             }
             _ => self.dial_failed(cause, lasting),
@@ -253,12 +260,14 @@ impl<W> Engine<W> {
     pub(super) fn dial_failed(&mut self, cause: Cause, lasting: bool) {
         self.node.failed_dials = self.node.failed_dials.saturating_add(1);
         if std::mem::take(&mut self.node.resp2_guessed) {
+            self.reached(Rare::GuessTakenBack);
             self.node.resp2_only = false;
         }
         self.node.window.fault(&self.config.breaker, self.now.instant);
         self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
         self.dial_later();
         if lasting {
+            self.reached(Rare::Rejected);
             self.refuse_waiting(&cause);
             self.refuse_topics(&cause);
         }
@@ -298,6 +307,7 @@ impl<W> Engine<W> {
             self.node.failed_dials = 0;
             self.dial();
         } else {
+            self.reached(Rare::YoungConnectionLost);
             self.node.failed_dials = self.node.failed_dials.saturating_add(1);
             self.dial_later();
         }
@@ -327,11 +337,13 @@ impl<W> Engine<W> {
             }
             Dial::Resolving { until, .. } if *until <= now => {
                 self.node.dial = Dial::Idle;
+                self.reached(Rare::LateLookup);
                 let cause = Cause::NameNotFound("the look-up took too long".into());
                 self.dial_failed(cause, false);
             }
             Dial::Opening { conn, until: Some(until), .. } if *until <= now => {
                 let conn = *conn;
+                self.reached(Rare::LateDial);
                 self.kill(conn, Cause::ConnectTimeout);
             }
             _ => {}

@@ -150,6 +150,7 @@ impl<W> Engine<W> {
             _ => true,
         });
         for conn in &unopened {
+            self.trial.reached(super::trial::Rare::NeverOpened);
             // Nobody has heard of it, and nobody will say that it is closed.
             self.connections.remove(conn.0);
         }

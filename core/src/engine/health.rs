@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, Engine, Event, Health, recovery::Stage};
+use super::{ConnId, Engine, Event, Health, recovery::Stage, trial::Rare};
 use crate::{Cause, config::Breaker};
 
 #[derive(Debug)]
@@ -227,6 +227,7 @@ impl<W> Engine<W> {
             Phase::Starting | Phase::Suspect { .. } => {}
         }
         if fault && self.node.window.trips(&self.config.breaker) {
+            self.reached(Rare::WindowTrips);
             self.trip(cause);
         }
         self.dial_anew();
@@ -242,6 +243,7 @@ impl<W> Engine<W> {
         let config = &self.config.breaker;
         let again = self.node.recovered_at.is_some_and(|at| now - at < config.retrip_window);
         self.node.probe_interval = if again {
+            self.trial.reached(Rare::DownAgainSoon);
             (self.node.probe_interval * 2).min(config.probe_interval_max)
         } else {
             config.probe_interval
@@ -264,6 +266,7 @@ impl<W> Engine<W> {
     /// is known better now.
     fn confirm_down(&mut self, cause: Cause) {
         if matches!(self.node.cause, Some(Cause::Forced(_))) {
+            self.reached(Rare::FoundDown);
             self.node.cause = Some(cause);
             self.end_connect_waits();
         }

@@ -33,7 +33,7 @@
 //! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
 //! made of), `sources` sends scripts that a server lacks, `scripts` has functions run that stand in for
 //! them; `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
-//! what is owed after an outage; `status` is what operators see.
+//! what is owed after an outage; `status` is what operators see; `trial` is for the simulation.
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'
@@ -63,6 +63,7 @@ mod submit;
 mod subscriptions;
 mod tickets;
 mod transaction;
+mod trial;
 
 use std::{
     borrow::Cow,
@@ -83,6 +84,8 @@ pub use output::{
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 pub(crate) use subscriptions::FeedId;
+#[cfg(feature = "simulation")]
+pub use trial::Sabotage;
 
 use crate::{
     Failure, Now,
@@ -100,6 +103,9 @@ use health::{Phase, Window};
 use status::Tally;
 use subscriptions::Subscriptions;
 use tickets::Tickets;
+#[cfg(not(feature = "simulation"))]
+use trial::Sabotage;
+use trial::Trial;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
 pub struct Engine<W> {
@@ -156,6 +162,7 @@ pub struct Engine<W> {
     begun: bool,
     closing: Closing,
     scratch: Vec<u8>,
+    trial: Trial,
 }
 
 /// The one server of a standalone deployment.
@@ -329,6 +336,7 @@ impl<W> Engine<W> {
             begun: false,
             closing: Closing::Open,
             scratch: Vec::new(),
+            trial: Trial::default(),
             rng,
             config,
         };
@@ -612,7 +620,7 @@ impl<W> Engine<W> {
 
     /// The earliest instant at which time alone changes something.
     fn next_timer(&self) -> Option<Instant> {
-        if self.closing == Closing::Closed {
+        if self.closing == Closing::Closed || self.trial.is(Sabotage::ForgetTimers) {
             return None;
         }
         let connections = self

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use super::{
     ConnId, Engine, Event, Phase,
     classify::{Class, classify},
+    trial::{Rare, Sabotage},
 };
 use crate::{
     Cause,
@@ -178,6 +179,7 @@ impl<W> Engine<W> {
         let (failed, passed) = (failed.take(), *passed + 1);
         let now = self.now.instant;
         let next = if let Some(cause) = &failed {
+            self.trial.reached(Rare::ProbeFailed);
             // On this connection it would be the same the next time, on another one perhaps not: the
             // name may lead to another server by now, and a new handshake gives the password anew.
             elsewhere = leads_astray(cause).then(|| cause.clone());
@@ -185,12 +187,14 @@ impl<W> Engine<W> {
         } else if passed < self.config.breaker.probes {
             Stage::Between { passed, until: now + self.config.breaker.probe_gap }
         } else if self.is_held_down() {
+            self.reached(Rare::HeldDown);
             Stage::Waiting(self.next_probe())
         } else {
             Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
         };
         self.enter_stage(next, failed);
         if let Some(cause) = elsewhere {
+            self.reached(Rare::LedAstray);
             self.retire(conn, cause);
         }
     }
@@ -225,6 +229,10 @@ impl<W> Engine<W> {
                 self.ask(conn, Own::Inquire(key.clone()), &question.words());
                 question.bytes()
             }
+            Step::Pay(_) if self.trial.is(Sabotage::ForgetDebts) => {
+                self.memory.settled(key, self.now);
+                0
+            }
             Step::Pay(commands) => {
                 let last = commands.len() - 1;
                 for (at, command) in commands.iter().enumerate() {
@@ -237,6 +245,7 @@ impl<W> Engine<W> {
                 0
             }
             Step::Skip => {
+                self.reached(Rare::MergeSkipped);
                 self.node.account.skipped += 1;
                 self.memory.settled(key, self.now);
                 0
@@ -253,6 +262,8 @@ impl<W> Engine<W> {
         if self.node.conn == Some(conn) && self.is_draining() {
             let step = self.memory.go_on(key, reply, self.now);
             self.take_step(conn, key, step);
+        } else {
+            self.reached(Rare::AnswerTooLate);
         }
         self.end_piece();
     }
@@ -273,14 +284,17 @@ impl<W> Engine<W> {
         let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
         match fate {
             Fate::NotNow => {
+                self.reached(Rare::NotNow);
                 self.memory.put_last(key);
                 self.stop_drain(Cause::NotReady(error));
             }
             Fate::Maybe => {
+                self.reached(Rare::MaybePaid);
                 self.node.account.unanswered += u64::from(self.memory.unanswered(key));
                 self.end_piece();
             }
             Fate::Forever => {
+                self.reached(Rare::NeverPaid);
                 self.node.account.refuse(command, error);
                 self.memory.settled(key, self.now);
                 self.end_piece();
@@ -334,9 +348,13 @@ impl<W> Engine<W> {
     pub(super) fn lost_own(&mut self, own: &Own, whole: bool) {
         match own {
             Own::Settle(key, true) if whole => {
+                self.trial.reached(Rare::DebtUnanswered);
                 self.node.account.unanswered += u64::from(self.memory.unanswered(key));
             }
-            Own::Settle(key, true) | Own::Inquire(key) => self.memory.put_back(key),
+            Own::Settle(key, true) | Own::Inquire(key) => {
+                self.trial.reached(Rare::DebtPutBack);
+                self.memory.put_back(key);
+            }
             _ => return,
         }
         self.unheld = true;

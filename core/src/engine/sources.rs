@@ -79,6 +79,7 @@ impl<W> Engine<W> {
         if error.code() == "NOSCRIPT"
             && let Some(script) = self.script_of(&op).cloned()
         {
+            self.reached(super::trial::Rare::SourceSent);
             // It has lost the others as well, if it ever had them.
             self.scripts_sent.clear();
             self.scripts_sent.note(&script);

@@ -24,6 +24,7 @@ use super::{
     status::NO_PATTERN,
     submit::{Room, cost_of},
     tickets::Work,
+    trial::Rare,
 };
 use crate::{
     Failure, Now,
@@ -179,6 +180,7 @@ impl<W> Engine<W> {
                 self.fail(&op, failure);
             }
             (Some((Refused::Multi, error)), _) => {
+                self.trial.reached(Rare::DiscardedByMulti);
                 let (error, class) = (error.clone(), not_run(classify(op.spec, error)));
                 self.on_refusal(conn, op, error, class, start, end);
             }
