@@ -534,6 +534,26 @@ impl<W> Engine<W> {
         forget(&mut self.memory, &self.blocks, op, self.now);
     }
 
+    /// Memory takes over while writes are on their way to a server that may answer them yet: what it
+    /// remembers of their keys is from before them, and must not be replayed over them.
+    pub(super) fn distrust_unanswered(&mut self) {
+        if self.is_isolated() {
+            // Nothing will be answered: each ends, or goes to memory.
+            return;
+        }
+        for (_, connection) in self.connections.iter().filter(|(_, found)| !found.is_closing()) {
+            // Where recovery deletes the key, nothing is replayed.
+            let replayed = |op: &&Op| {
+                let deleted = [Standing::Memory(Policy::Invalidate), Standing::Miss];
+                op.effect != Effect::Read && !deleted.contains(&op.standing)
+            };
+            for op in connection.owed().filter_map(|owed| owed.owner.op()).filter(replayed) {
+                self.trial.reached(Rare::Distrusted);
+                forget(&mut self.memory, &self.blocks, op, self.now);
+            }
+        }
+    }
+
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
     /// knows what its keys hold now.
     pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {

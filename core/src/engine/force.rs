@@ -41,6 +41,8 @@ impl<W> Engine<W> {
         self.place_all_anew();
         self.run_phase(self.now.instant);
         self.admit();
+        // Readers that miss messages now hear of it at once.
+        self.run_feeds();
     }
 
     /// Places everything anew that is on no connection, in the order in which it came.

@@ -143,6 +143,9 @@ impl<W> Engine<W> {
             self.node.cause.clone_from(&cause);
         }
         if from != to {
+            if to == Health::Degraded {
+                self.distrust_unanswered();
+            }
             self.scripts.stale();
             self.node.phase_since = self.now.instant;
             self.stirred = true;

@@ -54,6 +54,7 @@ rare_branches! {
     NotReadyTrips: "a server that is not ready is judged down",
     DownAgainSoon: "a server is down again soon after it was back",
     FoundDown: "a server that was taken for down by order is found to be",
+    Distrusted: "memory takes over while a write is on its way",
     Held: "a command waits behind a key that is owed something",
     HeldMixed: "a command waits for the server because of some of its keys",
     OlderThanDebt: "what was sent before memory wrote to its keys ends",
