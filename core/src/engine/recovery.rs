@@ -290,7 +290,12 @@ impl<W> Engine<W> {
             }
             Fate::Maybe => {
                 self.reached(Rare::MaybePaid);
-                self.node.account.unanswered += u64::from(self.memory.unanswered(key));
+                let given_up = self.memory.unanswered(key);
+                self.node.account.unanswered += u64::from(given_up);
+                if given_up && self.is_draining() {
+                    // The server answers for it from now on.
+                    self.memory.settled(key, self.now);
+                }
                 self.end_piece();
             }
             Fate::Forever => {
