@@ -34,6 +34,9 @@ pub enum Process {}
 /// All clones are one client, and all threads may use it at once. When the last one is dropped, what
 /// is still pending ends and the connections are closed.
 ///
+/// Commands are methods of the traits in the [`prelude`](crate::prelude):
+/// `use unfazed_blocking::prelude::*;` and `client.get("key")` is there.
+///
 /// After a `fork` the child begins anew, with connections of its own; those that it inherited it
 /// leaves alone. What was known in memory of a server that is down stays with the parent.
 #[derive(Clone)]

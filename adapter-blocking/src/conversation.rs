@@ -34,6 +34,14 @@ pub struct Conversation<D: Dialogue> {
 }
 
 impl<D: Dialogue> Conversation<D> {
+    pub(crate) fn new(
+        inner: handle::Conversation<D>,
+        driver: &Arc<Driver>,
+        pid: Option<u32>,
+    ) -> Self {
+        Conversation { inner: Some(inner), driver: driver.clone(), pid }
+    }
+
     /// The next item, if it comes within `limit`. `None` where it does not, and also when the dialogue is
     /// over; [`is_over`](Self::is_over) tells which. Nothing is lost by asking again.
     ///
@@ -100,10 +108,17 @@ impl<D: Dialogue> Drop for Conversation<D> {
 
 impl Converse for Client {
     type Conversation<D: Dialogue> = Conversation<D>;
+    type Settled<D: Dialogue> = Result<D::Item, Failure>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
         let (handle, driver, pid) = self.parts();
-        Conversation { inner: Some(handle.converse(dialogue)), driver: driver.clone(), pid }
+        Conversation::new(handle.converse(dialogue), driver, pid)
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Result<D::Item, Failure> {
+        let (handle, driver, _) = self.parts();
+        let ended = driver.block_on(handle.settle(dialogue), None);
+        ended.expect("without a limit, it waits until the end")
     }
 }
 

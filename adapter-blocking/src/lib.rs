@@ -20,6 +20,8 @@
 //! closes between two calls may be found closed only by the next one: a write that went into it ends as
 //! *maybe executed*. The async adapters watch all the time and notice at once.
 //!
+//! Every decision is made in [`unfazed_core`], which is the same for all runtimes.
+//!
 //! # Without a server
 //!
 //! `memory://` is the embedded store: a client of it needs no server, and answers as one does. A
@@ -41,7 +43,30 @@
 //! # }
 //! ```
 //!
-//! Every decision is made in [`unfazed_core`], which is the same for all runtimes.
+//! # Where things are
+//!
+//! | what | where |
+//! |---|---|
+//! | commands | methods of the traits in the [`prelude`], from [`Strings`](prelude::Strings) to [`Streams`](prelude::Streams); any other by its name: [`command`](prelude::Generic::command) |
+//! | several commands at once | [`Pipelines`](prelude::Pipelines), [`Transactions`](prelude::Transactions) |
+//! | limits, retries, and who answered | [`within`, `retrying`, `sourced`](prelude::Views) |
+//! | scans, consumers of streams | [`Scans`](prelude::Scans), [`Consumers`](prelude::Consumers) |
+//! | scripts | [`Script`] |
+//! | messages | [`Subscribe`](prelude::Subscribe); [`publish`](prelude::PubSub::publish) |
+//! | what goes on without a server | [`Fallback`], [`Policy`], and the table in [`core::fallback::policy`] |
+//! | URLs, variables, every knob | [`core::config`], [`Config::from_vars`], [`Config`] |
+//! | how the client is doing | [`Client::status`], [`Client::events`] |
+//! | what went wrong | [`Failure`], [`Executed`], [`FailureKind`] |
+//! | types of your own | [`ToArg`] into arguments, [`FromReply`] out of replies |
+//!
+//! A command can be run on a [`Client`], on a view of one, and in a pipeline or transaction. Whatever is
+//! not at the root of this crate is in [`core`].
+//!
+//! # Features
+//!
+//! `tracing` makes a log line of each event, with the target `unfazed` and the event's name in the field
+//! `event`: changes for the worse are warnings, those for the better are at level info, and each attempt
+//! to connect is at level debug.
 
 #[cfg(not(unix))]
 compile_error!("unfazed-blocking waits for sockets with poll(2), which is found on Unix only");
@@ -54,21 +79,27 @@ compile_error!("unfazed-blocking waits for sockets with poll(2), which is found 
 //  caller ──submit, write──▶ Shared (core) ◀──received, closed── Poller (sockets) ◀── the leader
 //    └── wait: lead or follow ──▶ Driver (whose turn is it?) ──────────┘
 //
-// - `client` is what callers see, `conversation` a dialogue as an iterator, `driver` who leads and who
-//   waits, `poller` what a leader does, `socket` one socket.
+// - `client` is what callers see, `conversation` a dialogue as an iterator, `dedicated` a connection of
+//   one's own, `driver` who leads and who waits, `poller` what a leader does, `socket` one socket.
 mod client;
 mod conversation;
+mod dedicated;
 mod driver;
 mod poller;
 mod socket;
 
 pub use client::{Client, Detached, Events, Subscription};
 pub use conversation::Conversation;
+pub use dedicated::Dedicated;
 pub use unfazed_core::{
-    self as core, Cause, Config, Event, Executed, Failure, FailureKind, Fallback, FromReply,
-    Health, Policy, Source, Sourced, Status, ToArg,
+    self as core, Bytes, Cause, Config, Effect, Event, Executed, Failure, FailureKind, Fallback,
+    FromReply, Health, Options, Policy, Request, Script, Source, Sourced, Status, ToArg,
+    config::{Forced, MaybeRetry},
+    dialogue::Delivery,
+    failure::MemoryRefusal,
     fallback::Bounds,
     pubsub::{Incoming, Message, Payload},
+    reply::{DecodeError, ServerError},
     resp::Value,
 };
 

@@ -384,7 +384,8 @@ fn a_silent_connection_is_found_while_the_client_is_idle() {
     eventually("the connection is given up", SOON, || {
         (client.status().health != Health::Live).then_some(())
     });
-    assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
+    // Twice its time limit, and what a machine that does much else may add; kernels take minutes.
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     proxy.set(Fault::None);
     eventually("another one is made", SOON, || {
         (client.status().health == Health::Live && proxy.connections() > before).then_some(())
@@ -400,7 +401,8 @@ fn a_lone_caller_gives_up_at_its_deadline() {
     let start = Instant::now();
     let failure = within(SOON, move || client.incr("visits").expect_err("nobody answers"));
     assert!(failure.is_timeout(), "{failure}");
-    assert!((100..1_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // Long before the deadline that requests have by default.
+    assert!((100..4_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The client: core's handle under smol's name.
 
-use std::env;
+use std::{env, time::Duration};
 
 use unfazed_core::{
     Failure, Request,
@@ -10,7 +10,8 @@ use unfazed_core::{
     engine::{Batch, Status},
     fallback::Ambient,
     handle::{
-        Conversation, Events, Gather, Handle, Pending, RunBatch, Subscribe, Subscribing, Wish,
+        Conversation, Dedicated, Events, Gather, Handle, Pending, RunBatch, Settled, Subscribe,
+        Subscribing, Wish,
     },
     reply::FromReply,
 };
@@ -21,6 +22,9 @@ use crate::smol_runtime::{Process, Smol};
 ///
 /// All clones are one client. When the last one is dropped, what is still pending ends and the
 /// connections are closed.
+///
+/// Commands are methods of the traits in the [`prelude`](crate::prelude):
+/// `use unfazed_smol::prelude::*;` and `client.get("key")` is there.
 #[derive(Clone, Debug)]
 pub struct Client(Handle);
 
@@ -83,6 +87,13 @@ impl Client {
         &self.0
     }
 
+    /// A connection of one's own, for WATCH, SELECT and all else that nobody who shares a connection may
+    /// do; at once: what is asked on it waits until it is made.
+    #[must_use]
+    pub fn dedicated(&self) -> Dedicated {
+        self.0.dedicated()
+    }
+
     /// How the client is doing.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -112,6 +123,11 @@ impl Client {
     pub async fn close(&self) {
         self.0.close().await;
     }
+
+    /// [`close`](Client::close) with a time limit of one's own.
+    pub async fn close_within(&self, grace: Duration) {
+        self.0.close_within(grace).await;
+    }
 }
 
 impl Run for Client {
@@ -140,8 +156,13 @@ impl RunBatch for Client {
 
 impl Converse for Client {
     type Conversation<D: Dialogue> = Conversation<D>;
+    type Settled<D: Dialogue> = Settled<D>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
         self.0.converse(dialogue)
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Settled<D> {
+        self.0.settle(dialogue)
     }
 }

@@ -58,6 +58,7 @@ use crate::resp::number::Digits;
     message = "`{Self}` cannot be an argument of a command",
     label = "not an argument",
     note = "text, bytes, integers and floats can; `u8` cannot, so that `Vec<u8>` is always bytes: write `u32::from(byte)`",
+    note = "`bool` cannot, since servers have no way to write it: say which text or number stands for it",
     note = "for a type of your own, implement `ToArg`, most often by passing on to a field's `to_arg`"
 )]
 pub trait ToArg {

@@ -81,7 +81,8 @@ pub enum FailureKind {
     StreamEnded,
     /// The client was closed.
     ClientClosed,
-    /// The runtime that drove the client's connections was dropped.
+    /// The runtime that drove the client's connections was dropped, or it has no drivers for I/O and time,
+    /// so that the task which drove them panicked.
     RuntimeDropped,
     /// The client was used outside a runtime that could drive its connections; the text says which
     /// is needed.
@@ -149,6 +150,8 @@ pub enum Stage {
     Reply,
     /// For a native script, its own or one before it, to end.
     Script,
+    /// For a connection of its own: as many as this bound allows are in use.
+    Lease(Bound),
 }
 
 /// Why memory could not answer in the server's stead. Each says what can be done about it.
@@ -204,6 +207,8 @@ pub enum Bound {
     SubscriptionMessages,
     /// How many bytes these may have.
     SubscriptionBytes,
+    /// How many connections requests may have for themselves.
+    Leases,
 }
 
 impl Bound {
@@ -220,6 +225,7 @@ impl Bound {
             Bound::JournalBytes => "journal_bytes_max",
             Bound::SubscriptionMessages => "subscription_messages_max",
             Bound::SubscriptionBytes => "subscription_bytes_max",
+            Bound::Leases => "leases_max",
         }
     }
 }
@@ -349,6 +355,9 @@ impl fmt::Display for Stage {
             Stage::Retry => "its turn to be sent again",
             Stage::Reply => "the reply",
             Stage::Script => "a native script to end",
+            Stage::Lease(bound) => {
+                return write!(f, "a connection of its own ({bound} of them are in use)");
+            }
         })
     }
 }
@@ -357,12 +366,12 @@ impl fmt::Display for MemoryRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             MemoryRefusal::Unsupported => {
-                "the embedded store can't answer this command; try again when the server is back"
+                "the embedded store can't answer this command, only a server can"
             }
             MemoryRefusal::Never(why) => return why.fmt(f),
             MemoryRefusal::Unseen => {
                 "only the server knows this key's value or time to live; try again when it is \
-                 back, or replace the value as a whole"
+                 back, or replace the value as a whole (SET; DEL, then HSET and the like)"
             }
             MemoryRefusal::NotRemembered => {
                 "no value of this key is remembered, and none is made up; try again when the \
@@ -403,7 +412,10 @@ impl fmt::Display for MemoryRefusal {
 impl fmt::Display for Never {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let why = match self {
-            Never::Script => "scripts run on the server only",
+            Never::Script => {
+                "scripts run on the server only, but for those that Config::native_script gives a \
+                 function"
+            }
             Never::Stream => "streams and their consumer groups live on the server only",
             Never::Blocking => "what waits for other clients needs the server",
             Never::Session => "what concerns a connection needs the server",
@@ -418,6 +430,10 @@ impl fmt::Display for Never {
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The server's own words are about HELLO, which nobody has called.
+            FailureKind::Server(error) if error.code() == "NOAUTH" => {
+                write!(f, "{error}; it wants a password, as in redis://:password@host")
+            }
             FailureKind::Server(error) => write!(f, "{error}"),
             FailureKind::DeadlinePassed(stage) => {
                 write!(f, "deadline passed while waiting for {stage}")
@@ -432,7 +448,9 @@ impl fmt::Display for FailureKind {
             FailureKind::Aborted(abort) => write!(f, "{abort}"),
             FailureKind::Conflict => f.write_str("a watched key was changed"),
             FailureKind::ClientClosed => f.write_str("client closed"),
-            FailureKind::RuntimeDropped => f.write_str("the runtime that drove it was dropped"),
+            FailureKind::RuntimeDropped => f.write_str(
+                "the runtime that drove it was dropped, or lacks its drivers for I/O and time",
+            ),
             FailureKind::Misuse(advice) | FailureKind::NoRuntime(advice) => f.write_str(advice),
             FailureKind::Decode(error) => write!(f, "{error}"),
             FailureKind::Config(error) => write!(f, "{error}"),

@@ -117,6 +117,8 @@ pub mod slot;
 mod time;
 
 pub use args::ToArg;
+/// What replies share their memory as: the type of the crate `bytes`, version 1.
+pub use bytes::Bytes;
 pub use config::Config;
 pub use connection::Chunk;
 pub use engine::{Engine, Event, Health, Status};
@@ -134,11 +136,11 @@ pub mod prelude {
         args::ToArg,
         commands::{Run, prelude::*},
         config::{Config, Forced, MaybeRetry},
-        dialogue::{Acks, Consumers, Converse, Scans},
+        dialogue::{Acks, Consumers, Converse, Delivery, Scans},
         engine::{Event, Health},
         failure::{Executed, Failure, FailureKind},
         fallback::{Fallback, Policy},
-        handle::{Pipelines, Subscribe, Transactions, Views},
+        handle::{OptimisticTransactions, Pipelines, Subscribe, Transactions, Views},
         pubsub::Incoming,
         reply::{FromReply, Source, Sourced},
         script::Script,

@@ -196,6 +196,20 @@ impl<'a> Request<'a> {
         self.int(i64::try_from(millis).unwrap_or(i64::MAX))
     }
 
+    /// Adds how long a command is to wait at the server, in seconds; 0, which is for ever, for `None`. A
+    /// span is rounded up to milliseconds, so that none becomes zero. Fractions need a server since 6.0.
+    #[must_use]
+    pub(crate) fn wait_seconds(mut self, span: Option<Duration>) -> Self {
+        self.push(Arg::from(seconds(span)));
+        self
+    }
+
+    /// The same in milliseconds.
+    #[must_use]
+    pub(crate) fn wait_millis(self, span: Option<Duration>) -> Self {
+        self.millis(span.map_or(Duration::ZERO, |span| span.max(WAIT_MIN)))
+    }
+
     /// Adds a moment as whole milliseconds since 1970, rounded up; one before 1970 as 0.
     #[must_use]
     pub fn unix_millis(self, moment: SystemTime) -> Self {
@@ -323,6 +337,22 @@ impl Request<'_> {
         self.name
     }
 }
+
+/// The shortest wait that is no wait for ever.
+pub(crate) const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// A wait in seconds, as servers read it.
+pub(crate) fn seconds(span: Option<Duration>) -> String {
+    let millis = span.map_or(0, |span| span.max(WAIT_MIN).as_nanos().div_ceil(1_000_000));
+    // More than this no server takes, and it is for ever by any measure.
+    let millis = millis.min(SECONDS_MAX * 1_000);
+    match millis % 1_000 {
+        0 => (millis / 1_000).to_string(),
+        rest => format!("{}.{rest:03}", millis / 1_000),
+    }
+}
+
+const SECONDS_MAX: u128 = 1 << 31;
 
 impl AsRef<[u8]> for Arg<'_> {
     fn as_ref(&self) -> &[u8] {

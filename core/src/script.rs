@@ -52,7 +52,8 @@ use crate::commands::Spec;
 /// # When it fails
 ///
 /// Nobody knows what a script does, so one that may have run is not sent again by itself, and one that
-/// answers with an error counts as maybe executed. [`read_only`](Self::read_only) ones are free of that.
+/// answers with an error counts as maybe executed. [`read_only`](Self::read_only) ones go again by themselves,
+/// also where they are answered that the server is loading, busy or a replica for now.
 #[derive(Clone)]
 pub struct Script(Arc<Inner>);
 

@@ -8,6 +8,7 @@ use unfazed_core::config::{
     Backoff, Config, ConfigError, Deployment, Endpoint, MaybeRetry, PingInterval, Place,
     ProtocolChoice,
 };
+use unfazed_core::{Fallback, Policy};
 
 #[test]
 fn the_defaults_are_the_documented_ones() {
@@ -272,6 +273,7 @@ const WRONG_URLS: &[(&str, &str, std::ops::Range<usize>)] = &[
     ("unix:///me:hunter2@/run/redis.sock", "before the path", 7..34),
     ("unix:///a%00b", "NUL", 7..13),
     ("unix:///%ff", "UTF-8", 7..11),
+    ("memory", "expected :// after the scheme, for example memory://", 0..6),
     ("memory://localhost", "no host", 9..18),
     ("memory:///2", "memory://?db=2", 10..11),
     ("memory://:hunter2@", "knows no users", 10..17),
@@ -362,7 +364,7 @@ const WRONG_VARIABLES: &[WrongVariables] = &[
     (&[("REDIS_CONNECT_TIMEOUT", "2s")], "REDIS_CONNECT_TIMEOUT", "milliseconds"),
     (&[("REDIS_CONNECT_TIMEOUT", "0")], "REDIS_CONNECT_TIMEOUT", "from 1"),
     (&[("REDIS_USERNAME", "me")], "REDIS_USERNAME", "needs a password"),
-    (&[("REDIS_MODE", "memory"), ("REDIS_HOST", "h")], "REDIS_HOST", "REDIS_MODE"),
+    (&[("REDIS_MODE", "memory"), ("REDIS_HOST", "h")], "REDIS_HOST", "example REDIS_MODE=memory"),
     (&[("REDIS_MODE", "memory"), ("REDIS_PASSWORD", "hunter2")], "REDIS_PASSWORD", "no users"),
     (
         &[("REDIS_MODE", "standalone"), ("REDIS_CLUSTER_MODE", "true")],
@@ -461,6 +463,9 @@ fn wrong_settings_name_the_method_that_set_them() {
         (base().dial_backoff_base(zero), "dial_backoff_base", "0s"),
         (base().dial_backoff_max(Duration::from_millis(1)), "dial_backoff_base", "1ms"),
         (base().probe_interval(Duration::from_secs(60)), "probe_interval", "30s"),
+        (in_memory("*").fallback(Fallback::fail("wallet:*")), "fallback", "wallet:*"),
+        (in_memory("a:*").fallback(Fallback::wait("a:b:*")), "fallback", "a:b:*"),
+        (in_memory("a[bc]").fallback(Fallback::miss("a[bc]")), "fallback", "a[bc]"),
     ];
     let mut messages = BTreeSet::new();
     for (config, method, named) in wrong {
@@ -479,6 +484,24 @@ fn wrong_settings_name_the_method_that_set_them() {
     assert!(!config.validate().unwrap_err().is_unsupported());
     config.deployment = Deployment::Cluster(Vec::new());
     assert!(!config.validate().unwrap_err().is_unsupported());
+}
+
+fn in_memory(pattern: &str) -> Config {
+    Config::default().fallback(Fallback::memory(pattern, Policy::Discard))
+}
+
+#[test]
+fn a_rule_that_some_key_gets_to_is_none_to_complain_of() {
+    for config in [
+        Config::default().fallback(Fallback::fail("wallet:*")).fallback(Fallback::miss("*")),
+        in_memory("a:*").fallback(Fallback::fail("a*")),
+        in_memory("a:b").fallback(Fallback::fail("a:*")),
+        in_memory("a?").fallback(Fallback::fail("a:")),
+        // It changes nothing, and nobody is misled.
+        in_memory("*").fallback(Fallback::memory("a:*", Policy::Discard)),
+    ] {
+        assert_eq!(config.validate(), Ok(()), "{:?}", config.fallbacks);
+    }
 }
 
 #[test]

@@ -170,6 +170,40 @@ fn what_a_script_says_with_its_source_is_the_last_word() {
 }
 
 #[test]
+fn a_script_that_reads_goes_again_where_it_can_not_run_now_whoever_says_so() {
+    let mut world = World::new();
+    let refusals = ["LOADING Redis is loading", "BUSY Redis is busy", "READONLY a replica"];
+    for refusal in refusals {
+        let reads = world.call(&Script::new("return 1").read_only());
+        let writes = world.call(&Script::new("return 1"));
+        world.sent();
+        world.say(&format!("-{refusal}\r\n-{refusal}\r\n"));
+        let failure = world.one(writes).unwrap_err();
+        assert_eq!((failure.attempts(), failure.executed()), (1, Executed::Maybe), "{refusal}");
+        assert!(world.engine.is_pending(reads), "{refusal}");
+        world.now = world.now + Duration::from_millis(200);
+        let sent = world.sent();
+        assert!(sent[0].starts_with("EVAL"), "{refusal}: {sent:?}");
+        world.say(":1\r\n");
+        assert_eq!(number(&world.one(reads)), 1);
+    }
+    // It is the last word all the same, and nobody knows whose.
+    let reads = world.call(&Script::new("return 1").read_only());
+    for _ in 0..100 {
+        for command in world.sent() {
+            world.say(if command == "PING" { "+PONG\r\n" } else { "-LOADING for ever\r\n" });
+        }
+        world.now = world.now + Duration::from_millis(100);
+    }
+    let failure = world.one(reads).unwrap_err();
+    assert_eq!(failure.executed(), Executed::Maybe, "{failure}");
+    let moved = world.call(&Script::new("return 1").read_only());
+    world.sent();
+    world.say("-MOVED 1 127.0.0.1:1\r\n");
+    assert_eq!(world.one(moved).unwrap_err().executed(), Executed::Maybe);
+}
+
+#[test]
 fn a_digest_that_came_without_a_source_is_told_to_be_unknown() {
     let mut world = World::new();
     let request = Request::new("EVALSHA").arg("0f").int(0);

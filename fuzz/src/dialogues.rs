@@ -30,8 +30,13 @@ struct Machine;
 
 impl Converse for Machine {
     type Conversation<D: Dialogue> = D;
+    type Settled<D: Dialogue> = D;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> D {
+        dialogue
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> D {
         dialogue
     }
 }

@@ -1,4 +1,4 @@
-//! The world that the scenarios run in: real servers, a network that fails on demand, peers that
+//! The world that the scenarios run in: real servers and clusters, a network that fails on demand, peers that
 //! say exactly what a test wants said, and a client of its own to see what really happened.
 //!
 //! Nothing here uses the library under test, so an error there cannot hide itself here. All of it
@@ -25,6 +25,7 @@
 //! a test may want to see fail has a name that begins with `try_` and returns a `Result`. No wait
 //! is without a limit. Everything stops and cleans up when dropped.
 
+mod cluster;
 mod net;
 mod peer;
 mod proxy;
@@ -33,6 +34,7 @@ mod server;
 pub mod table;
 mod wait;
 
+pub use cluster::{Announce, Cluster, Failover, Gap, Layout, Prober, SLOTS, key_slot, slot_tag};
 pub use net::{Close, free_port};
 pub use peer::{Command, Dialogue, Manners, Peer};
 pub use proxy::{Fault, Proxy, Way};

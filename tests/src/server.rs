@@ -31,6 +31,8 @@ const PROGRAM: &str = "UNFAZED_TEST_SERVER";
 #[derive(Debug)]
 pub struct Server {
     port: u16,
+    /// Where it talks to other nodes, if it is one of a cluster.
+    bus_port: Option<u16>,
     folder: PathBuf,
     args: Vec<OsString>,
     process: Option<Process>,
@@ -63,20 +65,27 @@ impl Server {
     /// Like [`Server::start`].
     #[track_caller]
     pub fn with_args(args: &[&str]) -> Self {
-        let args = args.iter().map(OsString::from).collect();
-        let mut server = Self { port: 0, folder: new_folder(), args, process: None };
-        for _ in 0..ATTEMPTS {
-            server.port = free_port();
-            if server.run().is_ok() {
-                return server;
-            }
-        }
-        panic!("the server does not start; its log:\n{}", server.log());
+        Self::launch(args, || None)
+    }
+
+    /// Starts a server that can be a node of a cluster: it knows no other node yet and has no slots.
+    ///
+    /// # Panics
+    ///
+    /// Like [`Server::start`].
+    #[track_caller]
+    pub fn cluster_node(args: &[&str]) -> Self {
+        Self::launch(args, || Some(free_port()))
     }
 
     /// The TCP port, the same for the whole life of this value.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of the cluster bus, where it is one of [`Server::cluster_node`].
+    pub fn bus_port(&self) -> Option<u16> {
+        self.bus_port
     }
 
     /// `redis://127.0.0.1:port`
@@ -196,6 +205,20 @@ impl Server {
         self.restart();
     }
 
+    #[track_caller]
+    fn launch(args: &[&str], bus_port: fn() -> Option<u16>) -> Self {
+        let args = args.iter().map(OsString::from).collect();
+        let mut server =
+            Self { port: 0, bus_port: None, folder: new_folder(), args, process: None };
+        for _ in 0..ATTEMPTS {
+            (server.port, server.bus_port) = (free_port(), bus_port());
+            if server.run().is_ok() {
+                return server;
+            }
+        }
+        panic!("the server does not start; its log:\n{}", server.log());
+    }
+
     /// Starts the process and waits until it answers.
     fn run(&mut self) -> Result<(), Ended> {
         let mut process = Process::start(&mut self.command(), &self.folder);
@@ -237,7 +260,12 @@ impl Server {
             // Written before each answer; to be safe from a dead server, not from a dead machine,
             // needs no sync.
             .args(["--appendonly", "yes", "--appendfsync", "no"])
-            .args(["--auto-aof-rewrite-percentage", "0"])
+            .args(["--auto-aof-rewrite-percentage", "0"]);
+        if let Some(port) = self.bus_port {
+            // Not 10,000 higher, where another test's server may be.
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+        }
+        command
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle of the log file"))

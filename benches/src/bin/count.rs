@@ -21,7 +21,9 @@ use unfazed_benches::{
     Encoder, VALUE_BYTES, Work, aggregate_of_bulks, deep_map, fill, get_replies, key, value,
 };
 use unfazed_core::{
+    Config,
     commands::Strings,
+    fallback::{Fallback, Policy},
     reply::FromReply,
     resp::{Decoder, Limits, Reply},
 };
@@ -84,8 +86,17 @@ fn cases() -> Vec<Case> {
         };
         Case { name: work.name(), units: work.units(), tasks, lengths }
     });
-    offline.into_iter().chain(online).collect()
+    let shadow = Case {
+        name: format!("{}{SHADOW}", Work::GetSet.name()),
+        units: Work::GetSet.units(),
+        tasks: 64,
+        lengths: (64_000, 192_000),
+    };
+    offline.into_iter().chain(online).chain([shadow]).collect()
 }
+
+/// What the name of a workload ends with whose client remembers every value for an outage.
+const SHADOW: &str = "-shadow";
 
 impl Case {
     fn difference(&self, port: u16, tool: &str, label: &str) -> f64 {
@@ -123,16 +134,22 @@ impl Case {
 
 /// Runs a workload `count` times.
 fn run(name: &str, tasks: usize, count: usize, port: u16) {
-    match Work::find(name) {
-        Some(work) => run_online(work, tasks, count, port),
+    let plain = Config::standalone("127.0.0.1", port);
+    let shadowing = name.strip_suffix(SHADOW);
+    let config = match shadowing {
+        Some(_) => plain.fallback(Fallback::memory("*", Policy::Invalidate)),
+        None => plain,
+    };
+    match Work::find(shadowing.unwrap_or(name)) {
+        Some(work) => run_online(work, tasks, count, &config),
         None => run_offline(name, count),
     }
 }
 
-fn run_online(work: Work, tasks: usize, count: usize, port: u16) {
+fn run_online(work: Work, tasks: usize, count: usize, config: &Config) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let client = Client::connect(format!("redis://127.0.0.1:{port}").as_str()).await;
+        let client = Client::connect(config).await;
         let client = client.expect("a client").handle().clone();
         let spawn = |task| tokio::spawn(work.run(client.clone(), task, count / tasks));
         let tasks: Vec<_> = (0..tasks).map(spawn).collect();

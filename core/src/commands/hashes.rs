@@ -22,7 +22,8 @@ pub trait Hashes: Run {
     }
 
     /// Writes pairs of field and value, one or many, whatever was there, and gives how many of the
-    /// fields are new. O(pairs). Since 2.0; many at once since 4.0.
+    /// fields are new: `client.hset("user:7", ("name", "Ada"))`, or a map, array or `Vec` of pairs.
+    /// O(pairs). Since 2.0; many at once since 4.0.
     fn hset(&self, key: impl ToArg, pairs: impl ToPairs) -> Self::Pending<u64> {
         self.run(Request::of(const { Spec::of("HSET") }).key(&key).pairs(&pairs))
     }

@@ -37,6 +37,7 @@
 //! ```
 
 mod bitmaps;
+mod blocking;
 mod effects;
 mod functions;
 mod generic;
@@ -50,6 +51,7 @@ mod pubsub;
 mod record;
 mod scripting;
 mod server;
+mod sessions;
 mod sets;
 mod sorted_sets;
 mod spec;
@@ -60,6 +62,7 @@ mod table;
 mod tests;
 
 pub use bitmaps::{BitField, BitInt, BitOffset, BitOperation, BitPosition, Bitmaps, Overflow};
+pub use blocking::Blocking;
 pub use functions::{
     EngineStats, ExistingLibraries, Function, FunctionStats, Functions, Library, RunningFunction,
 };
@@ -73,6 +76,7 @@ pub use lists::{Inserted, Lists, LposOptions, Side};
 pub use pubsub::PubSub;
 pub use scripting::{Call, Scripting};
 pub use server::Server;
+pub use sessions::Sessions;
 pub use sets::Sets;
 pub use sorted_sets::{
     Aggregate, Combine, LexRange, ScoreEnd, Scored, SortedSets, ZAddOptions, ZRange,
@@ -91,13 +95,14 @@ use crate::{reply::FromReply, request::Request};
 /// All that it takes to call commands by their names: `use unfazed_core::commands::prelude::*`.
 pub mod prelude {
     pub use super::{
-        Aggregate, Area, BitField, BitInt, BitOffset, BitOperation, BitPosition, Bitmaps,
+        Aggregate, Area, BitField, BitInt, BitOffset, BitOperation, BitPosition, Bitmaps, Blocking,
         ClaimOptions, Combine, ExistingLibraries, ExpireIf, ExpireTime, Expiry, FieldExpiry,
         FieldPersisted, Functions, Generic, Geo, GeoAddOptions, GeoPoint, GeoSearch, GeoUnit,
         GroupOptions, GroupRead, GroupStart, HSetExOptions, HashExpiry, Hashes, HyperLogLogs,
         Inserted, Keys, Lists, LposOptions, Overflow, PendingFilter, PubSub, ReadFrom, ReadOptions,
-        References, ScanOptions, ScoreEnd, Scripting, Server, SetOptions, Sets, Side, SortedSets,
-        StreamEntry, StreamId, Streams, Strings, Trim, Ttl, XAddOptions, ZAddOptions, ZRange,
+        References, ScanOptions, ScoreEnd, Scripting, Server, Sessions, SetOptions, Sets, Side,
+        SortedSets, StreamEntry, StreamId, Streams, Strings, Trim, Ttl, XAddOptions, ZAddOptions,
+        ZRange,
     };
 }
 

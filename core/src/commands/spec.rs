@@ -11,7 +11,21 @@ pub struct Spec {
     considering: Option<fn(&[Arg<'_>]) -> Effect>,
     when_blocking: Option<&'static Spec>,
     keys: KeySpec,
+    waits: Option<Waits>,
     flags: u8,
+}
+
+/// Where a command that waits at the server says for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// Its first argument, in seconds: BLMPOP.
+    First,
+    /// Its last argument, in seconds: BLPOP.
+    Last,
+    /// Its argument at this position, counted from 0, in milliseconds: WAIT.
+    Millis(usize),
+    /// What follows BLOCK, in milliseconds: XREAD.
+    Block,
 }
 
 /// Which arguments of a command are keys. Positions count from 1, the first argument after the
@@ -59,7 +73,7 @@ const TWO_WORDS: u8 = 64;
 impl Spec {
     pub(super) const fn new(name: &'static str, effect: Effect, keys: KeySpec) -> Self {
         let flags = if has_space(name.as_bytes()) { TWO_WORDS } else { 0 };
-        Spec { name, effect, considering: None, when_blocking: None, keys, flags }
+        Spec { name, effect, considering: None, when_blocking: None, keys, waits: None, flags }
     }
 
     const fn with(self, flag: u8) -> Self {
@@ -87,8 +101,8 @@ impl Spec {
     }
 
     /// It waits at the server, so it can't run on a connection that is shared.
-    pub(super) const fn blocking(self) -> Self {
-        self.with(BLOCKING)
+    pub(super) const fn blocking(self, waits: Waits) -> Self {
+        Spec { waits: Some(waits), ..self.with(BLOCKING) }
     }
 
     /// It waits at the server where it has the option BLOCK, and is `other` then: XREAD.
@@ -173,7 +187,7 @@ impl Spec {
     /// What the command is with these arguments: itself, but for those that may block or not.
     pub(crate) fn with_args(&'static self, args: &[Arg<'_>]) -> &'static Spec {
         match self.when_blocking {
-            Some(other) if stream_options(args).block => other,
+            Some(other) if stream_options(args).block.is_some() => other,
             _ => self,
         }
     }
@@ -217,6 +231,29 @@ impl Spec {
 
     pub(crate) const fn is_blocking(&self) -> bool {
         self.flags & BLOCKING != 0
+    }
+
+    /// Whether it waits for what its own connection wrote: WAIT, WAITAOF.
+    pub(crate) const fn is_about_own_writes(&self) -> bool {
+        self.is_session() && self.is_blocking()
+    }
+
+    /// Which of `args`, the arguments after the name, says how long it waits at the server, and whether in
+    /// milliseconds; `None` where it does not wait, or it is not there.
+    pub(crate) fn wait_among<A: AsRef<[u8]>>(&self, args: &[A]) -> Option<(usize, bool)> {
+        let (at, millis) = match self.waits? {
+            Waits::First => (0, false),
+            Waits::Last => (args.len().checked_sub(1)?, false),
+            Waits::Millis(at) => (at, true),
+            Waits::Block => (stream_options(args).block?, true),
+        };
+        (at < args.len()).then_some((at, millis))
+    }
+
+    /// Where the ids begin among the arguments of XREAD; there are as many as there are keys before.
+    pub(crate) fn ids_among<A: AsRef<[u8]>>(&self, args: &[A]) -> Option<usize> {
+        let from = stream_options(args).streams;
+        (self.name == "XREAD").then_some(from + (args.len() - from) / 2)
     }
 
     /// Whether it publishes a message.
@@ -299,14 +336,14 @@ fn count(arg: &impl AsRef<[u8]>) -> Option<usize> {
 
 /// What XREAD and XREADGROUP say before they name their streams.
 struct StreamOptions {
-    /// Whether there is BLOCK.
-    block: bool,
+    /// Where the argument of BLOCK is, if there is one.
+    block: Option<usize>,
     /// Where the streams begin, after STREAMS.
     streams: usize,
 }
 
 fn stream_options<A: AsRef<[u8]>>(args: &[A]) -> StreamOptions {
-    let (mut block, mut at) = (false, 0);
+    let (mut block, mut at) = (None, 0);
     while let Some(option) = args.get(at) {
         at += 1;
         if is(option, "STREAMS") {
@@ -315,7 +352,8 @@ fn stream_options<A: AsRef<[u8]>>(args: &[A]) -> StreamOptions {
             // A group and a consumer, whatever they are called.
             at += 2;
         } else if is(option, "BLOCK") {
-            block = true;
+            block = Some(at);
+            at += 1;
         }
     }
     StreamOptions { block, streams: args.len() }

@@ -18,7 +18,7 @@ use super::{
             All, AllButLast, Counted, CountedAfterFirst, CountedPairs, EveryOther, First,
             FirstAndStore, FirstTwo, Migrated, None, SecondOn, Streams,
         },
-        Spec,
+        Spec, Waits,
     },
 };
 use crate::request::Effect;
@@ -44,8 +44,8 @@ const fn container(name: &'static str) -> Spec {
     write(name, None).container()
 }
 
-static XREAD_BLOCK: Spec = read("XREAD", Streams).blocking();
-static XREADGROUP_BLOCK: Spec = write("XREADGROUP", Streams).blocking();
+static XREAD_BLOCK: Spec = read("XREAD", Streams).blocking(Waits::Block);
+static XREADGROUP_BLOCK: Spec = write("XREADGROUP", Streams).blocking(Waits::Block);
 
 pub(super) static TABLE: &[Spec] = &[
     container("ACL"),
@@ -75,14 +75,14 @@ pub(super) static TABLE: &[Spec] = &[
     // NOT and XOR undo themselves where the destination is a source.
     write("BITOP", SecondOn),
     read("BITPOS", First),
-    write("BLMOVE", FirstTwo).blocking(),
-    write("BLMPOP", Counted(2)).blocking(),
-    write("BLPOP", AllButLast).blocking(),
-    write("BRPOP", AllButLast).blocking(),
-    write("BRPOPLPUSH", FirstTwo).blocking(),
-    write("BZMPOP", Counted(2)).blocking(),
-    write("BZPOPMAX", AllButLast).blocking(),
-    write("BZPOPMIN", AllButLast).blocking(),
+    write("BLMOVE", FirstTwo).blocking(Waits::Last),
+    write("BLMPOP", Counted(2)).blocking(Waits::First),
+    write("BLPOP", AllButLast).blocking(Waits::Last),
+    write("BRPOP", AllButLast).blocking(Waits::Last),
+    write("BRPOPLPUSH", FirstTwo).blocking(Waits::Last),
+    write("BZMPOP", Counted(2)).blocking(Waits::First),
+    write("BZPOPMAX", AllButLast).blocking(Waits::Last),
+    write("BZPOPMIN", AllButLast).blocking(Waits::Last),
     container("CLIENT"),
     write("CLIENT CACHING", None).session(),
     write("CLIENT CAPA", None).session(),
@@ -420,8 +420,8 @@ pub(super) static TABLE: &[Spec] = &[
     repeatable("VSETATTR", First),
     read("VSIM", First),
     // Both wait for what their own connection wrote; elsewhere the answer would be about nothing.
-    write("WAIT", None).session().blocking(),
-    write("WAITAOF", None).session().blocking(),
+    write("WAIT", None).session().blocking(Waits::Millis(1)),
+    write("WAITAOF", None).session().blocking(Waits::Millis(2)),
     write("WATCH", All).session(),
     idempotent("XACK", First),
     idempotent("XACKDEL", First),

@@ -364,6 +364,22 @@ impl Config {
         self
     }
 
+    /// How many connections requests may have for themselves, beside the one that everybody shares: for
+    /// commands that wait at the server, optimistic transactions and whoever asks for one; default 64.
+    /// Who needs a further one waits for it within his deadline.
+    #[must_use]
+    pub fn leases_max(mut self, count: usize) -> Self {
+        self.leases.leases_max = count;
+        self
+    }
+
+    /// How long such a connection is kept while nobody uses it; default 10 s.
+    #[must_use]
+    pub fn lease_idle_after(mut self, span: Duration) -> Self {
+        self.leases.idle_after = span;
+        self
+    }
+
     /// Whether requests that no rule matches fail at once while the server is down, instead of
     /// waiting within their deadline; default false.
     #[must_use]

@@ -1,5 +1,7 @@
 //! The bounds: everything that could grow has one.
 
+use std::time::Duration;
+
 use crate::fallback::SharedStore as Store;
 
 pub(super) const KIB: usize = 1024;
@@ -92,6 +94,24 @@ pub struct SubscriptionLimits {
 impl Default for SubscriptionLimits {
     fn default() -> Self {
         SubscriptionLimits { subscriptions_max: 100_000, messages_max: 65_536, bytes_max: 16 * MIB }
+    }
+}
+
+/// The connections that requests get for themselves: commands that wait at the server, optimistic
+/// transactions, and whoever asks for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaseLimits {
+    /// How many of them there may be, beside the one that everybody shares; default 64. Who needs a
+    /// further one waits for it within his deadline.
+    pub leases_max: usize,
+    /// How long one that nobody uses is kept; default 10 s.
+    pub idle_after: Duration,
+}
+
+impl Default for LeaseLimits {
+    fn default() -> Self {
+        LeaseLimits { leases_max: 64, idle_after: Duration::from_secs(10) }
     }
 }
 

@@ -26,8 +26,8 @@
 //!
 //! Each builder method that takes one plain value is a parameter of the same name, except that
 //! `database` is called `db`. Durations are whole numbers with a unit (`500ms`, `5s`, `2m`), sizes
-//! are bytes or have a unit (`64MiB`), flags are `true` or `false`, and what can be switched off
-//! takes `off`:
+//! are bytes or have a unit (`64MiB`), flags are `true` or `false` (or `yes`, `on`,
+//! `1` and their opposites), and what can be switched off takes `off`:
 //!
 //! ```
 //! use std::time::Duration;
@@ -81,7 +81,7 @@ pub use breaker::Breaker;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
 pub use forced::Forced;
-pub use limits::{MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
+pub use limits::{LeaseLimits, MemoryLimits, QueueLimits, ReplyLimits, SubscriptionLimits};
 pub use protocol::{PingInterval, ProtocolChoice};
 pub use publish::Publish;
 pub use retry::{Backoff, Dial, MaybeRetry, Retry, Schedule};
@@ -159,6 +159,8 @@ pub struct Config {
     pub memory: MemoryLimits,
     /// What subscriptions may take.
     pub subscriptions: SubscriptionLimits,
+    /// The connections that requests get for themselves.
+    pub leases: LeaseLimits,
     /// Whether a request that no fallback rule matches fails at once while the server is down;
     /// default false: it waits within its deadline.
     pub fail_fast: bool,
@@ -235,6 +237,7 @@ impl Config {
             replies: ReplyLimits::default(),
             memory: MemoryLimits::default(),
             subscriptions: SubscriptionLimits::default(),
+            leases: LeaseLimits::default(),
             fail_fast: false,
             fallbacks: Vec::new(),
             native_scripts: NativeScripts::default(),

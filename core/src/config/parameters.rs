@@ -112,6 +112,8 @@ pub(super) static PARAMETERS: &[Parameter] = parameters! {
     "subscriptions_max", "100000", Entries(subscriptions.subscriptions_max, SIZES);
     "subscription_messages_max", "65536", Entries(subscriptions.messages_max, SIZES);
     "subscription_bytes_max", "16MiB", Size(subscriptions.bytes_max, SIZES);
+    "leases_max", "64", Entries(leases.leases_max, SIZES);
+    "lease_idle_after", "10s", Span(leases.idle_after);
     "fail_fast", "true", Flag(fail_fast);
     "publish_while_down", "local", Publish(publish_while_down);
     "forced", "isolated", ForcedOrOff(forced);

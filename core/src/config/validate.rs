@@ -7,7 +7,7 @@ use super::error::Verdict;
 use super::parameters::PARAMETERS;
 use super::units::show_duration;
 use super::{Config, ConfigError, Deployment, Endpoint, Place, URL_EXAMPLE, limits};
-use crate::fallback::SharedStore as Store;
+use crate::fallback::{SharedStore as Store, glob::Pattern};
 
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
     deployment(config)?;
@@ -22,6 +22,7 @@ pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
         })?;
     }
     pairs(config)?;
+    fallbacks(config)?;
     supported(config)
 }
 
@@ -128,6 +129,31 @@ fn credentials(config: &Config) -> Result<(), ConfigError> {
         .with_found("")),
         _ => Ok(()),
     }
+}
+
+/// A rule that no key ever gets to, because one before it takes them all and does something else: keys
+/// that were to fail would be answered from memory.
+fn fallbacks(config: &Config) -> Result<(), ConfigError> {
+    let patterns: Vec<_> =
+        config.fallbacks.iter().map(|rule| Pattern::new(rule.pattern().as_bytes())).collect();
+    for (at, rule) in config.fallbacks.iter().enumerate() {
+        let covers = |before: &usize| patterns[*before].plainly_covers(rule.pattern().as_bytes());
+        let Some(first) = (0..at).find(covers).map(|before| &config.fallbacks[before]) else {
+            continue;
+        };
+        if first.mode() != rule.mode() {
+            return Err(ConfigError::new(Verdict::Contradictory, "fallback")
+                .with_found(rule.pattern())
+                .with_advice(format!(
+                    "the rule for {:?} before it takes all of its keys, and the first that matches \
+                     counts; declare it before that one",
+                    first.pattern()
+                ))
+                .with_example("Fallback::fail(\"wallet:*\") before Fallback::miss(\"*\")")
+                .at(Place::Builder("fallback")));
+        }
+    }
+    Ok(())
 }
 
 /// Delays that begin above their own bound. Sizes of which one makes the other pointless are left

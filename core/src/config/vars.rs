@@ -365,6 +365,7 @@ impl Variables {
     fn contradiction(&self, name: &'static str, other: &str, value: &str) -> ConfigError {
         wrong(Verdict::Contradictory, name, self.get(name).unwrap_or_default())
             .with_advice(format!("{other} is {value:?}; leave one of them out"))
+            .with_example(format!("{other}={value}"))
     }
 
     /// The error, without its piece if that is the password, given in the wrong variable too.

@@ -27,7 +27,7 @@ pub(crate) use log::Log;
 use crate::{
     commands::Spec,
     config::{Config, MaybeRetry},
-    engine::{FeedId, Ticket},
+    engine::{FeedId, NodeId, SeatId, Ticket},
     failure::Cause,
     fallback::Standing,
     pubsub::{Action, Step, TopicId, TopicKind},
@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// What it was made for.
     pub(crate) role: Role,
+    /// Where it leads to.
+    pub(crate) node: NodeId,
     /// What is spoken on it; known once it is ready.
     pub(crate) protocol: Protocol,
     /// The subscriptions that it carries.
@@ -62,6 +64,10 @@ pub(crate) struct Connection {
     /// Since when the peer could have answered what it owes.
     owes_since: Instant,
     slow_owed: usize,
+    /// How long the peer may wait by itself before it answers, because it was told to.
+    waits: Duration,
+    /// Nothing of the client's own is to be asked on it: the answer would be part of a transaction's.
+    pub(crate) mute: bool,
     /// Takes no new requests; is closed as soon as it owes nothing.
     pub(crate) retiring: bool,
     /// Refused by the server for now, while its bytes were with the writer: the command, where it
@@ -94,6 +100,8 @@ pub(crate) enum Owner {
     Request(Op),
     /// Owed until the last of its replies has come. Boxed, so that it makes no request larger.
     Transaction(Box<Op>),
+    /// A command that waits at the server, alone on its connection.
+    Blocked(Box<Op>),
     Handshake,
     Own(Own),
     /// Answered by a push for each topic, or by one error.
@@ -115,6 +123,8 @@ pub(crate) enum Role {
     Main,
     /// The subscriptions of this feed alone.
     Own(FeedId),
+    /// Whoever has this seat.
+    Leased(SeatId),
 }
 
 /// What an error says that comes after an unsubscription was confirmed.
@@ -133,7 +143,7 @@ impl Owner {
     pub(crate) fn op(&self) -> Option<&Op> {
         match self {
             Owner::Request(op) => Some(op),
-            Owner::Transaction(op) => Some(op),
+            Owner::Transaction(op) | Owner::Blocked(op) => Some(op),
             Owner::Handshake | Owner::Own(_) | Owner::Change(_) => None,
         }
     }
@@ -142,7 +152,7 @@ impl Owner {
     pub(crate) fn into_op(self) -> Option<Op> {
         match self {
             Owner::Request(op) => Some(op),
-            Owner::Transaction(op) => Some(*op),
+            Owner::Transaction(op) | Owner::Blocked(op) => Some(*op),
             Owner::Handshake | Owner::Own(_) | Owner::Change(_) => None,
         }
     }
@@ -153,6 +163,8 @@ impl Owner {
 pub(crate) enum Own {
     /// Whether the peer is there.
     Ping,
+    /// What the last id of a stream is.
+    StreamEnd,
     /// One question of a probe.
     Probe(Question),
     /// INFO, for telling one data set from another.
@@ -199,10 +211,11 @@ pub(crate) struct Op {
 }
 
 impl Connection {
-    pub(crate) fn new(config: &Config, role: Role, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, role: Role, node: NodeId, now: Instant) -> Self {
         Connection {
             state: State::Opening,
             role,
+            node,
             protocol: Protocol::Resp2,
             feed: None,
             late: 0,
@@ -215,6 +228,8 @@ impl Connection {
             heard: now,
             owes_since: now,
             slow_owed: 0,
+            waits: Duration::ZERO,
+            mute: false,
             retiring: false,
             refused: Vec::new(),
         }
@@ -313,6 +328,31 @@ impl Connection {
         let end = self.log.append(encode);
         self.slow_owed += usize::from(op.spec.is_slow());
         self.push(Owner::Transaction(Box::new(op)), end, now);
+    }
+
+    /// Appends a command that waits at the server, alone.
+    pub(crate) fn send_blocked(&mut self, op: Op, now: Instant, bytes: &[u8]) {
+        let end = self.log.append(|out| out.extend_from_slice(bytes));
+        self.push(Owner::Blocked(Box::new(op)), end, now);
+    }
+
+    /// The peer is about to be sent what has it wait for so long; `Duration::MAX` is for ever.
+    pub(crate) fn wait_for(&mut self, span: Duration) {
+        if self.owed.is_empty() {
+            self.waits = Duration::ZERO;
+        }
+        // Each reply is waited for from the one before it on, so only the longest wait counts.
+        self.waits = self.waits.max(span);
+    }
+
+    /// The peer waits for nothing any more.
+    pub(crate) fn wait_no_more(&mut self) {
+        self.waits = Duration::ZERO;
+    }
+
+    /// Whether the peer owes something that may take for ever.
+    pub(crate) fn waits_for_ever(&self) -> bool {
+        self.waits == Duration::MAX && !self.owed.is_empty()
     }
 
     /// Appends the commands of a pipeline in one piece; each comes with where it ends in `bytes`.
@@ -421,7 +461,7 @@ impl Connection {
     }
 
     fn has_array_notices(&self) -> bool {
-        self.protocol == Protocol::Resp2 && self.is_ready() && self.role != Role::Main
+        self.protocol == Protocol::Resp2 && self.is_ready() && matches!(self.role, Role::Own(_))
     }
 
     #[inline]
@@ -543,6 +583,11 @@ impl Connection {
         withdrawn
     }
 
+    /// Whether a command that ends at the stream offset `end` may have reached the peer.
+    pub(crate) fn may_have_left(&self, end: u64) -> bool {
+        end <= self.log.handed_out()
+    }
+
     /// Whether a command that ends at the stream offset `end` is certain not to be executed.
     pub(crate) fn is_unsent(&self, end: u64) -> bool {
         matches!(self.state, State::Closing { .. }) && end > self.log.handed_out()
@@ -577,11 +622,11 @@ impl Connection {
             return None;
         }
         if self.owed.is_empty() {
-            let interval = config.ping_every().filter(|_| self.is_ready())?;
+            let interval = config.ping_every().filter(|_| self.is_ready() && !self.mute)?;
             return Some((self.heard + interval, Due::Ping));
         }
-        let limit = self.response_limit(config);
-        Some((self.owes_since + limit, Due::Silent))
+        let limit = self.response_limit(config).checked_add(self.waits)?;
+        Some((self.owes_since.checked_add(limit)?, Due::Silent))
     }
 
     fn response_limit(&self, config: &Config) -> Duration {

@@ -15,6 +15,8 @@
 //!
 //! - [`Scans`]: all keys, or all that a hash, set or sorted set holds
 //! - [`Consumers`]: streams, read as a member of a group; [`Acks`] for what was read
+//! - [`Optimistic`]: transactions that write by what they have read, and begin anew where somebody else
+//!   was faster; [`OptimisticTransactions`](crate::handle::OptimisticTransactions) makes them
 //!
 //! A machine of your own, which waits until a key has a value:
 //!
@@ -60,6 +62,7 @@
 //! ```
 
 mod consumer;
+mod optimistic;
 mod scan;
 #[cfg(test)]
 mod testing;
@@ -67,6 +70,7 @@ mod testing;
 use std::time::Duration;
 
 pub use consumer::{Acks, Consumer, ConsumerBuilder, Consumers, Delivery, Origin};
+pub use optimistic::{ATTEMPTS_MAX_DEFAULT, Optimistic, Plan};
 pub use scan::{Scan, Scans};
 
 use crate::{
@@ -111,6 +115,9 @@ pub enum Heard {
 #[derive(Debug)]
 pub enum Step<T> {
     /// Send this pipeline. One at a time: until it is answered, there is no other.
+    ///
+    /// Those that are [leased](Batch::leased) all go out on one connection of the dialogue's own. When that
+    /// is lost, what was sent on it fails, and the next one gets another connection.
     Send(Batch),
     /// Give this item. The next step comes when another one is asked for.
     Yield(T),
@@ -188,18 +195,30 @@ fn is_from_memory(source: Source) -> bool {
 /// ```
 pub trait Converse {
     /// A dialogue under way: it gives the items one by one, each as a `Result`, and ends after the last
-    /// one or the first failure.
-    type Conversation<D: Dialogue>;
+    /// one or the first failure. It can be moved to another thread or task.
+    type Conversation<D: Dialogue>: Send + 'static;
+
+    /// The one item of a dialogue that has one: a future for async clients, a `Result` for the blocking
+    /// one.
+    type Settled<D: Dialogue>;
 
     /// Begins a dialogue. Nothing is sent before its first item is asked for.
     fn converse<D: Dialogue>(&self, dialogue: D) -> Self::Conversation<D>;
+
+    /// Holds a dialogue that has one item, for that.
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Self::Settled<D>;
 }
 
 impl<C: Converse + ?Sized> Converse for &C {
     type Conversation<D: Dialogue> = C::Conversation<D>;
+    type Settled<D: Dialogue> = C::Settled<D>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Self::Conversation<D> {
         (**self).converse(dialogue)
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Self::Settled<D> {
+        (**self).settle(dialogue)
     }
 }
 

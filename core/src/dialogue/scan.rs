@@ -66,8 +66,9 @@ const UNSURE_MAX: u32 = 32;
 /// A key or value that is no `T` ends the scan with an error. Where keys may be anything, ask for
 /// `Bytes`.
 ///
-/// While the server is down, a scan of keys that all may be answered from memory gets what memory has, and
-/// [`Scan::source`] says so; one that was begun on the server is not carried on there, but fails.
+/// While the server is down, a scan gets what memory has where every key may be answered from there, which
+/// takes a rule for `*` whatever the pattern of the scan, and [`Scan::source`] says so; one that was begun
+/// on the server is not carried on there, but fails.
 pub trait Scans: Converse {
     /// All keys. O(keys) in all, O(1) a page. Since 2.8.
     fn scan<T: FromReply + Send + 'static>(&self) -> Self::Conversation<Scan<T>> {

@@ -22,6 +22,8 @@ pub struct Batch {
     pub(crate) scripts: Vec<(u32, Script)>,
     /// They run as one, or none of them does.
     pub(crate) is_transaction: bool,
+    /// A dialogue wants it sent on a connection of its own.
+    pub(crate) is_leased: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,28 @@ impl Batch {
     #[must_use]
     pub fn into_transaction(self) -> Self {
         Batch { is_transaction: true, ..self }
+    }
+
+    /// The same, to be sent by a [dialogue](crate::dialogue::Step::Send) on a connection of its own. For
+    /// those who submit it themselves it changes nothing:
+    /// [`submit_batch_on`](super::Engine::submit_batch_on) is what they want.
+    #[must_use]
+    pub fn leased(self) -> Self {
+        Batch { is_leased: true, ..self }
+    }
+
+    /// The same, with the commands of another one behind its own.
+    #[must_use]
+    pub(crate) fn followed_by(mut self, other: &Batch) -> Self {
+        let (items, start) = (self.items.len(), self.bytes.len());
+        let shifted = other.items.iter().map(|item| Item { end: start + item.end, ..*item });
+        self.items.extend(shifted);
+        self.bytes.extend_from_slice(&other.bytes);
+        let at = |of: u32| of + items as u32;
+        self.names.extend(other.names.iter().map(|(of, name)| (at(*of), name.clone())));
+        self.scripts.extend(other.scripts.iter().map(|(of, script)| (at(*of), script.clone())));
+        self.options = self.options.or(other.options);
+        self
     }
 
     /// Adds a command and gives its position.
@@ -93,6 +117,11 @@ impl Batch {
     pub(crate) fn name_of(&self, at: usize) -> &str {
         let found = self.names.binary_search_by_key(&at, |(of, _)| *of as usize);
         found.map_or(self.items[at].spec.name(), |found| &self.names[found].1)
+    }
+
+    /// Whether one of its commands waits at the server.
+    pub(crate) fn waits(&self) -> bool {
+        self.items.iter().any(|item| item.spec.is_blocking())
     }
 
     /// What it is as a whole, where a command's name would stand.

@@ -27,6 +27,24 @@ pub(crate) fn classify(spec: &Spec, error: &ServerError) -> Class {
             _ => Class::Told(Executed::Maybe),
         };
     }
+    classify_own(spec, error)
+}
+
+/// The same for a command that may be sent again though it may have been executed: then it does not
+/// matter whether a script or the server says that it can't be done now. What follows for others from a
+/// server's word does not follow from a script's.
+pub(crate) fn classify_repeatable(spec: &Spec, error: &ServerError) -> Class {
+    match classify(spec, error) {
+        Class::Told(Executed::Maybe) if spec.is_script() => match classify_own(spec, error) {
+            Class::Later | Class::NotReady | Class::WrongNode => Class::Later,
+            Class::Unauthenticated | Class::Told(_) => Class::Told(Executed::Maybe),
+        },
+        class => class,
+    }
+}
+
+/// Reads the class of an error that is the server's own.
+fn classify_own(spec: &Spec, error: &ServerError) -> Class {
     match error.code() {
         "TRYAGAIN" | "CLUSTERDOWN" | "NOREPLICAS" | "BUSY" => Class::Later,
         "LOADING" | "MASTERDOWN" => Class::NotReady,

@@ -15,11 +15,11 @@ use std::{
 };
 
 use super::{
-    Closing, ConnId, Engine, Event, Lookup, Output, Phase, SocketOptions, Target,
+    Closing, ConnId, Engine, Event, Lookup, Node, NodeId, Output, Phase, SocketOptions, Target,
     trial::{Rare, Sabotage},
 };
 use crate::{
-    config::{Deployment, Endpoint, ProtocolChoice},
+    config::{Endpoint, ProtocolChoice},
     connection::{Connection, Progress, Rejection, Role, State},
     failure::{Cause, FailureKind},
     fallback::Standing,
@@ -85,43 +85,46 @@ impl Dial {
 }
 
 impl<W> Engine<W> {
-    /// Begins to dial, if there is neither a connection nor an attempt at one.
-    pub(super) fn ensure_dial(&mut self) {
-        self.begun = true;
-        let open = self.closing == Closing::Open && self.store.is_none() && !self.is_isolated();
-        // What was on a connection that is being closed goes first, and what it is nobody knows yet.
-        let closing = self
-            .connections
-            .iter()
-            .any(|(_, found)| found.is_main() && found.was_ready() && !found.retiring);
-        let idle = matches!(self.node.dial, Dial::Idle) || self.trial.is(Sabotage::DialTwice);
-        if open && !closing && self.node.conn.is_none() && idle {
-            self.dial();
+    /// Begins to dial every node to which there is neither a connection nor an attempt at one.
+    pub(super) fn ensure_dials(&mut self) {
+        for node in self.nodes.ids() {
+            self.ensure_dial(node);
         }
     }
 
-    fn dial(&mut self) {
-        self.node.dial = self.begin_dial(Role::Main);
+    /// Begins to dial, if there is neither a connection nor an attempt at one.
+    pub(super) fn ensure_dial(&mut self, node: NodeId) {
+        self.begun = true;
+        let open = self.closing == Closing::Open && self.store.is_none() && !self.is_isolated();
+        // What was on a connection that is being closed goes first, and what it is nobody knows yet.
+        let closing = self.connections.iter().any(|(_, found)| {
+            found.node == node && found.is_main() && found.was_ready() && !found.retiring
+        });
+        let dials = !matches!(self.nodes[node].dial, Dial::Idle);
+        let idle = self.nodes[node].conn.is_none() && !dials;
+        if open && !closing && (idle || (dials && self.trial.is(Sabotage::DialTwice))) {
+            self.dial(node);
+        }
+    }
+
+    fn dial(&mut self, node: NodeId) {
+        self.nodes[node].dial = self.begin_dial(node, Role::Main);
     }
 
     /// Begins to make a connection; gives how far it is.
-    pub(super) fn begin_dial(&mut self, role: Role) -> Dial {
+    pub(super) fn begin_dial(&mut self, node: NodeId, role: Role) -> Dial {
         let end = self.now.instant + self.config.connect_timeout;
-        let Deployment::Standalone(endpoint) = &self.config.deployment else { return Dial::Idle };
+        let Some(endpoint) = self.nodes[node].endpoint.clone() else { return Dial::Idle };
         match endpoint {
-            Endpoint::Unix(path) => {
-                let target = Target::Unix(path.clone());
-                self.open(role, target, VecDeque::new(), end)
-            }
+            Endpoint::Unix(path) => self.open(node, role, Target::Unix(path), VecDeque::new(), end),
             Endpoint::Tcp { host, port } => match host.parse::<IpAddr>() {
                 Ok(ip) => {
-                    let target = Target::Tcp(SocketAddr::new(ip, *port));
-                    self.open(role, target, VecDeque::new(), end)
+                    let target = Target::Tcp(SocketAddr::new(ip, port));
+                    self.open(node, role, target, VecDeque::new(), end)
                 }
                 Err(_) => {
-                    self.node.lookups += 1;
-                    let lookup = Lookup(self.node.lookups);
-                    let (host, port) = (host.clone(), *port);
+                    self.lookups += 1;
+                    let lookup = Lookup(self.lookups);
                     self.outputs.push_back(Output::Resolve { lookup, host, port });
                     Dial::Resolving { lookup, until: end }
                 }
@@ -139,25 +142,31 @@ impl<W> Engine<W> {
         if let Some((feed, until)) = side.collect::<Vec<_>>().pop() {
             return self.on_side_resolved(feed, addresses, until);
         }
-        let Some(until) = self.node.dial.awaits(lookup) else { return };
+        if let Some((seat, until)) = self.seat_awaiting(lookup) {
+            return self.on_seat_resolved(seat, addresses, until);
+        }
+        let awaits = |(id, node): (NodeId, &Node)| Some((id, node.dial.awaits(lookup)?));
+        let Some((node, until)) = self.nodes.iter().find_map(awaits) else { return };
         match addresses {
             Ok(mut addresses) => match addresses.pop_front() {
                 Some(first) => {
                     let first = Target::Tcp(first);
-                    self.node.dial = self.open(Role::Main, first, addresses, until);
+                    self.nodes[node].dial = self.open(node, Role::Main, first, addresses, until);
                 }
                 None => {
                     self.reached(Rare::NoAddress);
-                    self.dial_failed(Cause::NameNotFound("it has no address".into()), false);
+                    let cause = Cause::NameNotFound("it has no address".into());
+                    self.dial_failed(node, cause, false);
                 }
             },
-            Err(cause) => self.dial_failed(cause, false),
+            Err(cause) => self.dial_failed(node, cause, false),
         }
     }
 
     /// Opens one address; those left share what remains of the time limit. Gives how far it is.
     pub(super) fn open(
         &mut self,
+        node: NodeId,
         role: Role,
         target: Target,
         rest: VecDeque<SocketAddr>,
@@ -165,7 +174,8 @@ impl<W> Engine<W> {
     ) -> Dial {
         let now = self.now.instant;
         let share = end.saturating_duration_since(now) / (rest.len() as u32 + 1);
-        let conn = ConnId(self.connections.insert(Connection::new(&self.config, role, now)));
+        let connection = Connection::new(&self.config, role, node, now);
+        let conn = ConnId(self.connections.insert(connection));
         let socket = SocketOptions {
             nodelay: self.config.tcp_nodelay,
             keepalive: self.config.tcp_keepalive,
@@ -179,9 +189,10 @@ impl<W> Engine<W> {
         if !matches!(connection.state, State::Opening) {
             return;
         }
-        let ready = connection.opened(&self.config, self.node.resp2_only, self.now.instant);
+        let node = &self.nodes[connection.node];
+        let ready = connection.opened(&self.config, node.resp2_only, self.now.instant);
         if connection.is_main() {
-            self.event(Event::Connect { node: self.node.label.clone() });
+            self.event(Event::Connect { node: node.label.clone() });
         }
         self.outputs.push_back(Output::Flush { conn });
         if ready {
@@ -193,6 +204,7 @@ impl<W> Engine<W> {
         match self.connections.get(conn.0).map(|connection| connection.role) {
             Some(Role::Main) => self.on_ready(conn),
             Some(Role::Own(feed)) => self.on_side_ready(conn, feed),
+            Some(Role::Leased(seat)) => self.on_seat_ready(conn, seat),
             None => {}
         }
     }
@@ -207,7 +219,7 @@ impl<W> Engine<W> {
                 self.on_shaken_hands(conn);
             }
             Progress::Again(bytes) => {
-                self.node.resp2_only = true;
+                self.nodes[connection.node].resp2_only = true;
                 connection.go_on(&bytes, self.now.instant);
                 self.outputs.push_back(Output::Flush { conn });
             }
@@ -218,57 +230,55 @@ impl<W> Engine<W> {
     /// The server does not want this client.
     pub(super) fn refused(&mut self, conn: ConnId, rejection: Rejection) {
         let Rejection { cause, lasting } = rejection;
-        let main = self.connections.get(conn.0).is_some_and(Connection::is_main);
-        if lasting && main {
-            self.node.rejected = Some(cause.clone());
+        let main = self.connections.get(conn.0).filter(|connection| connection.is_main());
+        if let Some(connection) = main.filter(|_| lasting) {
+            self.nodes[connection.node].rejected = Some(cause.clone());
         }
         self.kill(conn, cause);
     }
 
     /// The connection being dialled is gone before it was ready.
-    pub(super) fn dial_lost(&mut self, awaited_hello: bool, cause: Cause) {
-        let Dial::Opening { rest, end, .. } = std::mem::replace(&mut self.node.dial, Dial::Idle)
-        else {
-            return;
-        };
+    pub(super) fn dial_lost(&mut self, node: NodeId, awaited_hello: bool, cause: Cause) {
+        let dial = std::mem::replace(&mut self.nodes[node].dial, Dial::Idle);
+        let Dial::Opening { rest, end, .. } = dial else { return };
         // An operator's doing is no fault of the server's.
         if self.is_isolated() || matches!(cause, Cause::Forced(_)) {
-            return self.ensure_dial();
+            return self.ensure_dial(node);
         }
         let mut rest = rest;
         let hung_up = matches!(cause, Cause::EndOfStream | Cause::Reset) && awaited_hello;
-        if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.node.resp2_only {
+        if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.nodes[node].resp2_only {
             // Some proxies end the stream at a command they do not know.
             self.reached(Rare::GuessedResp2);
-            self.node.resp2_only = true;
-            self.node.resp2_guessed = true;
-            return self.dial();
+            self.nodes[node].resp2_only = true;
+            self.nodes[node].resp2_guessed = true;
+            return self.dial(node);
         }
-        let lasting = self.node.rejected.as_ref() == Some(&cause);
+        let lasting = self.nodes[node].rejected.as_ref() == Some(&cause);
         if !lasting {
-            self.node.rejected = None;
+            self.nodes[node].rejected = None;
         }
         match rest.pop_front() {
             Some(next) if !lasting && self.now.instant < end => {
                 self.reached(Rare::NextAddress);
-                self.node.dial = self.open(Role::Main, Target::Tcp(next), rest, end);
+                self.nodes[node].dial = self.open(node, Role::Main, Target::Tcp(next), rest, end);
             }
-            _ => self.dial_failed(cause, lasting),
+            _ => self.dial_failed(node, cause, lasting),
         }
     }
 
-    pub(super) fn dial_failed(&mut self, cause: Cause, lasting: bool) {
-        self.node.failed_dials = self.node.failed_dials.saturating_add(1);
-        if std::mem::take(&mut self.node.resp2_guessed) {
+    pub(super) fn dial_failed(&mut self, node: NodeId, cause: Cause, lasting: bool) {
+        self.nodes[node].failed_dials = self.nodes[node].failed_dials.saturating_add(1);
+        if std::mem::take(&mut self.nodes[node].resp2_guessed) {
             self.reached(Rare::GuessTakenBack);
-            self.node.resp2_only = false;
+            self.nodes[node].resp2_only = false;
         }
-        self.node.window.fault(&self.config.breaker, self.now.instant);
-        self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
-        self.dial_later();
+        self.nodes[node].window.fault(&self.config.breaker, self.now.instant);
+        self.event(Event::Error { node: self.nodes[node].label.clone(), cause: cause.clone() });
+        self.dial_later(node);
         if lasting {
             self.reached(Rare::Rejected);
-            self.refuse_waiting(&cause);
+            self.refuse_waiting(node, &cause);
             self.refuse_topics(&cause);
         }
         let most = self.config.dial.failed_dials_max.unwrap_or(FAILED_DIALS_MAX_DEFAULT);
@@ -276,17 +286,17 @@ impl<W> Engine<W> {
         // nothing of it.
         let judged = matches!(cause, Cause::Refused | Cause::NotFound)
             || lasting
-            || self.node.failed_dials >= most
-            || matches!(self.node.phase, Phase::Starting);
+            || self.nodes[node].failed_dials >= most
+            || matches!(self.nodes[node].phase, Phase::Starting);
         if judged {
-            self.trip(cause);
+            self.trip(node, cause);
         }
     }
 
-    fn dial_later(&mut self) {
-        let delay = self.dial_delay(self.node.failed_dials);
-        self.event(Event::Reconnecting { node: self.node.label.clone(), delay });
-        self.node.dial = Dial::Waiting(self.now.instant + delay);
+    fn dial_later(&mut self, node: NodeId) {
+        let delay = self.dial_delay(self.nodes[node].failed_dials);
+        self.event(Event::Reconnecting { node: self.nodes[node].label.clone(), delay });
+        self.nodes[node].dial = Dial::Waiting(self.now.instant + delay);
     }
 
     /// How long to wait after so many failed dials in a row.
@@ -297,28 +307,29 @@ impl<W> Engine<W> {
 
     /// The connection that took requests is gone: the next one is dialled at once, unless this one
     /// had hardly begun.
-    pub(super) fn dial_anew(&mut self) {
+    pub(super) fn dial_anew(&mut self, node: NodeId) {
         let open = self.closing == Closing::Open && !self.is_isolated();
-        if !open || !matches!(self.node.dial, Dial::Idle) {
+        if !open || !matches!(self.nodes[node].dial, Dial::Idle) {
             return;
         }
-        let lived = self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+        let lived =
+            self.nodes[node].ready_at.map(|at| self.now.instant.saturating_duration_since(at));
         if lived.is_some_and(|lived| lived >= STABLE_AFTER) {
-            self.node.failed_dials = 0;
-            self.dial();
+            self.nodes[node].failed_dials = 0;
+            self.dial(node);
         } else {
             self.reached(Rare::YoungConnectionLost);
-            self.node.failed_dials = self.node.failed_dials.saturating_add(1);
-            self.dial_later();
+            self.nodes[node].failed_dials = self.nodes[node].failed_dials.saturating_add(1);
+            self.dial_later(node);
         }
     }
 
     /// Requests that would wait for a server which refuses this client are told at once.
-    fn refuse_waiting(&mut self, cause: &Cause) {
-        let waiting = std::mem::take(&mut self.backlog);
+    fn refuse_waiting(&mut self, node: NodeId, cause: &Cause) {
+        let waiting = std::mem::take(&mut self.nodes[node].backlog);
         for parked in waiting {
             if parked.op.standing != Standing::Wait {
-                self.backlog.push_back(parked);
+                self.nodes[node].backlog.push_back(parked);
                 continue;
             }
             let kind = match cause {
@@ -329,17 +340,23 @@ impl<W> Engine<W> {
         }
     }
 
-    pub(super) fn run_dial(&mut self, now: Instant) {
-        match &self.node.dial {
+    pub(super) fn run_dials(&mut self, now: Instant) {
+        for node in self.nodes.ids() {
+            self.run_dial(node, now);
+        }
+    }
+
+    fn run_dial(&mut self, node: NodeId, now: Instant) {
+        match &self.nodes[node].dial {
             Dial::Waiting(until) if *until <= now => {
-                self.node.dial = Dial::Idle;
-                self.ensure_dial();
+                self.nodes[node].dial = Dial::Idle;
+                self.ensure_dial(node);
             }
             Dial::Resolving { until, .. } if *until <= now => {
-                self.node.dial = Dial::Idle;
+                self.nodes[node].dial = Dial::Idle;
                 self.reached(Rare::LateLookup);
                 let cause = Cause::NameNotFound("the look-up took too long".into());
-                self.dial_failed(cause, false);
+                self.dial_failed(node, cause, false);
             }
             Dial::Opening { conn, until: Some(until), .. } if *until <= now => {
                 let conn = *conn;

@@ -8,9 +8,9 @@ use std::{
 use bytes::BytesMut;
 
 use super::{
-    Closing, ConnId, Engine, Event, Health, Linger, Output, PUSHES_MAX, Parked,
+    Closing, ConnId, Engine, Event, Health, Linger, NodeId, Output, PUSHES_MAX, Parked,
     block::Block,
-    classify::{Class, classify},
+    classify::{Class, classify, classify_repeatable},
     transaction::forget,
     trial::{Rare, Sabotage},
 };
@@ -83,6 +83,11 @@ impl<W> Engine<W> {
             }
             if connection.retiring && connection.owes_nothing() {
                 self.kill(conn, Cause::Local);
+            } else if let Role::Leased(_) = connection.role
+                && connection.owes_nothing()
+                && let Some(lease) = self.lease_on(conn)
+            {
+                self.settle_lease(lease);
             }
         }
         if self.closing != Closing::Open {
@@ -116,6 +121,7 @@ impl<W> Engine<W> {
         match owed.owner {
             Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
             Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
+            Owner::Blocked(op) => self.on_blocked_reply(conn, *op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
             Owner::Own(own) => self.on_own_reply(conn, own, &reply),
             Owner::Change(change) => self.on_change_reply(conn, &change, &reply),
@@ -172,7 +178,7 @@ impl<W> Engine<W> {
         if op.standing != Standing::Wait || op.note.is_some() {
             self.on_degradable_reply(conn, &op, &reply);
         }
-        self.node.window.answer();
+        self.count_answer(conn);
         self.tally.server += 1;
         self.end(&op, Ok(reply));
     }
@@ -180,12 +186,12 @@ impl<W> Engine<W> {
     /// A reply that is counted for its pattern, or that memory is to learn from. Apart from the usual
     /// case, where nothing may degrade.
     #[inline(never)]
-    fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
+    pub(super) fn on_degradable_reply(&mut self, conn: ConnId, op: &Op, reply: &Reply) {
         if let Some(note) = &op.note {
             if op.engaged {
                 self.overtake(op, note);
             }
-            if self.node.conn == Some(conn) {
+            if self.served_by(conn).is_some() {
                 self.memory.observe(op.spec, note, reply, self.now);
             } else {
                 // An older connection may tell what the newer one has overtaken.
@@ -198,8 +204,24 @@ impl<W> Engine<W> {
         }
     }
 
-    fn on_error_reply(&mut self, conn: ConnId, op: Op, error: ServerError, start: u64, end: u64) {
-        self.node.window.answer();
+    /// The node of a connection has answered something.
+    #[inline]
+    pub(super) fn count_answer(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get(conn.0) {
+            self.nodes[connection.node].window.answer();
+        }
+    }
+
+    pub(super) fn on_error_reply(
+        &mut self,
+        conn: ConnId,
+        op: Op,
+        error: ServerError,
+        start: u64,
+        end: u64,
+    ) {
+        self.count_answer(conn);
+        let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
     }
@@ -214,6 +236,7 @@ impl<W> Engine<W> {
         start: u64,
         end: u64,
     ) {
+        let Some(node) = self.node_of(conn) else { return };
         let mut executed = Executed::No;
         let lacks_source = self.lacks_source(&op, &error);
         match class {
@@ -221,20 +244,24 @@ impl<W> Engine<W> {
                 executed = told;
                 if op.effect != Effect::Read && !lacks_source {
                     self.taint(&op);
+                } else if let Some(note) = op.note.as_deref().filter(|_| told == Executed::Yes) {
+                    self.memory.unlearn(op.spec, note, self.now);
                 }
             }
-            Class::Later => {}
+            // Whose word it is nobody knows, in the case of a script.
+            Class::Later => op.maybe |= op.spec.is_script(),
             Class::NotReady => {
                 if self.memory.degrades() {
                     self.reached(Rare::NotReadyTrips);
-                    self.trip(Cause::NotReady(error.clone()));
+                    self.trip(node, Cause::NotReady(error.clone()));
                 }
             }
             Class::WrongNode => {
-                let used =
-                    self.node.ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+                let ready_at = self.nodes[node].ready_at;
+                let used = ready_at.map(|at| self.now.instant.saturating_duration_since(at));
                 if used.is_some_and(|span| span >= RETIRE_AFTER) {
                     self.retire(conn, Cause::NotMaster);
+                    self.retire_leased(conn, Cause::NotMaster);
                 }
             }
             Class::Unauthenticated => {
@@ -243,11 +270,14 @@ impl<W> Engine<W> {
                 }
                 self.reached(Rare::HandshakeAnew);
                 self.retire(conn, Cause::Handshake(error.clone()));
+                self.retire_leased(conn, Cause::Handshake(error.clone()));
             }
         }
         let may_go = !matches!(class, Class::Told(_))
             && u32::from(op.attempts) < self.config.retry.attempts_max;
-        let again = (may_go || lacks_source) && self.tickets.wants(op.ticket);
+        // What was said on its connection before is part of what it means.
+        let pinned = self.is_pinned(&op);
+        let again = (may_go || lacks_source) && self.tickets.wants(op.ticket) && !pinned;
         if !again {
             return self.end_with_error(&op, error, executed);
         }
@@ -255,11 +285,11 @@ impl<W> Engine<W> {
             Class::Later | Class::NotReady => NOT_READY_BASE.max(self.config.retry.backoff.base),
             _ => self.config.retry.backoff.base,
         };
-        if !lacks_source && self.settles() && self.may_degrade(op.standing) {
+        if !lacks_source && self.settles(node) && self.may_degrade(op.standing) {
             // What may be done without the server is, also where it was to be trusted again.
-            self.stop_drain(Cause::NotReady(error.clone()));
+            self.stop_drain(node, Cause::NotReady(error.clone()));
         }
-        let at_once = lacks_source || self.is_degraded(op.standing);
+        let at_once = lacks_source || self.is_degraded(node, op.standing);
         let delay = if at_once { Duration::ZERO } else { self.retry_delay(&op, base) };
         let connection = self.connections.get_mut(conn.0).expect("it has just answered");
         match connection.log.copy(start, end) {
@@ -333,15 +363,17 @@ impl<W> Engine<W> {
         }
     }
 
-    /// Has what was placed on the node's connection written.
+    /// Has what was placed on the nodes' connections written.
     pub(super) fn announce(&mut self) {
-        if let Some(conn) = self.node.conn {
-            self.outputs.push_back(Output::Flush { conn });
+        for conn in self.nodes.iter().filter_map(|(_, node)| node.conn) {
+            if self.connections.get(conn.0).is_some_and(|found| found.log.unwritten() > 0) {
+                self.outputs.push_back(Output::Flush { conn });
+            }
         }
     }
 
-    pub(super) fn place_backlog(&mut self) {
-        for parked in std::mem::take(&mut self.backlog) {
+    pub(super) fn place_backlog(&mut self, node: NodeId) {
+        for parked in std::mem::take(&mut self.nodes[node].backlog) {
             self.place(parked);
         }
         self.announce();
@@ -356,21 +388,25 @@ impl<W> Engine<W> {
             return;
         }
         let linger = if connection.owes_nothing() { Linger::Deliver } else { Linger::Reset };
-        let role = connection.role;
+        let (role, node, silent) = (connection.role, connection.node, cause == Cause::Silent);
         self.carry_no_more(conn, &cause);
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.close(cause);
         }
         match role {
-            Role::Main => self.node.dial.closing(conn),
+            Role::Main => self.nodes[node].dial.closing(conn),
             Role::Own(feed) => {
                 if let Some(side) = self.side_mut(feed) {
                     side.dial.closing(conn);
                 }
             }
+            Role::Leased(seat) => self.seat_closing(seat, conn),
         }
-        if self.node.conn == Some(conn) {
-            self.node.conn = None;
+        if role == Role::Main && silent {
+            self.silence_seats(node);
+        }
+        if self.nodes[node].conn == Some(conn) {
+            self.nodes[node].conn = None;
         }
         self.stirred = true;
         self.outputs.push_back(Output::Close { conn, linger });
@@ -378,29 +414,29 @@ impl<W> Engine<W> {
 
     /// Lets a connection finish what it owes, and dials another for what is to come.
     pub(super) fn retire(&mut self, conn: ConnId, cause: Cause) {
-        if self.node.conn != Some(conn) {
-            return;
-        }
+        let Some(node) = self.served_by(conn) else { return };
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
         connection.retiring = true;
         self.trial.reached(Rare::Retired);
-        self.node.conn = None;
+        self.nodes[node].conn = None;
         self.carry_no_more(conn, &cause);
         self.stirred = true;
-        self.on_lost(cause);
+        self.on_lost(node, cause);
     }
 
     pub(super) fn on_closed(&mut self, conn: ConnId, cause: Cause) {
         let Some(connection) = self.connections.get(conn.0) else {
-            return match self.node.conn {
-                Some(current) if self.trial.is(Sabotage::TrustTheDead) => self.kill(current, cause),
-                _ => {}
-            };
+            let current = self.nodes[self.nodes.home()]
+                .conn
+                .filter(|_| self.trial.is(Sabotage::TrustTheDead));
+            return current.into_iter().for_each(|conn| self.kill(conn, cause.clone()));
         };
         let mut cause = connection.closing_cause().cloned().unwrap_or(cause);
+        let node = connection.node;
         let dialled = match connection.role {
-            Role::Main => self.node.dial.is(conn),
+            Role::Main => self.nodes[node].dial.is(conn),
             Role::Own(feed) => self.side_mut(feed).is_some_and(|side| side.dial.is(conn)),
+            Role::Leased(seat) => self.is_seats_dial(seat, conn),
         };
         if !dialled && cause == Cause::ConnectTimeout {
             // On one that was made long ago this is the kernel giving up on an unreachable peer.
@@ -409,43 +445,69 @@ impl<W> Engine<W> {
         self.carry_no_more(conn, &cause);
         let Some(connection) = self.connections.remove(conn.0) else { return };
         match connection.role {
-            Role::Main if dialled => return self.dial_lost(connection.awaits_hello(), cause),
+            Role::Main if dialled => return self.dial_lost(node, connection.awaits_hello(), cause),
             Role::Main => {}
             Role::Own(feed) if dialled => return self.side_dial_lost(feed, cause),
             Role::Own(_) => return,
+            Role::Leased(seat) if dialled => return self.seat_dial_lost(seat, cause),
+            Role::Leased(seat) => return self.on_seat_lost(seat, connection, &cause),
         }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
-        if self.node.conn == Some(conn) {
-            self.node.conn = None;
+        if self.nodes[node].conn == Some(conn) {
+            self.nodes[node].conn = None;
         }
         let mut back = Vec::new();
         for (owner, bytes, whole) in connection.into_owed() {
             match owner {
-                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Own(own) => self.lost_own(node, &own, whole),
                 Owner::Handshake | Owner::Change(_) => {}
                 owner => {
                     let op = owner.into_op().expect("all others have one");
-                    back.extend(self.lost(op, bytes, whole, &cause));
+                    back.extend(self.lost(node, op, bytes, whole, &cause));
                 }
             }
         }
+        // What was refused before them in the same pipeline goes first.
+        let follows = |engine: &mut Self, parked: &Parked| {
+            let slot = engine.tickets.get_mut(parked.op.ticket);
+            slot.and_then(|slot| slot.retry_at).is_some_and(|at| at > engine.now.instant)
+        };
+        let mut first = Vec::new();
+        for parked in back {
+            if follows(self, &parked) {
+                self.delay(parked, Duration::ZERO);
+            } else {
+                first.push(parked);
+            }
+        }
         // They are older than anything in the backlog, and go before it.
-        for parked in back.into_iter().rev() {
-            self.backlog.push_front(parked);
+        for parked in first.into_iter().rev() {
+            self.nodes[node].backlog.push_front(parked);
         }
         if was_ready && !retiring && self.closing == Closing::Open {
             if !matches!(cause, Cause::Forced(_)) {
-                self.event(Event::Error { node: self.node.label.clone(), cause: cause.clone() });
+                let node = self.nodes[node].label.clone();
+                self.event(Event::Error { node, cause: cause.clone() });
             }
-            self.on_lost(cause);
+            self.on_lost(node, cause);
         }
-        if self.node.conn.is_some() || self.node.phase.is_down() {
-            self.place_backlog();
+        if self.nodes[node].conn.is_some() {
+            self.end_lost_piece(node);
+        }
+        if self.nodes[node].conn.is_some() || self.nodes[node].phase.is_down() {
+            self.place_backlog(node);
         }
     }
 
     /// A command on a lost connection: gives it back if it may go again.
-    fn lost(&mut self, mut op: Op, bytes: Vec<u8>, whole: bool, cause: &Cause) -> Option<Parked> {
+    pub(super) fn lost(
+        &mut self,
+        node: NodeId,
+        mut op: Op,
+        bytes: Vec<u8>,
+        whole: bool,
+        cause: &Cause,
+    ) -> Option<Parked> {
         op.maybe |= whole;
         if !self.tickets.wants(op.ticket) {
             self.give_up(&op);
@@ -466,7 +528,7 @@ impl<W> Engine<W> {
         };
         // Memory went on without it, and may hold what was written since.
         let overtaken = self.forced == Some(Forced::Memory)
-            && self.is_degraded(op.standing)
+            && self.is_degraded(node, op.standing)
             && op.effect != Effect::Read;
         let repeats = op.may_repeat() || self.trial.is(Sabotage::RepeatWrites);
         let kept = (!op.maybe || repeats || taken_over) && !overtaken;
@@ -481,9 +543,10 @@ impl<W> Engine<W> {
     /// Ends what was on a connection without any retry.
     pub(super) fn settle_lost(&mut self, conn: ConnId, kind: &FailureKind) {
         let Some(connection) = self.connections.remove(conn.0) else { return };
+        let node = connection.node;
         for (owner, _, whole) in connection.into_owed() {
             match owner {
-                Owner::Own(own) => self.lost_own(&own, whole),
+                Owner::Own(own) => self.lost_own(node, &own, whole),
                 Owner::Handshake | Owner::Change(_) => {}
                 owner => {
                     let mut op = owner.into_op().expect("all others have one");
@@ -496,12 +559,16 @@ impl<W> Engine<W> {
 
     /// Ends what is on no connection.
     pub(super) fn end_parked(&mut self, kind: &FailureKind) {
-        let mut parked = std::mem::take(&mut self.backlog);
+        let mut parked = Vec::new();
+        for (_, node) in self.nodes.iter_mut() {
+            parked.extend(std::mem::take(&mut node.backlog));
+        }
         parked.extend(std::mem::take(&mut self.delayed).into_values());
         let mut held = std::mem::take(&mut self.held);
         held.iter().for_each(|parked| self.unhold(parked));
-        parked.append(&mut held);
+        parked.extend(held.drain(..));
         parked.extend(self.scripts.take(|_| true));
+        parked.extend(self.take_leased());
         self.scripts.abandon();
         parked.extend(std::mem::take(&mut self.line).into_iter().flatten());
         self.in_line = super::Queued::default();
@@ -535,19 +602,15 @@ impl<W> Engine<W> {
     }
 
     /// Memory takes over while writes are on their way to a server that may answer them yet: what it
-    /// remembers of their keys is from before them, and must not be replayed over them.
+    /// remembers of their keys is from before them, and must neither be served nor replayed after them.
     pub(super) fn distrust_unanswered(&mut self) {
         if self.is_isolated() {
             // Nothing will be answered: each ends, or goes to memory.
             return;
         }
         for (_, connection) in self.connections.iter().filter(|(_, found)| !found.is_closing()) {
-            // Where recovery deletes the key, nothing is replayed.
-            let replayed = |op: &&Op| {
-                let deleted = [Standing::Memory(Policy::Invalidate), Standing::Miss];
-                op.effect != Effect::Read && !deleted.contains(&op.standing)
-            };
-            for op in connection.owed().filter_map(|owed| owed.owner.op()).filter(replayed) {
+            let ops = connection.owed().filter_map(|owed| owed.owner.op());
+            for op in ops.filter(|op| op.effect != Effect::Read) {
                 self.trial.reached(Rare::Distrusted);
                 forget(&mut self.memory, &self.blocks, op, self.now);
             }
@@ -626,6 +689,7 @@ impl<W> Engine<W> {
         }
         for op in withdrawn {
             self.reached(Rare::TakenBack);
+            self.soil(&op);
             self.end_without_answer(&op, FailureKind::DeadlinePassed(Stage::Connection));
         }
         let mut expired = Vec::new();
@@ -660,11 +724,13 @@ impl<W> Engine<W> {
         let tickets = &self.tickets;
         let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
         let mut ended: Vec<(Parked, Stage)> = Vec::new();
-        if self.backlog.iter().any(expired) {
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.backlog).into_iter().partition(expired);
-            self.backlog = kept.into();
-            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
+        for (_, node) in self.nodes.iter_mut() {
+            if node.backlog.iter().any(expired) {
+                let (gone, kept): (Vec<_>, Vec<_>) =
+                    std::mem::take(&mut node.backlog).into_iter().partition(expired);
+                node.backlog = kept.into();
+                ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
+            }
         }
         if self.held.iter().any(expired) {
             let (gone, kept): (Vec<_>, Vec<_>) =
@@ -700,8 +766,9 @@ impl<W> Engine<W> {
                 ended.push((parked, Stage::Room));
             }
         }
+        ended.extend(self.take_expired_of_leases());
         for (Parked { op, cause, .. }, stage) in ended {
-            let cause = cause.or_else(|| self.node.cause.clone());
+            let cause = cause.or_else(|| self.nodes[self.route(&op)].cause.clone());
             self.end_because(&op, FailureKind::DeadlinePassed(stage), cause);
         }
     }
@@ -709,7 +776,8 @@ impl<W> Engine<W> {
     pub(super) fn run_closing(&mut self, now: Instant) {
         let Closing::Draining(until) = self.closing else { return };
         // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let connected = self.connections.iter().any(|(_, connection)| connection.is_main());
+        let carries = |connection: &Connection| !matches!(connection.role, Role::Own(_));
+        let connected = self.connections.iter().any(|(_, connection)| carries(connection));
         let hopeless = !connected && self.scripts.len() == 0;
         if now < until && self.queued.requests > 0 && !hopeless {
             return;
@@ -729,10 +797,13 @@ impl<W> Engine<W> {
             self.settle_lost(conn, &FailureKind::ClientClosed);
             self.outputs.push_back(Output::Close { conn, linger });
         }
-        self.node.conn = None;
-        self.node.dial = super::dial::Dial::Idle;
+        for (_, node) in self.nodes.iter_mut() {
+            node.conn = None;
+            node.dial = super::dial::Dial::Idle;
+        }
         self.end_parked(&FailureKind::ClientClosed);
         self.end_streams(FailureKind::ClientClosed);
+        self.forget_leases(&Cause::Local);
         debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });

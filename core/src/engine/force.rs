@@ -5,7 +5,9 @@
 //! `Redis` leaves the phases alone, and only what is placed while the server is down is placed
 //! otherwise.
 
-use super::{Closing, ConnId, Engine, Event, Now, Output, Phase, dial::Dial, recovery::Stage};
+use super::{
+    Closing, ConnId, Engine, Event, NodeId, Now, Output, Phase, dial::Dial, recovery::Stage,
+};
 use crate::{Cause, config::Forced, fallback::Standing};
 
 impl<W> Engine<W> {
@@ -26,20 +28,27 @@ impl<W> Engine<W> {
         self.stirred = true;
         self.event(Event::Forced { from, to: forced });
         match forced {
-            Some(held @ (Forced::Memory | Forced::Isolated)) => self.hold_down(held),
-            Some(Forced::Redis) | None => self.let_go(),
+            Some(held @ (Forced::Memory | Forced::Isolated)) => {
+                self.nodes.ids().into_iter().for_each(|node| self.hold_down(node, held));
+                if self.memory.degrades() || self.is_isolated() {
+                    self.end_connect_waits();
+                }
+            }
+            Some(Forced::Redis) | None => {
+                self.nodes.ids().into_iter().for_each(|node| self.let_go(node));
+            }
         }
         match forced {
             Some(Forced::Isolated) => self.isolate(),
             // Where nobody has asked for anything yet, nobody need be there to dial.
-            _ if self.begun => self.ensure_dial(),
+            _ if self.begun => self.ensure_dials(),
             _ => {}
         }
         self.scripts.stale();
         // Connections of their own that subscriptions need may be made again, or no longer.
         self.pubsub.stirred = true;
         self.place_all_anew();
-        self.run_phase(self.now.instant);
+        self.run_phases(self.now.instant);
         self.admit();
         // Readers that miss messages now hear of it at once.
         self.run_feeds();
@@ -72,8 +81,9 @@ impl<W> Engine<W> {
     }
 
     /// Whether commands of this standing are taken from the server now.
-    pub(super) fn is_degraded(&self, standing: Standing) -> bool {
-        self.may_degrade(standing) && self.node.phase.is_down() && !self.settles()
+    pub(super) fn is_degraded(&self, node: NodeId, standing: Standing) -> bool {
+        let down = self.nodes[node].phase.is_down() && !self.settles(node);
+        down && self.may_degrade(standing)
     }
 
     /// Whether commands of this standing are taken from a server that is down.
@@ -86,8 +96,8 @@ impl<W> Engine<W> {
     }
 
     /// Whether the server answers again but for keys that are owed something.
-    pub(super) fn settles(&self) -> bool {
-        self.node.phase.is_draining() && !self.is_held_down()
+    pub(super) fn settles(&self, node: NodeId) -> bool {
+        self.nodes[node].phase.is_draining() && !self.is_held_down()
     }
 
     /// Whether some key pattern may be answered from memory while the server is down.
@@ -97,43 +107,40 @@ impl<W> Engine<W> {
 
     /// Whether a connection is still being closed that an operator had closed. What was on it goes
     /// before all that came later, and what it is nobody knows yet.
-    pub(super) fn is_clearing(&self) -> bool {
+    pub(super) fn is_clearing(&self, node: NodeId) -> bool {
         self.connections.iter().any(|(_, found)| {
             let forced = matches!(found.closing_cause(), Some(Cause::Forced(_)));
-            forced && found.is_main() && found.was_ready()
+            forced && found.node == node && found.is_main() && found.was_ready()
         })
     }
 
     /// Takes the server for down, if it is not already; keeps recovery from going on.
-    fn hold_down(&mut self, held: Forced) {
+    fn hold_down(&mut self, node: NodeId, held: Forced) {
         let cause = Cause::Forced(held);
-        match &self.node.phase {
+        match &self.nodes[node].phase {
             // What is on its way to keys is still answered, and they wait for it.
             Phase::Down {
                 stage: Stage::Barrier(_) | Stage::Draining | Stage::Pause(_), ..
             } => {
-                let next = self.next_probe();
-                self.enter_stage(Stage::Waiting(next), Some(cause));
+                let next = self.next_probe(node);
+                self.enter_stage(node, Stage::Waiting(next), Some(cause));
             }
             Phase::Down { .. } => {}
             Phase::Starting | Phase::Live | Phase::Suspect { .. } => {
-                self.node.probe_interval = self.config.breaker.probe_interval;
-                self.enter_down(self.now.instant, cause);
+                self.nodes[node].probe_interval = self.config.breaker.probe_interval;
+                self.enter_down(node, self.now.instant, cause);
             }
-        }
-        if self.memory.degrades() || self.is_isolated() {
-            self.end_connect_waits();
         }
     }
 
     /// Leaves it to probes to end the outage that was forced, if one was.
-    fn let_go(&mut self) {
-        let Phase::Down { stage, .. } = &mut self.node.phase else { return };
+    fn let_go(&mut self, node: NodeId) {
+        let Phase::Down { stage, .. } = &mut self.nodes[node].phase else { return };
         if let Stage::Waiting(until) = stage {
             *until = self.now.instant;
         }
-        if !self.memory.degrades() && self.node.conn.is_some() {
-            self.enter(Phase::Live, None);
+        if !self.memory.degrades() && self.nodes[node].conn.is_some() {
+            self.enter(node, Phase::Live, None);
         }
         if self.forced == Some(Forced::Redis) {
             // The server answers for them from now on; what it is owed stays.
@@ -160,8 +167,11 @@ impl<W> Engine<W> {
         for conn in open {
             self.kill(conn, Cause::Forced(Forced::Isolated));
         }
-        give_up_dial(&mut self.node.dial, &unopened);
-        self.node.failed_dials = 0;
+        for (_, node) in self.nodes.iter_mut() {
+            give_up_dial(&mut node.dial, &unopened);
+            node.failed_dials = 0;
+        }
+        self.give_up_seats(&unopened);
         for feed in self.pubsub.feeds() {
             if let Some(side) = self.side_mut(feed) {
                 give_up_dial(&mut side.dial, &unopened);

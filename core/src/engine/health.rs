@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, Engine, Event, Health, recovery::Stage, trial::Rare};
+use super::{ConnId, Engine, Event, Health, NodeId, recovery::Stage, trial::Rare};
 use crate::{Cause, config::Breaker};
 
 #[derive(Debug)]
@@ -42,6 +42,21 @@ impl Phase {
 
     pub(super) fn is_down(&self) -> bool {
         matches!(self, Phase::Down { .. })
+    }
+
+    /// What operators call it.
+    pub(super) fn health(&self) -> Health {
+        match self {
+            Phase::Starting => Health::Connecting,
+            Phase::Live => Health::Live,
+            Phase::Suspect { .. } => Health::Suspect,
+            Phase::Down { stage, .. } => match stage {
+                Stage::Waiting(_) | Stage::Asking { .. } | Stage::Between { .. } => {
+                    Health::Degraded
+                }
+                Stage::Barrier(_) | Stage::Draining | Stage::Pause(_) => Health::Recovering,
+            },
+        }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -120,190 +135,194 @@ impl<W> Engine<W> {
         if self.closing == super::Closing::Closed {
             return Health::Closed;
         }
-        match &self.node.phase {
-            Phase::Starting => Health::Connecting,
-            Phase::Live => Health::Live,
-            Phase::Suspect { .. } => Health::Suspect,
-            Phase::Down { stage, .. } => match stage {
-                Stage::Waiting(_) | Stage::Asking { .. } | Stage::Between { .. } => {
-                    Health::Degraded
-                }
-                Stage::Barrier(_) | Stage::Draining | Stage::Pause(_) => Health::Recovering,
-            },
-        }
+        self.nodes[self.nodes.home()].phase.health()
     }
 
     /// Moves to another phase; one event where that changes how the client stands.
-    pub(super) fn enter(&mut self, phase: Phase, cause: Option<Cause>) {
-        let from = self.health();
-        self.node.phase = phase;
-        let to = self.health();
+    pub(super) fn enter(&mut self, node: NodeId, phase: Phase, cause: Option<Cause>) {
+        let from = self.nodes[node].phase.health();
+        self.nodes[node].phase = phase;
+        let to = self.nodes[node].phase.health();
         // What keeps it down may not be what brought it down.
         if cause.is_some() || (from != to && to == Health::Live) {
-            self.node.cause.clone_from(&cause);
+            self.nodes[node].cause.clone_from(&cause);
         }
         if from != to {
             if to == Health::Degraded {
                 self.distrust_unanswered();
             }
             self.scripts.stale();
-            self.node.phase_since = self.now.instant;
+            self.nodes[node].phase_since = self.now.instant;
             self.stirred = true;
             self.event(Event::HealthChanged { from, to, cause });
         }
     }
 
     /// Whether it is known how the server stands, as far as that matters to those who want to begin.
-    pub(super) fn was_judged(&self) -> bool {
-        match &self.node.phase {
+    pub(super) fn was_judged(&self, node: NodeId) -> bool {
+        match &self.nodes[node].phase {
             Phase::Live => true,
             Phase::Starting | Phase::Suspect { .. } => false,
             // That an operator wants it so says nothing of the server.
             Phase::Down { .. } => {
-                let forced = matches!(self.node.cause, Some(Cause::Forced(_)));
+                let forced = matches!(self.nodes[node].cause, Some(Cause::Forced(_)));
                 !forced || self.may_answer() || self.is_isolated()
             }
         }
     }
 
     pub(super) fn start_over(&mut self) {
-        if !self.node.phase.is_down() {
-            self.node.phase = Phase::Starting;
-            self.node.phase_since = self.now.instant;
+        for (_, node) in self.nodes.iter_mut().filter(|(_, node)| !node.phase.is_down()) {
+            node.phase = Phase::Starting;
+            node.phase_since = self.now.instant;
         }
     }
 
     /// A connection has its handshake behind it.
     pub(super) fn on_ready(&mut self, conn: ConnId) {
-        self.node.dial = super::dial::Dial::Idle;
-        self.node.conn = Some(conn);
-        self.node.ready_at = Some(self.now.instant);
-        self.node.made += 1;
-        self.scripts_sent.clear();
-        self.node.rejected = None;
-        self.node.resp2_guessed = false;
-        self.event(Event::Ready { node: self.node.label.clone() });
+        let Some(node) = self.node_of(conn) else { return };
+        self.nodes[node].dial = super::dial::Dial::Idle;
+        self.nodes[node].conn = Some(conn);
+        self.nodes[node].ready_at = Some(self.now.instant);
+        self.made += 1;
+        self.nodes[node].scripts_sent.clear();
+        self.nodes[node].rejected = None;
+        self.nodes[node].resp2_guessed = false;
+        self.event(Event::Ready { node: self.nodes[node].label.clone() });
         if self.memory.degrades() {
             self.ask_lineage(conn);
         }
         // Where nothing degrades nobody needs to be protected from a hasty return.
         let hasty = !self.memory.degrades() && !self.is_held_down();
-        match &mut self.node.phase {
-            Phase::Starting | Phase::Suspect { .. } => self.enter(Phase::Live, None),
+        match &mut self.nodes[node].phase {
+            Phase::Starting | Phase::Suspect { .. } => self.enter(node, Phase::Live, None),
             Phase::Live => {}
-            Phase::Down { .. } if hasty => self.enter(Phase::Live, None),
+            Phase::Down { .. } if hasty => self.enter(node, Phase::Live, None),
             Phase::Down { stage, .. } => {
                 let until = match stage {
                     Stage::Waiting(until) => *until,
                     _ => self.now.instant,
                 };
                 // The connection that recovery was under way on may still be closing.
-                self.enter_stage(Stage::Waiting(until), None);
+                self.enter_stage(node, Stage::Waiting(until), None);
                 self.place_held();
             }
         }
         self.end_connect_waits();
-        self.place_backlog();
+        self.place_backlog(node);
         self.carry_on(conn);
-        self.run_phase(self.now.instant);
+        self.leases.stirred = true;
+        self.run_phase(node, self.now.instant);
     }
 
     /// The connection that took requests is lost or takes no more.
-    pub(super) fn on_lost(&mut self, cause: Cause) {
+    pub(super) fn on_lost(&mut self, node: NodeId, cause: Cause) {
         // An operator's doing is no fault of the server's.
         let fault = !matches!(cause, Cause::Forced(_));
         if fault {
-            self.node.window.fault(&self.config.breaker, self.now.instant);
+            self.nodes[node].window.fault(&self.config.breaker, self.now.instant);
         }
-        match &mut self.node.phase {
+        match &mut self.nodes[node].phase {
             Phase::Live => {
                 let judge_at = self.now.instant + self.config.response_timeout;
-                self.enter(Phase::Suspect { judge_at }, Some(cause.clone()));
+                self.enter(node, Phase::Suspect { judge_at }, Some(cause.clone()));
             }
             Phase::Down { stage, .. } => {
                 let stage_was_under_way = !matches!(stage, Stage::Waiting(_));
                 if stage_was_under_way {
-                    self.enter_stage(Stage::Waiting(self.now.instant), Some(cause.clone()));
+                    self.enter_stage(node, Stage::Waiting(self.now.instant), Some(cause.clone()));
                     self.place_held();
                 }
             }
             Phase::Starting | Phase::Suspect { .. } => {}
         }
-        if fault && self.node.window.trips(&self.config.breaker) {
+        if fault && self.nodes[node].window.trips(&self.config.breaker) {
             self.reached(Rare::WindowTrips);
-            self.trip(cause);
+            self.trip(node, cause);
         }
-        self.dial_anew();
+        self.dial_anew(node);
     }
 
     /// Judges the server down: what may degrade is answered from memory from now on, what waits
     /// among it first, in the order in which it came.
-    pub(super) fn trip(&mut self, cause: Cause) {
-        if self.node.phase.is_down() {
-            return self.confirm_down(cause);
+    pub(super) fn trip(&mut self, node: NodeId, cause: Cause) {
+        if self.nodes[node].phase.is_down() {
+            return self.confirm_down(node, cause);
         }
         let now = self.now.instant;
         let config = &self.config.breaker;
-        let again = self.node.recovered_at.is_some_and(|at| now - at < config.retrip_window);
-        self.node.probe_interval = if again {
+        let again = self.nodes[node].recovered_at.is_some_and(|at| now - at < config.retrip_window);
+        self.nodes[node].probe_interval = if again {
             self.trial.reached(Rare::DownAgainSoon);
-            (self.node.probe_interval * 2).min(config.probe_interval_max)
+            (self.nodes[node].probe_interval * 2).min(config.probe_interval_max)
         } else {
             config.probe_interval
         };
-        let first_probe = if again { self.next_probe() } else { now };
-        self.enter_down(first_probe, cause);
+        let first_probe = if again { self.next_probe(node) } else { now };
+        self.enter_down(node, first_probe, cause);
         self.end_connect_waits();
         if self.memory.degrades() {
             self.place_waiting();
         }
-        self.run_phase(now);
+        self.run_phase(node, now);
     }
 
-    pub(super) fn enter_down(&mut self, first_probe: Instant, cause: Cause) {
+    pub(super) fn enter_down(&mut self, node: NodeId, first_probe: Instant, cause: Cause) {
         let alarm = Alarm { since: self.now.instant, span: self.config.breaker.down_event_after };
-        self.enter(Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
+        self.enter(node, Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
     }
 
     /// The server is down, and was taken for it before; if only because an operator wanted it so, it
     /// is known better now.
-    fn confirm_down(&mut self, cause: Cause) {
-        if matches!(self.node.cause, Some(Cause::Forced(_))) {
+    fn confirm_down(&mut self, node: NodeId, cause: Cause) {
+        if matches!(self.nodes[node].cause, Some(Cause::Forced(_))) {
             self.reached(Rare::FoundDown);
-            self.node.cause = Some(cause);
+            self.nodes[node].cause = Some(cause);
             self.end_connect_waits();
         }
     }
 
     /// Places anew what waits for a connection or a retry, in the order in which it came.
     pub(super) fn place_waiting(&mut self) {
-        let waiting = std::mem::take(&mut self.backlog);
-        let delayed = std::mem::take(&mut self.delayed);
-        for parked in waiting {
-            self.place(parked);
+        let mut waiting = Vec::new();
+        for (_, node) in self.nodes.iter_mut() {
+            waiting.extend(std::mem::take(&mut node.backlog));
         }
+        // The server refused these when what waits had not been sent or not been answered.
+        let mut delayed: Vec<_> = std::mem::take(&mut self.delayed).into_iter().collect();
+        delayed.sort_unstable_by_key(|((_, count), _)| *count);
         for (at, parked) in delayed {
-            if self.is_degraded(parked.op.standing) || self.is_isolated() {
+            if self.is_degraded(self.route(&parked.op), parked.op.standing) || self.is_isolated() {
                 self.place(parked);
             } else {
                 self.delayed.insert(at, parked);
             }
         }
+        for parked in waiting {
+            self.place(parked);
+        }
         self.announce();
+        self.place_leased_anew();
     }
 
     /// What keeps the server down, for those who are told that it is.
-    pub(super) fn down_cause(&self) -> Cause {
-        self.node.cause.clone().unwrap_or(Cause::Local)
+    pub(super) fn down_cause(&self, node: NodeId) -> Cause {
+        self.nodes[node].cause.clone().unwrap_or(Cause::Local)
     }
 
-    pub(super) fn run_phase(&mut self, now: Instant) {
-        match &mut self.node.phase {
+    pub(super) fn run_phases(&mut self, now: Instant) {
+        for node in self.nodes.ids() {
+            self.run_phase(node, now);
+        }
+    }
+
+    pub(super) fn run_phase(&mut self, node: NodeId, now: Instant) {
+        match &mut self.nodes[node].phase {
             Phase::Starting | Phase::Live => {}
             Phase::Suspect { judge_at } => {
-                if *judge_at <= now && self.node.conn.is_none() {
-                    let cause = self.down_cause();
-                    self.trip(cause);
+                if *judge_at <= now && self.nodes[node].conn.is_none() {
+                    let cause = self.down_cause(node);
+                    self.trip(node, cause);
                 }
             }
             Phase::Down { alarm, .. } => {
@@ -314,8 +333,8 @@ impl<W> Engine<W> {
                     }
                     self.event(Event::StillDown { span });
                 }
-                if self.node.conn.is_some() {
-                    self.run_recovery(now);
+                if self.nodes[node].conn.is_some() {
+                    self.run_recovery(node, now);
                 }
             }
         }

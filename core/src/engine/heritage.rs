@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, DataSet, Engine, Event};
+use super::{ConnId, DataSet, Engine, Event, NodeId};
 use crate::{connection::Own, resp::Reply};
 
 /// How the data of a server that is back relate to those it had before.
@@ -29,6 +29,10 @@ pub(super) struct Heritage {
     heard: Ids,
     /// How many of the two answers are owed.
     owed: u8,
+    /// Commands are served by a server that has not said yet which data it has, and none before it has.
+    serves_unheard: bool,
+    /// One that served commands has never said so.
+    missed: bool,
     /// The worst that was found since remembered values were last trusted.
     found: Option<Lineage>,
     /// The worst that was found since something was first owed to keys.
@@ -68,14 +72,26 @@ impl Heritage {
         self.owed_to = None;
     }
 
+    /// A server is about to say which data it has; `serves` is whether commands go to it meanwhile.
+    fn ask(&mut self, serves: bool) {
+        self.heard = Ids::default();
+        self.owed = 2;
+        self.missed |= self.serves_unheard;
+        self.serves_unheard = serves && self.known.is_none();
+    }
+
     /// Takes in what the server has said, all of it.
     fn hear(&mut self, now: Instant) {
         let heard = std::mem::take(&mut self.heard);
         let known = self.known.replace(heard.clone());
         let since = self.known_since.replace(now);
-        // The first data set is that of nobody before it.
-        let Some((known, since)) = known.zip(since) else { return };
-        let found = relation(&known, &heard, now.saturating_duration_since(since));
+        self.serves_unheard = false;
+        let found = match known.zip(since) {
+            Some((known, since)) => relation(&known, &heard, now.saturating_duration_since(since)),
+            None if self.missed => Lineage::Unknown,
+            // The first data set is that of nobody before it.
+            None => return,
+        };
         self.found = self.found.max(Some(found));
         self.owed_to = self.owed_to.max(Some(found));
     }
@@ -103,15 +119,17 @@ const UPTIME_SLACK: Duration = Duration::from_secs(1);
 impl<W> Engine<W> {
     /// Asks which data the server has: when a connection is new, and again before it is trusted.
     pub(super) fn ask_lineage(&mut self, conn: ConnId) {
-        self.node.heritage.heard = Ids::default();
-        self.node.heritage.owed = 2;
+        let Some(node) = self.node_of(conn) else { return };
+        let serves = !self.nodes[node].phase.is_down();
+        self.nodes[node].heritage.ask(serves);
         self.ask(conn, Own::Lineage, &[b"INFO", b"server"]);
         self.ask(conn, Own::Lineage, &[b"INFO", b"replication"]);
     }
 
-    pub(super) fn on_lineage(&mut self, reply: &Reply) {
+    pub(super) fn on_lineage(&mut self, conn: ConnId, reply: &Reply) {
+        let Some(node) = self.node_of(conn) else { return };
         let now = self.now.instant;
-        let heritage = &mut self.node.heritage;
+        let heritage = &mut self.nodes[node].heritage;
         let text = reply.view().payload();
         let field = |name: &[u8]| {
             let mut lines = text.split(|byte| *byte == b'\n');
@@ -135,23 +153,24 @@ impl<W> Engine<W> {
             return;
         }
         heritage.hear(now);
-        if !self.node.phase.is_down() {
-            self.trust_data_set();
-            self.node.heritage.settle();
+        if !self.nodes[node].phase.is_down() {
+            self.trust_data_set(node);
+            self.nodes[node].heritage.settle();
         }
     }
 
     /// Forgets the values of another data set. While the server is down they are all there is, so they
     /// are served until it is trusted: it may fall again before.
-    pub(super) fn trust_data_set(&mut self) {
-        let Some(lineage) = self.node.heritage.found.take() else { return };
+    pub(super) fn trust_data_set(&mut self, node: NodeId) {
+        let Some(lineage) = self.nodes[node].heritage.found.take() else { return };
         if lineage == Lineage::Unknown {
             self.reached(super::trial::Rare::OtherData);
             self.memory.drop_shadow();
         }
         // Nobody needs to hear that nothing happened.
-        if lineage != Lineage::Same || self.node.phase.is_down() {
-            self.event(Event::DataSet { node: self.node.label.clone(), lineage });
+        if lineage != Lineage::Same || self.nodes[node].phase.is_down() {
+            let node = self.nodes[node].label.clone();
+            self.event(Event::DataSet { node, lineage });
         }
     }
 }
@@ -203,6 +222,20 @@ mod tests {
         assert_eq!(relation(&Ids::default(), &Ids::default(), minute), Lineage::Unknown);
         let known = ids("a", "x", "0", 10);
         assert_eq!(relation(&known, &Ids::default(), minute), Lineage::Unknown);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
+    fn a_server_that_was_gone_before_it_said_anything_may_have_had_other_data() {
+        let now = Instant::now();
+        for (served, expected) in [(true, Some(Lineage::Unknown)), (false, None)] {
+            let mut heritage = Heritage::default();
+            heritage.ask(served);
+            heritage.ask(false);
+            heritage.heard = ids("b", "b", "0", 0);
+            heritage.hear(now);
+            assert_eq!(heritage.owed_to, expected, "{served}");
+        }
     }
 
     #[test]

@@ -42,6 +42,8 @@ impl<W> Engine<W> {
     pub(super) fn place_in_store(&mut self, parked: Parked, ran: Option<NativeDone>) {
         if let Some(ran) = ran {
             self.end_script(parked, ran);
+        } else if self.waits_in_store(&parked.op) {
+            self.wait_in_store(parked);
         } else if let Some(Parked { op, bytes, .. }) = self.begin_script(parked) {
             self.answer_from_store(&op, &bytes);
         }
@@ -49,12 +51,17 @@ impl<W> Engine<W> {
 
     pub(super) fn answer_from_store(&mut self, op: &Op, bytes: &[u8]) {
         if op.spec.is_transaction() {
-            return self.run_in_store(op, bytes);
+            self.run_in_store(op, bytes);
+            return self.store_was_changed();
         }
         let args = split_command(bytes);
         if let Some(value) = self.answer_about_channels(op.spec, &args) {
             return self.end_from_memory(op, Reply::from(value).with_source(Source::Store));
         }
+        if op.spec.is_session() && self.watch_in_store(op, &args) {
+            return;
+        }
+        self.store_was_changed();
         let store = self.store.as_ref().expect("only asked where there is one");
         match store.execute_at(&args, self.now) {
             Answer::Reply(value) => {
@@ -143,7 +150,8 @@ impl<W> Engine<W> {
         }
         if self.memory.take_met_too_old() && !std::mem::replace(&mut self.told.too_old, true) {
             self.stirred = true;
-            self.event(Event::TooOld { node: self.node.label.clone() });
+            let node = self.nodes[self.nodes.home()].label.clone();
+            self.event(Event::TooOld { node });
         }
     }
 }

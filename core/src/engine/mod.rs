@@ -32,8 +32,12 @@
 //! `submit` takes requests in and places them, `in_memory` answers what no server does, `flow` carries
 //! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
 //! made of), `sources` sends scripts that a server lacks, `scripts` has functions run that stand in for
-//! them; `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
-//! what is owed after an outage; `status` is what operators see; `trial` is for the simulation.
+//! them; `nodes` is what is known of each server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
+//! what is owed after an outage; `trial` is for the simulation; `status` is what operators see.
+//!
+//! `leases` has connections for those who can't share one: commands that wait at the server, and whoever
+//! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
+//! with [`give_back`](Engine::give_back).
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
 //! connections together, `side` makes connections of their own where they need one. Their callers'
@@ -50,7 +54,9 @@ mod force;
 mod health;
 mod heritage;
 mod in_memory;
+mod leases;
 mod local;
+mod nodes;
 mod notices;
 mod outcomes;
 mod output;
@@ -75,11 +81,13 @@ use std::{
 
 pub use batch::Batch;
 pub use heritage::Lineage;
+pub(crate) use leases::SeatId;
+pub(crate) use nodes::NodeId;
 pub use notices::OWN_CONNECTIONS_MAX;
 pub use outcomes::Outcomes;
 pub use output::{
-    ConnId, Event, Flush, Health, Input, Linger, Lookup, Output, Rejected, SocketOptions, StreamId,
-    Target, Ticket,
+    ConnId, Event, Flush, Health, Input, Lease, Linger, Lookup, Output, Rejected, SocketOptions,
+    StreamId, Target, Ticket,
 };
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
@@ -99,7 +107,9 @@ use crate::{
 };
 use block::Blocks;
 use dial::Dial;
-use health::{Phase, Window};
+use health::Phase;
+use leases::Leases;
+use nodes::{Node, Nodes};
 use status::Tally;
 use subscriptions::Subscriptions;
 use tickets::Tickets;
@@ -119,13 +129,15 @@ pub struct Engine<W> {
     blocks: Blocks,
     ready: Vec<W>,
     connections: Slab<Connection>,
-    node: Node,
+    nodes: Nodes,
+    /// How many connections have become ready for requests so far.
+    made: u64,
+    /// How many names were looked up so far.
+    lookups: u64,
     /// Answers in the server's stead, where some key pattern may degrade.
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
     store: Option<SharedStore>,
-    /// Waits for a connection, in order.
-    backlog: VecDeque<Parked>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
     delayed: BTreeMap<(Instant, u64), Parked>,
     delayed_count: u64,
@@ -141,6 +153,7 @@ pub struct Engine<W> {
     /// Everything that was accepted and has not ended, those in line among it.
     queued: Queued,
     pubsub: Subscriptions<W>,
+    leases: Leases,
     outputs: VecDeque<Output>,
     pushes: usize,
     /// What the last `Output::Wait` said: the adapter will be back by then.
@@ -149,7 +162,6 @@ pub struct Engine<W> {
     stirred: bool,
     /// Who answered what.
     tally: Tally,
-    scripts_sent: sources::Sent,
     /// Operators know that the queue is full.
     full_told: bool,
     told: Told,
@@ -163,37 +175,6 @@ pub struct Engine<W> {
     closing: Closing,
     scratch: Vec<u8>,
     trial: Trial,
-}
-
-/// The one server of a standalone deployment.
-#[derive(Debug)]
-struct Node {
-    label: Arc<str>,
-    /// The connection that takes new requests.
-    conn: Option<ConnId>,
-    /// When it became ready.
-    ready_at: Option<Instant>,
-    /// How many have become ready so far.
-    made: u64,
-    dial: Dial,
-    failed_dials: u32,
-    lookups: u64,
-    /// The server was found to speak only RESP2.
-    resp2_only: bool,
-    /// It was not found but guessed, because the connection ended at HELLO; a server that was dying
-    /// looks like this as well. It holds once such a connection is ready, and until one fails.
-    resp2_guessed: bool,
-    /// The server refused the last handshake for good: wrong credentials or configuration.
-    rejected: Option<Cause>,
-    phase: Phase,
-    phase_since: Instant,
-    cause: Option<Cause>,
-    window: Window,
-    /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
-    recovered_at: Option<Instant>,
-    probe_interval: Duration,
-    heritage: heritage::Heritage,
-    account: recovery::Account,
 }
 
 /// What operators know of memory since the server went down.
@@ -280,27 +261,15 @@ impl<W> Engine<W> {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
             _ => "memory".into(),
         };
-        let phase = if store.is_some() { Phase::Live } else { Phase::Starting };
-        let node = Node {
-            label,
-            conn: None,
-            ready_at: None,
-            made: 0,
-            dial: Dial::Idle,
-            failed_dials: 0,
-            lookups: 0,
-            resp2_only: false,
-            resp2_guessed: false,
-            rejected: None,
-            phase,
-            phase_since: now.instant,
-            cause: None,
-            window: Window::new(now.instant),
-            recovered_at: None,
-            probe_interval: config.breaker.probe_interval,
-            heritage: heritage::Heritage::default(),
-            account: recovery::Account::default(),
+        let endpoint = match &config.deployment {
+            Deployment::Standalone(endpoint) => Some(endpoint.clone()),
+            _ => None,
         };
+        let mut home = Node::new(label, endpoint, &config.breaker, now.instant);
+        if store.is_some() {
+            home.phase = Phase::Live;
+        }
+        let nodes = Nodes::new(home);
         let forced = config.forced;
         let mut engine = Engine {
             delays,
@@ -309,10 +278,12 @@ impl<W> Engine<W> {
             blocks: Blocks::default(),
             ready: Vec::new(),
             connections: Slab::new(),
-            node,
+            pubsub: Subscriptions::new(rng.next(), nodes.home()),
+            nodes,
+            made: 0,
+            lookups: 0,
             memory,
             store,
-            backlog: VecDeque::new(),
             delayed: BTreeMap::new(),
             delayed_count: 0,
             held: VecDeque::new(),
@@ -321,13 +292,12 @@ impl<W> Engine<W> {
             line: VecDeque::new(),
             in_line: Queued::default(),
             queued: Queued::default(),
-            pubsub: Subscriptions::new(rng.next()),
+            leases: Leases::new(),
             outputs: VecDeque::new(),
             pushes: 0,
             armed: None,
             stirred: false,
             tally,
-            scripts_sent: sources::Sent::default(),
             full_told: false,
             told: Told::default(),
             unheld: false,
@@ -403,6 +373,9 @@ impl<W> Engine<W> {
         self.admit();
         if self.pubsub.has_news() {
             self.run_feeds();
+        }
+        if self.leases.stirred {
+            self.run_leases(self.now.instant);
         }
         if self.closing != Closing::Open {
             // The last answer that was waited for may have come.
@@ -500,7 +473,7 @@ impl<W> Engine<W> {
     /// How many connections have become ready for requests so far. While the number stays the same,
     /// it is one and the same connection that answers.
     pub fn connections_made(&self) -> u64 {
-        self.node.made
+        self.made
     }
 
     /// Whether a ticket is neither ended nor given up.
@@ -537,13 +510,16 @@ impl<W> Engine<W> {
         }
         self.end_parked(&FailureKind::RuntimeDropped);
         self.end_streams(FailureKind::RuntimeDropped);
+        self.forget_leases(&Cause::Local);
         debug_assert!(self.blocks.is_empty(), "every transaction has ended");
         self.outputs.clear();
         self.pushes = 0;
         self.armed = None;
-        self.node.conn = None;
-        self.node.dial = Dial::Idle;
-        self.node.failed_dials = 0;
+        for (_, node) in self.nodes.iter_mut() {
+            node.conn = None;
+            node.dial = Dial::Idle;
+            node.failed_dials = 0;
+        }
         self.begun = false;
         if self.closing == Closing::Open {
             if self.store.is_none() {
@@ -613,9 +589,7 @@ impl<W> Engine<W> {
             Some(name) => name.to_owned().into(),
             None => op.spec.name().into(),
         };
-        Failure::new(kind, executed, name)
-            .at(Some(self.node.label.clone()))
-            .after(u32::from(op.attempts))
+        Failure::new(kind, executed, name).at(Some(self.label_of(op))).after(u32::from(op.attempts))
     }
 
     /// The earliest instant at which time alone changes something.
@@ -639,11 +613,15 @@ impl<W> Engine<W> {
             let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
             dial.into_iter().chain(carrier.retry).min()
         });
+        let nodes = self.nodes.iter().filter_map(|(_, node)| {
+            let phase = node.phase.due(node.conn.is_some());
+            node.dial.due().into_iter().chain(phase).min()
+        });
         connections
             .chain(carriers)
+            .chain(self.leases_due())
             .chain(self.tickets.earliest())
-            .chain(self.node.dial.due())
-            .chain(self.node.phase.due(self.node.conn.is_some()))
+            .chain(nodes)
             .chain(delayed)
             .chain(unheld)
             .chain(closing)
@@ -657,12 +635,13 @@ impl<W> Engine<W> {
         }
         let now = self.now.instant;
         self.run_delayed(now);
-        self.run_dial(now);
+        self.run_dials(now);
         self.run_sides(now);
         self.run_retries(now);
         self.run_connections(now);
-        self.run_phase(now);
+        self.run_phases(now);
         self.run_deadlines(now);
+        self.run_leases(now);
         self.run_closing(now);
     }
 }

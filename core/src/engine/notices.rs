@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Closing, ConnId, Engine, Event, FeedId, Output, StreamId, Ticket, flow::NOT_READY_BASE,
+    Closing, ConnId, Engine, Event, FeedId, NodeId, Output, StreamId, Ticket, flow::NOT_READY_BASE,
     subscriptions::End, tickets::Work,
 };
 use crate::{
@@ -243,7 +243,7 @@ impl<W> Engine<W> {
             return self.pubsub.forget(feed);
         }
         let Some(conn) = carrier.conn else {
-            self.ensure_dial();
+            self.ensure_dial(self.nodes.home());
             return self.ensure_side(feed);
         };
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
@@ -275,7 +275,8 @@ impl<W> Engine<W> {
     fn pass_on(&mut self) {
         let (ended, full) = self.pubsub.take_news(&mut self.ready);
         for End(ticket, result) in ended {
-            let result = result.map_err(|failure| failure.at(Some(self.node.label.clone())));
+            let label = || self.nodes[self.nodes.home()].label.clone();
+            let result = result.map_err(|failure| failure.at(Some(label())));
             if self.tickets.stream_of(ticket).is_some() {
                 let waiter = self.tickets.end_wait(ticket, result);
                 self.wake(waiter);
@@ -369,7 +370,7 @@ impl<W> Engine<W> {
             let cause = Cause::Handshake(error);
             return match connection.role {
                 Role::Main => self.retire(conn, cause),
-                Role::Own(_) => self.kill(conn, cause),
+                Role::Own(_) | Role::Leased(_) => self.kill(conn, cause),
             };
         }
         self.pubsub.stirred = true;
@@ -434,13 +435,14 @@ impl<W> Engine<W> {
     /// Ends what waits for topics and has expired.
     pub(super) fn expire_topics(&mut self) {
         for (ticket, stream) in self.tickets.expired_topics() {
-            let stage = if self.node.conn.is_some() { Stage::Reply } else { Stage::Connection };
+            let node = &self.nodes[self.nodes.home()];
+            let stage = if node.conn.is_some() { Stage::Reply } else { Stage::Connection };
             let name = self.tickets.name_of(ticket, 0).unwrap_or("SUBSCRIBE").to_owned();
             let failure = Failure::new(FailureKind::DeadlinePassed(stage), Executed::No, name)
-                .because(self.node.cause.clone());
+                .because(node.cause.clone());
             self.pubsub.forget_leave(ticket);
             self.pubsub.fail_join(stream, ticket, None);
-            let failure = failure.at(Some(self.node.label.clone()));
+            let failure = failure.at(Some(self.nodes[self.nodes.home()].label.clone()));
             let waiter = self.tickets.end_wait(ticket, Err(failure));
             self.wake(waiter);
         }
@@ -465,7 +467,8 @@ impl<W> Engine<W> {
     }
 
     /// Tells operators that something was lost that requests do not depend on.
-    pub(super) fn tell_error(&mut self, cause: Cause) {
-        self.event(Event::Error { node: self.node.label.clone(), cause });
+    pub(super) fn tell_error(&mut self, node: NodeId, cause: Cause) {
+        let node = self.nodes[node].label.clone();
+        self.event(Event::Error { node, cause });
     }
 }

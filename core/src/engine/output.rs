@@ -16,6 +16,10 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(pub(crate) Id);
 
+/// A connection of one's own, or the claim to one. A stale one is inert.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lease(pub(crate) Id);
+
 /// One submitted request, pipeline, or wait. A stale ticket is inert.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub(crate) Id);
@@ -45,6 +49,12 @@ impl fmt::Debug for ConnId {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ticket {:?}", self.0)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lease {:?}", self.0)
     }
 }
 
@@ -322,6 +332,15 @@ pub enum Event {
         /// Which.
         bound: Bound,
     },
+    /// A command that waits at the server was given up while it was there, and its connection closed. It
+    /// may have been executed, and nobody is left whom its failure could tell so: what it took from a
+    /// list, set or stream is lost then. Comes for each such command that writes.
+    GivenUp {
+        /// The node.
+        node: Arc<str>,
+        /// The command.
+        command: &'static str,
+    },
     /// The client was closed; nothing follows.
     End,
 }
@@ -345,6 +364,7 @@ impl Event {
             Event::TooOld { .. } => "too_old",
             Event::StillDown { .. } => "still_down",
             Event::Full { .. } => "full",
+            Event::GivenUp { .. } => "given_up",
             Event::End => "end",
         }
     }
@@ -381,7 +401,11 @@ impl fmt::Display for Event {
                 write!(f, "{node} refused {command} for {entries} keys written in memory: {error}")
             }
             Event::MergesSkipped { node, entries } => {
-                write!(f, "{entries} keys are gone from {node}; nothing was added to them")
+                write!(
+                    f,
+                    "{entries} keys that were added to in memory are not on {node}, which may have \
+                     lost its data; nothing was added to them"
+                )
             }
             Event::MergesUnanswered { node, entries } => {
                 write!(
@@ -395,6 +419,12 @@ impl fmt::Display for Event {
             }
             Event::StillDown { span } => write!(f, "still down after {}", Ago(*span)),
             Event::Full { bound } => write!(f, "{bound} is reached"),
+            Event::GivenUp { node, command } => {
+                write!(
+                    f,
+                    "{command} was given up on {node} while it waited; it may have been executed"
+                )
+            }
             Event::End => f.write_str("closed"),
         }
     }

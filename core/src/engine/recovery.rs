@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{
-    ConnId, Engine, Event, Phase,
+    ConnId, Engine, Event, NodeId, Phase,
     classify::{Class, classify},
     trial::{Rare, Sabotage},
 };
@@ -97,49 +97,49 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 const DRAIN_BYTES: usize = 1 << 20;
 
 impl<W> Engine<W> {
-    pub(super) fn enter_stage(&mut self, stage: Stage, cause: Option<Cause>) {
-        let Phase::Down { alarm, .. } = self.node.phase else { return };
-        self.enter(Phase::Down { stage, alarm }, cause);
+    pub(super) fn enter_stage(&mut self, node: NodeId, stage: Stage, cause: Option<Cause>) {
+        let Phase::Down { alarm, .. } = self.nodes[node].phase else { return };
+        self.enter(node, Phase::Down { stage, alarm }, cause);
     }
 
-    pub(super) fn next_probe(&mut self) -> Instant {
+    pub(super) fn next_probe(&mut self, node: NodeId) -> Instant {
         let jitter = self.config.breaker.probe_jitter_percent;
-        self.now.instant + self.rng.around(self.node.probe_interval, jitter)
+        self.now.instant + self.rng.around(self.nodes[node].probe_interval, jitter)
     }
 
     /// Takes the next step if its time has come. There is a connection.
-    pub(super) fn run_recovery(&mut self, now: Instant) {
-        let Phase::Down { stage, .. } = &self.node.phase else { return };
+    pub(super) fn run_recovery(&mut self, node: NodeId, now: Instant) {
+        let Phase::Down { stage, .. } = &self.nodes[node].phase else { return };
         if stage.due().is_none_or(|due| now < due) {
             return;
         }
         match *stage {
-            Stage::Waiting(_) => self.probe(0),
-            Stage::Between { passed, .. } => self.probe(passed),
+            Stage::Waiting(_) => self.probe(node, 0),
+            Stage::Between { passed, .. } => self.probe(node, passed),
             Stage::Barrier(_) => {
-                self.trust_data_set();
+                self.trust_data_set(node);
                 self.memory.hand_back(self.now);
-                self.drain();
+                self.drain(node);
             }
-            Stage::Pause(_) => self.drain(),
+            Stage::Pause(_) => self.drain(node),
             Stage::Asking { .. } | Stage::Draining => {}
         }
     }
 
     // ---- probes --------------------------------------------------------------------------------
 
-    fn probe(&mut self, passed: u32) {
-        let Some(conn) = self.node.conn else { return };
+    fn probe(&mut self, node: NodeId, passed: u32) {
+        let Some(conn) = self.nodes[node].conn else { return };
         // Its data may have been replaced while it could not be used, under the same connection. What
         // it says comes before the answers that may end the outage.
         let may_be_last = passed + 1 >= self.config.breaker.probes;
-        if may_be_last && self.memory.degrades() && !self.node.heritage.is_asked() {
+        if may_be_last && self.memory.degrades() && !self.nodes[node].heritage.is_asked() {
             self.ask_lineage(conn);
         }
         self.ask(conn, Own::Probe(Question::Ping), &[b"PING"]);
         self.ask(conn, Own::Probe(Question::Role), &[b"ROLE"]);
         self.ask(conn, Own::Probe(Question::Del), &[b"DEL", PROBE_KEY]);
-        self.enter_stage(Stage::Asking { owed: 3, failed: None, passed }, None);
+        self.enter_stage(node, Stage::Asking { owed: 3, failed: None, passed }, None);
     }
 
     pub(super) fn ask(&mut self, conn: ConnId, own: Own, words: &[&[u8]]) {
@@ -153,19 +153,21 @@ impl<W> Engine<W> {
         match own {
             // Whatever became of the connection since: this is what came of that key.
             Own::Inquire(key) => self.on_inquired(conn, &key, reply),
-            Own::Settle(key, _) => self.on_settle_reply(&key, reply),
+            Own::Settle(key, _) => self.on_settle_reply(conn, &key, reply),
+            Own::StreamEnd => self.on_stream_end(conn, reply),
             // What an older connection still says of probes is of no interest.
-            _ if self.node.conn != Some(conn) => {}
+            _ if self.served_by(conn).is_none() => {}
             Own::Ping => {}
-            Own::Lineage => self.on_lineage(reply),
+            Own::Lineage => self.on_lineage(conn, reply),
             Own::Probe(question) => self.on_probe(conn, question, reply),
         }
     }
 
     fn on_probe(&mut self, conn: ConnId, question: Question, reply: &Reply) {
+        let Some(node) = self.node_of(conn) else { return };
         let mut elsewhere = None;
         let Phase::Down { stage: Stage::Asking { owed, failed, passed }, .. } =
-            &mut self.node.phase
+            &mut self.nodes[node].phase
         else {
             return;
         };
@@ -183,16 +185,16 @@ impl<W> Engine<W> {
             // On this connection it would be the same the next time, on another one perhaps not: the
             // name may lead to another server by now, and a new handshake gives the password anew.
             elsewhere = leads_astray(cause).then(|| cause.clone());
-            Stage::Waiting(self.next_probe())
+            Stage::Waiting(self.next_probe(node))
         } else if passed < self.config.breaker.probes {
             Stage::Between { passed, until: now + self.config.breaker.probe_gap }
         } else if self.is_held_down() {
             self.reached(Rare::HeldDown);
-            Stage::Waiting(self.next_probe())
+            Stage::Waiting(self.next_probe(node))
         } else {
             Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
         };
-        self.enter_stage(next, failed);
+        self.enter_stage(node, next, failed);
         if let Some(cause) = elsewhere {
             self.reached(Rare::LedAstray);
             self.retire(conn, cause);
@@ -202,23 +204,24 @@ impl<W> Engine<W> {
     // ---- what is owed --------------------------------------------------------------------------
 
     /// Sends the next piece of what is owed.
-    fn drain(&mut self) {
-        let Some(conn) = self.node.conn else { return };
+    fn drain(&mut self, node: NodeId) {
+        let Some(conn) = self.nodes[node].conn else { return };
         let mut bytes = 0;
         for key in self.memory.next_owed(DRAIN_BATCH) {
-            let step = self.memory.begin(&key, self.node.heritage.is_unknown(), self.now);
+            let unknown = self.nodes[node].heritage.is_unknown();
+            let step = self.memory.begin(&key, unknown, self.now);
             bytes += self.take_step(conn, &key, step);
             if bytes >= DRAIN_BYTES {
                 break;
             }
         }
         if self.memory.sending() > 0 {
-            self.enter_stage(Stage::Draining, None);
+            self.enter_stage(node, Stage::Draining, None);
         } else if self.memory.journal_len() > 0 {
-            self.enter_stage(Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+            self.enter_stage(node, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
             self.place_held();
         } else {
-            self.recovered();
+            self.recovered(node);
         }
     }
 
@@ -246,7 +249,9 @@ impl<W> Engine<W> {
             }
             Step::Skip => {
                 self.reached(Rare::MergeSkipped);
-                self.node.account.skipped += 1;
+                if let Some(node) = self.node_of(conn) {
+                    self.nodes[node].account.skipped += 1;
+                }
                 self.memory.settled(key, self.now);
                 0
             }
@@ -254,108 +259,120 @@ impl<W> Engine<W> {
     }
 
     fn on_inquired(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
+        let Some(node) = self.node_of(conn) else { return };
         if let Answered::Refused(refused) = self.memory.answered(key, reply) {
-            return self.on_refused(key, refused);
+            return self.on_refused(node, key, refused);
         }
         self.memory.put_back(key);
         // On a connection that is given up nothing more is begun.
-        if self.node.conn == Some(conn) && self.is_draining() {
+        if self.nodes[node].conn == Some(conn) && self.is_draining(node) {
             let step = self.memory.go_on(key, reply, self.now);
             self.take_step(conn, key, step);
         } else {
             self.reached(Rare::AnswerTooLate);
         }
-        self.end_piece();
+        self.end_piece(node);
     }
 
-    fn on_settle_reply(&mut self, key: &Bytes, reply: &Reply) {
+    fn on_settle_reply(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
+        let Some(node) = self.node_of(conn) else { return };
         match self.memory.answered(key, reply) {
             Answered::Partly => {}
             Answered::Paid => {
                 self.memory.settled(key, self.now);
-                self.end_piece();
+                self.end_piece(node);
             }
-            Answered::Refused(refused) => self.on_refused(key, refused),
+            Answered::Refused(refused) => self.on_refused(node, key, refused),
         }
     }
 
-    fn on_refused(&mut self, key: &Bytes, refused: Refused) {
+    fn on_refused(&mut self, node: NodeId, key: &Bytes, refused: Refused) {
         let Refused { command, error, for_good } = refused;
         let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
         match fate {
-            Fate::NotNow => {
+            Fate::Maybe if self.memory.unanswered(key) => {
+                self.reached(Rare::MaybePaid);
+                self.nodes[node].account.unanswered += 1;
+                self.memory.settled(key, self.now);
+                self.end_piece(node);
+            }
+            // What may be sent again is; but who answered so once may do so for long.
+            Fate::NotNow | Fate::Maybe => {
                 self.reached(Rare::NotNow);
                 self.memory.put_last(key);
-                self.stop_drain(Cause::NotReady(error));
-            }
-            Fate::Maybe => {
-                self.reached(Rare::MaybePaid);
-                let given_up = self.memory.unanswered(key);
-                self.node.account.unanswered += u64::from(given_up);
-                if given_up && self.is_draining() {
-                    // The server answers for it from now on.
-                    self.memory.settled(key, self.now);
-                }
-                self.end_piece();
+                self.stop_drain(node, Cause::NotReady(error));
             }
             Fate::Forever => {
                 self.reached(Rare::NeverPaid);
-                self.node.account.refuse(command, error);
+                self.nodes[node].account.refuse(command, error);
                 self.memory.settled(key, self.now);
-                self.end_piece();
+                self.end_piece(node);
             }
         }
     }
 
     /// Goes on once nothing is on its way any more.
-    fn end_piece(&mut self) {
+    fn end_piece(&mut self, node: NodeId) {
         if self.memory.sending() > 0 {
             return;
         }
-        if !matches!(self.node.phase, Phase::Down { stage: Stage::Draining, .. }) {
-            self.tell_account();
+        if !matches!(self.nodes[node].phase, Phase::Down { stage: Stage::Draining, .. }) {
+            self.tell_account(node);
             return self.place_held();
         }
         if self.memory.journal_len() == 0 {
-            return self.recovered();
+            return self.recovered(node);
         }
-        self.enter_stage(Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+        self.enter_stage(node, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
         self.place_held();
+    }
+
+    /// Goes on where the last that was on its way was on a connection that is gone, and another one has
+    /// taken over.
+    pub(super) fn end_lost_piece(&mut self, node: NodeId) {
+        if matches!(self.nodes[node].phase, Phase::Down { stage: Stage::Draining, .. }) {
+            self.end_piece(node);
+        }
     }
 
     /// The server can't serve now: back to memory, and to probes.
-    pub(super) fn stop_drain(&mut self, cause: Cause) {
-        if self.is_draining() {
-            let next = self.next_probe();
-            self.enter_stage(Stage::Waiting(next), Some(cause));
+    pub(super) fn stop_drain(&mut self, node: NodeId, cause: Cause) {
+        if self.is_draining(node) {
+            let next = self.next_probe(node);
+            self.enter_stage(node, Stage::Waiting(next), Some(cause));
         }
         if self.memory.sending() == 0 {
-            self.tell_account();
+            self.tell_account(node);
         }
         self.place_held();
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.node.phase.is_draining()
+    pub(super) fn is_draining(&self, node: NodeId) -> bool {
+        self.nodes[node].phase.is_draining()
     }
 
-    fn recovered(&mut self) {
-        self.tell_account();
+    fn recovered(&mut self, node: NodeId) {
+        self.tell_account(node);
         self.told = super::Told::default();
-        self.node.recovered_at = Some(self.now.instant);
-        self.node.heritage.settle();
-        self.enter(Phase::Live, None);
+        self.nodes[node].recovered_at = Some(self.now.instant);
+        self.nodes[node].heritage.settle();
+        self.enter(node, Phase::Live, None);
         self.place_held();
     }
 
     /// What was on its way for a key when its connection was lost; `whole` where the peer may have
     /// got all of it.
-    pub(super) fn lost_own(&mut self, own: &Own, whole: bool) {
+    pub(super) fn lost_own(&mut self, node: NodeId, own: &Own, whole: bool) {
         match own {
-            Own::Settle(key, true) if whole => {
-                self.trial.reached(Rare::DebtUnanswered);
-                self.node.account.unanswered += u64::from(self.memory.unanswered(key));
+            Own::Settle(key, true) if whole && self.memory.unanswered(key) => {
+                self.reached(Rare::DebtUnanswered);
+                self.nodes[node].account.unanswered += 1;
+                // Another connection has taken over, on which the server answers for it already.
+                if self.settles(node) && self.nodes[node].conn.is_some() {
+                    self.memory.settled(key, self.now);
+                }
             }
+            Own::Settle(_, true) if whole => {}
             Own::Settle(key, true) | Own::Inquire(key) => {
                 self.trial.reached(Rare::DebtPutBack);
                 self.memory.put_back(key);
@@ -364,14 +381,15 @@ impl<W> Engine<W> {
         }
         self.unheld = true;
         if self.memory.sending() == 0 {
-            self.tell_account();
+            self.tell_account(node);
         }
     }
 
     /// Tells operators what came of an attempt to pay, beside that it succeeded.
-    pub(super) fn tell_account(&mut self) {
-        let account = std::mem::take(&mut self.node.account);
-        let node = || self.node.label.clone();
+    pub(super) fn tell_account(&mut self, node: NodeId) {
+        let account = std::mem::take(&mut self.nodes[node].account);
+        let label = self.nodes[node].label.clone();
+        let node = || label.clone();
         let mut events = Vec::new();
         for (command, error, entries) in account.refused {
             events.push(Event::ReplayRefused { node: node(), command, error, entries });

@@ -27,14 +27,15 @@ impl<W> Engine<W> {
     /// Begins to dial, if there is neither a connection nor an attempt at one.
     pub(super) fn ensure_side(&mut self, feed: FeedId) {
         // While its reader has no room, nobody would read what it says.
+        let Some(carrier) = self.pubsub.get(feed) else { return };
+        let node = carrier.node;
         let may = self.closing == Closing::Open
             && !self.is_isolated()
-            && self.node.conn.is_some()
+            && self.nodes[node].conn.is_some()
             && self.pubsub.has_room(feed);
-        let Some(carrier) = self.pubsub.get(feed) else { return };
         let idle = carrier.side.as_ref().is_some_and(|side| matches!(side.dial, Dial::Idle));
         if may && idle && carrier.conn.is_none() {
-            let dial = self.begin_dial(Role::Own(feed));
+            let dial = self.begin_dial(node, Role::Own(feed));
             self.set_side(feed, dial);
         }
     }
@@ -56,11 +57,12 @@ impl<W> Engine<W> {
         addresses: Result<VecDeque<SocketAddr>, Cause>,
         until: Instant,
     ) {
+        let Some(node) = self.pubsub.get(feed).map(|carrier| carrier.node) else { return };
         match addresses {
             Ok(mut addresses) => match addresses.pop_front() {
                 Some(first) => {
                     let role = Role::Own(feed);
-                    let dial = self.open(role, Target::Tcp(first), addresses, until);
+                    let dial = self.open(node, role, Target::Tcp(first), addresses, until);
                     self.set_side(feed, dial);
                 }
                 None => self.side_failed(feed, Cause::NameNotFound("it has no address".into())),
@@ -88,6 +90,7 @@ impl<W> Engine<W> {
 
     /// It was not ready yet, and is gone.
     pub(super) fn side_dial_lost(&mut self, feed: FeedId, cause: Cause) {
+        let Some(node) = self.pubsub.get(feed).map(|carrier| carrier.node) else { return };
         let Some(side) = self.side_mut(feed) else { return };
         let Dial::Opening { mut rest, end, .. } = std::mem::take(&mut side.dial) else { return };
         // An operator's doing is no fault of the server's.
@@ -97,7 +100,7 @@ impl<W> Engine<W> {
         match rest.pop_front() {
             Some(next) if self.now.instant < end => {
                 self.reached(Rare::SideNextAddress);
-                let dial = self.open(Role::Own(feed), Target::Tcp(next), rest, end);
+                let dial = self.open(node, Role::Own(feed), Target::Tcp(next), rest, end);
                 self.set_side(feed, dial);
             }
             _ => self.side_failed(feed, cause),
@@ -106,12 +109,13 @@ impl<W> Engine<W> {
 
     fn side_failed(&mut self, feed: FeedId, cause: Cause) {
         self.reached(Rare::SideFailed);
+        let Some(node) = self.pubsub.get(feed).map(|carrier| carrier.node) else { return };
         let Some(side) = self.side_mut(feed) else { return };
         side.failed_dials = side.failed_dials.saturating_add(1);
         let failed = side.failed_dials;
         let until = self.now.instant + self.dial_delay(failed);
         self.set_side(feed, Dial::Waiting(until));
-        self.tell_error(cause);
+        self.tell_error(node, cause);
         self.stirred = true;
     }
 
@@ -120,6 +124,7 @@ impl<W> Engine<W> {
     pub(super) fn side_lost(&mut self, feed: FeedId, cause: &Cause) {
         let now = self.now.instant;
         let forced = matches!(cause, Cause::Forced(_));
+        let Some(node) = self.pubsub.get(feed).map(|carrier| carrier.node) else { return };
         let Some(side) = self.side_mut(feed) else { return };
         let lived = side.ready_at.take().map(|at| now.saturating_duration_since(at));
         if forced || lived.is_some_and(|lived| lived >= STABLE_AFTER) {
@@ -131,7 +136,7 @@ impl<W> Engine<W> {
             self.set_side(feed, Dial::Waiting(until));
         }
         if self.closing == Closing::Open && !forced {
-            self.tell_error(cause.clone());
+            self.tell_error(node, cause.clone());
         }
     }
 

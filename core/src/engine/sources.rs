@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Batch, Engine, Parked};
+use super::{Batch, Engine, NodeId, Parked};
 use crate::{
     Cause,
     connection::Op,
@@ -56,9 +56,10 @@ impl<W> Engine<W> {
     /// The same pipeline, where the first call of each script that the server may not know has its
     /// source; `None` where there is none, or no connection either.
     #[cold]
-    pub(super) fn bring_sources(&mut self, batch: &Batch) -> Option<Batch> {
-        self.node.conn?;
-        let new = batch.scripts.iter().filter(|(_, script)| self.scripts_sent.note(script));
+    pub(super) fn bring_sources(&mut self, node: NodeId, batch: &Batch) -> Option<Batch> {
+        let node = &mut self.nodes[node];
+        node.conn?;
+        let new = batch.scripts.iter().filter(|(_, script)| node.scripts_sent.note(script));
         let new: BTreeMap<u32, &Script> = new.map(|(at, script)| (*at, script)).collect();
         if new.is_empty() { None } else { Some(with_sources(batch, &new)) }
     }
@@ -81,8 +82,10 @@ impl<W> Engine<W> {
         {
             self.reached(super::trial::Rare::SourceSent);
             // It has lost the others as well, if it ever had them.
-            self.scripts_sent.clear();
-            self.scripts_sent.note(&script);
+            let node = self.route(&op);
+            let sent = &mut self.nodes[node].scripts_sent;
+            sent.clear();
+            sent.note(&script);
             self.give_source(&script, &mut op, &mut bytes);
         }
         Parked { op, bytes, cause: Some(Cause::NotReady(error)) }
@@ -91,9 +94,9 @@ impl<W> Engine<W> {
     /// A call that goes onto a connection after it has waited: it brings its source if it is the first
     /// of its script there.
     #[cold]
-    pub(super) fn bring_source(&mut self, op: &mut Op, bytes: &mut Vec<u8>) {
+    pub(super) fn bring_source(&mut self, node: NodeId, op: &mut Op, bytes: &mut Vec<u8>) {
         if let Some(script) = self.script_of(op).cloned()
-            && self.scripts_sent.note(&script)
+            && self.nodes[node].scripts_sent.note(&script)
         {
             self.give_source(&script, op, bytes);
         }

@@ -43,6 +43,12 @@ pub struct Status {
     pub tickets: usize,
     /// Sockets open or being opened.
     pub connections: usize,
+    /// How many of these belong to requests of their own, in use or not.
+    pub leases: usize,
+    /// How many of these nobody uses for now.
+    pub leases_idle: usize,
+    /// Who waits for one, because there are as many as there may be.
+    pub leases_waited_for: usize,
     /// Streams of messages that are open.
     pub streams: usize,
     /// Channels and patterns that streams want. One that several want counts for each.
@@ -67,8 +73,8 @@ pub struct Status {
     pub journal_entries: usize,
     /// The bytes that this takes.
     pub journal_bytes: usize,
-    /// The data that the server last said it has; `None` where it was not asked, because nothing is
-    /// remembered of it, or has not answered yet.
+    /// The data that the server last said it has; `None` where it has not answered yet, or is not asked,
+    /// because there are no fallback rules.
     pub data_set: Option<DataSet>,
     /// Answers by the server.
     pub answers_server: u64,
@@ -246,14 +252,15 @@ impl<W> Engine<W> {
         };
         let (shadow_entries, shadow_bytes) = self.memory.shadow_size();
         let (journal_entries, journal_bytes) = self.memory.journal_size();
-        let since = self.node.phase_since;
+        let home = &self.nodes[self.nodes.home()];
+        let since = home.phase_since;
         let pubsub = self.pubsub.size();
         Status {
-            node: self.node.label.clone(),
+            node: home.label.clone(),
             health: self.health(),
             since,
             lasting: self.now.instant.saturating_duration_since(since),
-            cause: self.node.cause.clone(),
+            cause: home.cause.clone(),
             forced: self.forced,
             forced_since: self.forced_since,
             queued_requests: self.queued.requests,
@@ -262,6 +269,9 @@ impl<W> Engine<W> {
             waiting_bytes: self.in_line.bytes,
             tickets: self.tickets.len(),
             connections: self.connections.len(),
+            leases: self.leases.len(),
+            leases_idle: self.leases.idle(),
+            leases_waited_for: self.leases.waiting(),
             streams: pubsub.streams,
             subscriptions: pubsub.wanted,
             subscriptions_confirmed: pubsub.confirmed,
@@ -274,7 +284,7 @@ impl<W> Engine<W> {
             shadow_bytes,
             journal_entries,
             journal_bytes,
-            data_set: self.node.heritage.data_set(),
+            data_set: home.heritage.data_set(),
             answers_server: self.tally.server,
             answers_overlay: self.tally.overlay,
             answers_shadow: self.tally.shadow,
@@ -314,13 +324,15 @@ impl<W> Engine<W> {
         if self.closing != Closing::Open {
             return None;
         }
-        let server = self.node.conn.map(|_| AnsweredBy::Server);
+        let home = self.nodes.home();
+        let node = &self.nodes[home];
+        let server = node.conn.map(|_| AnsweredBy::Server);
         let insists = self.forced == Some(Forced::Redis);
-        let settles = self.settles();
+        let settles = self.settles(home);
         match mode {
-            Mode::Fail if self.node.phase.is_down() && !settles => None,
+            Mode::Fail if node.phase.is_down() && !settles => None,
             Mode::Wait | Mode::Fail => server,
-            _ if !self.node.phase.is_down() || insists || settles => server,
+            _ if !node.phase.is_down() || insists || settles => server,
             _ => Some(AnsweredBy::Memory),
         }
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Batch, Closing, ConnId, Engine, Flush, Parked, Rejected, Ticket,
-    tickets::Work,
+    Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Ticket,
+    tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
 use crate::{
@@ -36,14 +36,23 @@ pub const LINE_MAX: usize = 1 << 20;
 pub const LINE_BYTES_FACTOR: usize = 16;
 
 const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share; database, name and credentials belong in the client's configuration, and `subscribe` gives \
-    a stream of messages";
+    share: use it on one of your own (`dedicated`); database, name and credentials for all of them belong \
+    in the client's configuration";
+const SUBSCRIBES: &str = "messages would come on a connection that callers share, and to nobody in \
+    particular: `subscribe`, `psubscribe` and `ssubscribe` give a stream of them";
+const NOT_HERE: &str = "this command gives its connection another purpose, of which this client knows \
+    nothing: send it on a socket of your own";
+const DROP_IT: &str =
+    "the connection is the client's: `close` ends it, and it is made anew by itself";
+const ROUTES: &str = "where a request goes, and what has to be said to that node before, the client \
+    decides by itself; on a connection of your own (`dedicated`) you may say it";
 const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
     would get into the transaction: use `transaction`, which sends all of it in one piece";
-const WATCHES: &str = "a watched key would hold for all who share the connection; this version has no \
-    connections of their own for optimistic transactions";
-const BLOCKS: &str = "this command waits at the server and would hold up everybody on the shared \
-    connection; this version has no connections of their own for such commands";
+const WATCHES: &str = "a watched key would hold for all who share the connection: use `optimistic`, which \
+    watches, reads, decides and writes on one of its own, or `dedicated`";
+const WAITS: &str = "this command waits for what its own connection wrote, so alone on a shared one its \
+    answer would be about nothing: use it in a pipeline, after the writes it is to wait for, or on a \
+    connection of your own (`dedicated`)";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -61,7 +70,9 @@ impl<W> Engine<W> {
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
         let spec = request.spec();
-        self.check_use(spec, request.command())?;
+        if self.check_use(spec, request.command(), 0)? {
+            return self.submit_leased(None, request, waiter);
+        }
         let options = request.asked();
         let room = self.find_room(options)?;
         let deadline = self.now.after(options.deadline.unwrap_or(self.config.deadline));
@@ -133,18 +144,50 @@ impl<W> Engine<W> {
     ) -> Result<(Ticket, Flush), Rejected> {
         self.note_time(now);
         if batch.is_transaction {
-            return self.submit_transaction(batch, waiter);
+            return self.submit_transaction(batch, waiter, None);
         }
+        self.submit_pipeline(batch, waiter, None)
+    }
+
+    /// Accepts a pipeline, maybe on a lease. Where one of its commands waits at the server, all of it goes
+    /// out on a connection of its own.
+    pub(super) fn submit_pipeline(
+        &mut self,
+        batch: &Batch,
+        waiter: Option<W>,
+        lease: Option<Lease>,
+    ) -> Result<(Ticket, Flush), Rejected> {
+        let mut waits = None;
         for (at, item) in batch.items.iter().enumerate() {
-            self.check_use(item.spec, batch.name_of(at))?;
+            if lease.is_some() || self.check_use(item.spec, batch.name_of(at), at)? {
+                waits = waits.or(item.spec.is_blocking().then(|| item.spec.name()));
+            }
         }
+        let alone = lease.is_some() || waits.is_some();
         let room = self.find_room(batch.options)?;
-        let whole = if batch.scripts.is_empty() { None } else { self.bring_sources(batch) };
+        let whole = if batch.scripts.is_empty() {
+            None
+        } else {
+            self.bring_sources(self.nodes.home(), batch)
+        };
         let batch = whole.as_ref().unwrap_or(batch);
-        let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
+        let mut span = batch.options.deadline.unwrap_or(self.config.deadline);
         let count = batch.items.len();
+        // One command alone has its deadline moved while it waits.
+        if waits.is_some() && batch.options.deadline.is_none() && (count > 1 || lease.is_some()) {
+            span = span.saturating_add(Self::waits_in(batch));
+        }
+        let deadline = self.now.after(span);
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
+        let lease = match lease {
+            None if alone => Some(self.lease_for(ticket, batch)),
+            lease => lease,
+        };
+        if let Some(lease) = lease {
+            let limited = batch.options.deadline.is_some();
+            self.tickets.note_lease(ticket, OfLease { lease, waits, limited });
+        }
         if !batch.scripts.is_empty() {
             self.tickets.note_scripts(ticket, batch.scripts.clone());
         }
@@ -152,7 +195,7 @@ impl<W> Engine<W> {
         let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
         self.queued.bytes += costs.sum::<usize>();
         // Where no key may degrade, all of it goes into the log in one piece.
-        let whole = room == Room::Now && !self.memory.degrades();
+        let whole = room == Room::Now && !self.memory.degrades() && !alone;
         if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
@@ -200,6 +243,9 @@ impl<W> Engine<W> {
         if !in_line.is_empty() {
             flush = self.stand_in_line(in_line);
         }
+        if let Some(lease) = lease {
+            self.settle_lease(lease);
+        }
         Ok((ticket, flush))
     }
 
@@ -220,8 +266,8 @@ impl<W> Engine<W> {
             self.wake(waiter);
             return ticket;
         }
-        self.ensure_dial();
-        if self.store.is_some() || self.was_judged() {
+        self.ensure_dials();
+        if self.store.is_some() || self.was_judged(self.nodes.home()) {
             self.end_connect_waits();
         }
         ticket
@@ -252,8 +298,12 @@ impl<W> Engine<W> {
             self.pubsub.fail_join(stream, ticket, None);
             return self.run_feeds();
         }
-        if self.tickets.remove(ticket).is_none() {
-            return;
+        let Some(slot) = self.tickets.remove(ticket) else { return };
+        if let Some(command) = slot.brought() {
+            self.tell_of_giving_up(self.nodes.home(), command);
+        }
+        if let Some(lease) = slot.lease() {
+            self.cancel_on_lease(lease, ticket);
         }
         // A client that is being closed may have waited for this one only.
         self.stirred |= self.closing != Closing::Open;
@@ -292,27 +342,37 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether a command may be used by those who share a connection, and if so, whether it needs one of
+    /// its own. It is the `at`-th of its pipeline.
     #[inline]
-    fn check_use(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+    fn check_use(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
         if self.closing == Closing::Open && !spec.is_session() && !spec.is_blocking() {
-            return Ok(());
+            return Ok(false);
         }
-        self.check_use_of(spec, command)
+        self.check_use_of(spec, command, at)
     }
 
     #[cold]
-    fn check_use_of(&self, spec: &Spec, command: &str) -> Result<(), Rejected> {
+    fn check_use_of(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
         self.check_open(command)?;
         if self.trial.is(Sabotage::LetAnythingThrough) {
-            return Ok(());
+            return Ok(false);
         }
-        let advice = match () {
-            () if matches!(spec.name(), "MULTI" | "EXEC" | "DISCARD") => TRANSACTS,
-            () if matches!(spec.name(), "WATCH" | "UNWATCH") => WATCHES,
-            () if spec.is_session() => SHARED_CONNECTION,
-            // Memory answers at once, or says that it does not know the command.
-            () if spec.is_blocking() && self.store.is_none() => BLOCKS,
-            () => return Ok(()),
+        let advice = match spec.name() {
+            "MULTI" | "EXEC" | "DISCARD" => TRANSACTS,
+            "WATCH" | "UNWATCH" => WATCHES,
+            "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE"
+            | "SUNSUBSCRIBE" => SUBSCRIBES,
+            "MONITOR" | "SYNC" | "PSYNC" | "REPLCONF" | "CLIENT REPLY" | "SCRIPT DEBUG"
+            | "CLUSTER SYNCSLOTS" => NOT_HERE,
+            "QUIT" | "RESET" => DROP_IT,
+            "ASKING" | "READONLY" | "READWRITE" => ROUTES,
+            _ if spec.is_about_own_writes() => match at {
+                0 => WAITS,
+                _ => return Ok(true),
+            },
+            _ if spec.is_session() => SHARED_CONNECTION,
+            _ => return Ok(spec.is_blocking()),
         };
         let kind = FailureKind::Misuse(advice);
         Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
@@ -348,7 +408,7 @@ impl<W> Engine<W> {
 
     pub(super) fn stand_in_line(&mut self, request: Vec<Parked>) -> Flush {
         self.stirred = true;
-        self.ensure_dial();
+        self.ensure_dials();
         for parked in &request {
             self.in_line.add(&parked.op);
         }
@@ -376,8 +436,9 @@ impl<W> Engine<W> {
 
     /// Commands that are on no connection.
     fn parked(&self) -> usize {
-        let waiting = self.backlog.len() + self.delayed.len() + self.held.len();
-        waiting + self.scripts.len() + self.line.len()
+        let backlogs: usize = self.nodes.iter().map(|(_, node)| node.backlog.len()).sum();
+        let waiting = backlogs + self.delayed.len() + self.held.len();
+        waiting + self.scripts.len() + self.line.len() + self.leases.parked()
     }
 
     pub(super) fn tell_full(&mut self, bound: Bound) {
@@ -386,9 +447,11 @@ impl<W> Engine<W> {
     }
 
     /// The connection that takes a new request of this rule at once, in the common case.
+    #[inline]
     pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
-        let conn = self.node.conn?;
-        let served = self.node.phase.is_live() || standing == Standing::Wait;
+        let node = &self.nodes[self.nodes.home()];
+        let conn = node.conn?;
+        let served = node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
     }
 
@@ -412,11 +475,17 @@ impl<W> Engine<W> {
     pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
         self.stirred = true;
         if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
+            if self.waits_in_store(&op) {
+                self.wait_in_store(Parked { op, bytes: bytes.to_vec(), cause: None });
+                return Flush::Nothing;
+            }
             self.answer_from_store(&op, bytes);
             return Flush::Nothing;
         }
-        self.ensure_dial();
-        let before = self.node.conn.map(|conn| (conn, self.unwritten_before(conn)));
+        let node = self.route(&op);
+        self.ensure_dial(node);
+        let conn = self.nodes[node].conn;
+        let before = conn.map(|conn| (conn, self.unwritten_before(conn)));
         self.place(Parked { op, bytes: bytes.to_vec(), cause: None });
         match before {
             Some((conn, before)) if self.unwritten_before(conn) > before => {
@@ -443,6 +512,12 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
         }
+        if let Some(of) = self.tickets.of_lease(parked.op.ticket)
+            && self.leases.is_pinned(of.lease)
+        {
+            return self.place_pinned(of.lease, parked);
+        }
+        let node = self.route(&parked.op);
         let standing = parked.op.standing;
         let only_the_server = standing.waits() || standing == Standing::Fail;
         if self.is_isolated() && only_the_server {
@@ -450,17 +525,19 @@ impl<W> Engine<W> {
         }
         // What others wait for went to the server before, and goes there again.
         let answers_anything = self.trial.is(Sabotage::AnswerAnything);
-        let waits = standing == Standing::Wait && !answers_anything;
-        if waits || !self.node.phase.is_down() || parked.op.engaged {
-            return self.place_on_server(parked);
+        if (standing == Standing::Wait && !answers_anything)
+            || !self.nodes[node].phase.is_down()
+            || parked.op.engaged
+        {
+            return self.place_on_server(node, parked);
         }
-        let settles = self.settles();
+        let settles = self.settles(node);
         if standing == Standing::Fail && !settles {
-            let kind = FailureKind::Down(self.down_cause());
+            let kind = FailureKind::Down(self.down_cause(node));
             return self.end_without_answer(&parked.op, kind);
         }
-        if self.is_clearing() {
-            return self.backlog.push_back(parked);
+        if self.is_clearing(node) {
+            return self.nodes[node].backlog.push_back(parked);
         }
         if standing == Standing::Mixed && self.scripts.is_out() {
             return self.scripts.wait(parked);
@@ -474,12 +551,12 @@ impl<W> Engine<W> {
         match self.memory.claim(&commands, standing, by_server) {
             Claim::Memory if insists => self.hold(parked),
             Claim::Memory => self.place_in_memory(parked, ran),
-            Claim::Server if standing == Standing::Mixed => self.place_mixed(parked),
-            Claim::Server => self.place_on_server(parked),
+            Claim::Server if standing == Standing::Mixed => self.place_mixed(node, parked),
+            Claim::Server => self.place_on_server(node, parked),
             // It is older than what memory owes to its keys, and would come after it.
             Claim::Held if standing == Standing::Mixed && parked.op.attempts > 0 => {
                 self.reached(Rare::OlderThanDebt);
-                let cause = parked.cause.unwrap_or_else(|| self.down_cause());
+                let cause = parked.cause.unwrap_or_else(|| self.down_cause(node));
                 self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
             }
             Claim::Held => self.hold(parked),
@@ -488,13 +565,13 @@ impl<W> Engine<W> {
 
     /// Puts a command where only the server can serve it, while others of its keys are served from
     /// memory: they are not written there before it has ended.
-    fn place_mixed(&mut self, mut parked: Parked) {
+    fn place_mixed(&mut self, node: NodeId, mut parked: Parked) {
         if parked.op.effect != Effect::Read {
             self.reached(Rare::HeldMixed);
             parked.op.engaged = true;
             self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         }
-        self.place_on_server(parked);
+        self.place_on_server(node, parked);
     }
 
     /// Lets a command wait behind older ones, and what comes later to its keys behind it.
@@ -510,16 +587,19 @@ impl<W> Engine<W> {
         self.unheld = true;
     }
 
-    fn place_on_server(&mut self, parked: Parked) {
-        let Some(conn) = self.node.conn else {
-            return self.backlog.push_back(parked);
+    fn place_on_server(&mut self, node: NodeId, parked: Parked) {
+        if let Some(of) = self.tickets.of_lease(parked.op.ticket) {
+            return self.place_on_lease(of.lease, parked);
+        }
+        let Some(conn) = self.nodes[node].conn else {
+            return self.nodes[node].backlog.push_back(parked);
         };
         let Parked { mut op, mut bytes, cause } = parked;
         if op.maybe && !op.may_repeat() && !self.trial.is(Sabotage::RepeatWrites) {
             return self.end_maybe(&op, cause);
         }
         if op.spec.is_script() {
-            self.bring_source(&mut op, &mut bytes);
+            self.bring_source(node, &mut op, &mut bytes);
         }
         op.attempts = op.attempts.saturating_add(1);
         let now = self.now.instant;
@@ -563,9 +643,13 @@ impl<W> Engine<W> {
     fn drop_unwanted(&mut self) {
         let tickets = &self.tickets;
         let unwanted = |parked: &Parked| !tickets.wants(parked.op.ticket);
-        let (mut dropped, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.backlog).into_iter().partition(unwanted);
-        self.backlog = kept.into();
+        let mut dropped = Vec::new();
+        for (_, node) in self.nodes.iter_mut() {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut node.backlog).into_iter().partition(unwanted);
+            node.backlog = kept.into();
+            dropped.extend(gone);
+        }
         let (gone, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.held).into_iter().partition(unwanted);
         self.held = kept.into();
@@ -605,20 +689,21 @@ impl<W> Engine<W> {
 
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        if let Some(cause) = &self.node.rejected {
+        let node = &self.nodes[self.nodes.home()];
+        if let Some(cause) = &node.rejected {
             let kind = match cause {
                 Cause::Handshake(error) => FailureKind::Server(error.clone()),
                 other => FailureKind::Down(other.clone()),
             };
             return Err(self.connect_failure(kind));
         }
-        if self.node.conn.is_some() || self.node.phase.is_live() || self.may_answer() {
+        if node.conn.is_some() || node.phase.is_live() || self.may_answer() {
             return Ok(());
         }
         if self.is_isolated() {
             return Err(self.connect_failure(FailureKind::Isolated));
         }
-        let kind = match &self.node.cause {
+        let kind = match &node.cause {
             Some(cause) => FailureKind::Down(cause.clone()),
             None => FailureKind::DeadlinePassed(Stage::Connection),
         };
@@ -626,7 +711,8 @@ impl<W> Engine<W> {
     }
 
     fn connect_failure(&self, kind: FailureKind) -> Failure {
-        Failure::new(kind, Executed::No, "connect").at(Some(self.node.label.clone()))
+        Failure::new(kind, Executed::No, "connect")
+            .at(Some(self.nodes[self.nodes.home()].label.clone()))
     }
 }
 

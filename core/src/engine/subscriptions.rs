@@ -25,7 +25,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnId, StreamId, Ticket, side::Side};
+use super::{ConnId, NodeId, StreamId, Ticket, side::Side};
 use crate::{
     Failure,
     config::SubscriptionLimits,
@@ -56,6 +56,8 @@ pub(super) struct Subscriptions<W> {
     /// Messages that were dropped because their stream was full.
     dropped: u64,
     seed: u64,
+    /// Where carriers begin.
+    home: NodeId,
     /// What came of it, for the engine to pass on.
     ended: Vec<End>,
     woken: Vec<W>,
@@ -84,6 +86,8 @@ pub(super) struct Size {
 #[derive(Debug)]
 pub(super) struct Carrier {
     pub(super) feed: Feed<StreamId, Ticket>,
+    /// The node that it is subscribed to.
+    pub(super) node: NodeId,
     /// The connection, once it is ready.
     pub(super) conn: Option<ConnId>,
     /// How its own connection is made; none where it rides on that of requests.
@@ -122,10 +126,10 @@ struct Join {
 }
 
 impl<W> Subscriptions<W> {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, home: NodeId) -> Self {
         let mut carriers = Slab::new();
-        let general = FeedId(carriers.insert(Carrier::new(seed, None)));
-        let shard = FeedId(carriers.insert(Carrier::with_side(seed, None)));
+        let general = FeedId(carriers.insert(Carrier::new(seed, home, None)));
+        let shard = FeedId(carriers.insert(Carrier::with_side(seed, home, None)));
         Subscriptions {
             streams: Slab::new(),
             carriers,
@@ -135,6 +139,7 @@ impl<W> Subscriptions<W> {
             leaving: BTreeMap::new(),
             dropped: 0,
             seed,
+            home,
             ended: Vec::new(),
             woken: Vec::new(),
             full: None,
@@ -160,7 +165,8 @@ impl<W> Subscriptions<W> {
             ended: false,
         }));
         if options.overflow == Overflow::StopReading {
-            let own = FeedId(self.carriers.insert(Carrier::with_side(self.seed, Some(stream))));
+            let carrier = Carrier::with_side(self.seed, self.home, Some(stream));
+            let own = FeedId(self.carriers.insert(carrier));
             self.streams.get_mut(stream.0).expect("just opened").own = Some(own);
         }
         stream
@@ -230,10 +236,10 @@ impl<W> Subscriptions<W> {
             self.ended.push(End(ticket, Ok(())));
         }
         if let Some(carrier) = self.carriers.get_mut(self.general.0) {
-            *carrier = Carrier::new(self.seed, None);
+            *carrier = Carrier::new(self.seed, self.home, None);
         }
         if let Some(carrier) = self.carriers.get_mut(self.shard.0) {
-            *carrier = Carrier::with_side(self.seed, None);
+            *carrier = Carrier::with_side(self.seed, self.home, None);
         }
         self.wanted = 0;
     }
@@ -698,12 +704,13 @@ impl<W> Subscriptions<W> {
 }
 
 impl Carrier {
-    fn new(seed: u64, only: Option<StreamId>) -> Self {
-        Carrier { feed: Feed::new(seed), conn: None, side: None, only, retry: None, refusals: 0 }
+    fn new(seed: u64, node: NodeId, only: Option<StreamId>) -> Self {
+        let feed = Feed::new(seed);
+        Carrier { feed, node, conn: None, side: None, only, retry: None, refusals: 0 }
     }
 
-    fn with_side(seed: u64, only: Option<StreamId>) -> Self {
-        Carrier { side: Some(Side::default()), ..Carrier::new(seed, only) }
+    fn with_side(seed: u64, node: NodeId, only: Option<StreamId>) -> Self {
+        Carrier { side: Some(Side::default()), ..Carrier::new(seed, node, only) }
     }
 }
 

@@ -2,8 +2,13 @@
 
 use std::time::Instant;
 
-use super::{Outcomes, StreamId, Ticket, sources::Called};
-use crate::{Failure, resp::Reply, script::Script, slab::Slab};
+use super::{Lease, Outcomes, StreamId, Ticket, sources::Called};
+use crate::{
+    Failure,
+    resp::{Kind, Reply},
+    script::Script,
+    slab::Slab,
+};
 
 pub(crate) type Outcome = Result<Reply, Failure>;
 
@@ -25,12 +30,24 @@ pub(crate) struct Slot<W> {
     names: Option<Box<Names>>,
     /// What to send where a server does not know a script; few call any.
     scripts: Option<Box<Called>>,
+    /// The connection of its own that it has or waits for; few have one.
+    lease: Option<Box<OfLease>>,
     /// Nobody waits; the slot is freed when it is done.
     detached: bool,
     /// The deadline has passed; its items are about to be ended.
     pub(crate) expired: bool,
     /// When the last of its delayed items goes again; a later one never goes before it.
     pub(crate) retry_at: Option<Instant>,
+}
+
+/// What a ticket has to do with a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfLease {
+    pub(crate) lease: Lease,
+    /// The command in it that waits at the server, if one does.
+    pub(crate) waits: Option<&'static str>,
+    /// Its caller has named a time limit for all of it.
+    pub(crate) limited: bool,
 }
 
 pub(crate) type Names = Vec<(u32, Box<str>)>;
@@ -77,6 +94,7 @@ impl<W> Tickets<W> {
             deadline,
             names: if names.is_empty() { None } else { Some(Box::new(names)) },
             scripts: None,
+            lease: None,
             detached: false,
             expired: false,
             retry_at: None,
@@ -245,6 +263,32 @@ impl<W> Tickets<W> {
         any
     }
 
+    /// Sets another deadline.
+    pub(crate) fn set_deadline(&mut self, ticket: Ticket, deadline: Instant) {
+        let Some(slot) = self.slots.get_mut(ticket.0) else { return };
+        slot.deadline = deadline;
+        if self.earliest.is_none_or(|earliest| deadline < earliest) {
+            self.earliest = Some(deadline);
+        }
+    }
+
+    /// Notes whose connection it goes out on, and which of its commands waits at the server.
+    pub(crate) fn note_lease(&mut self, ticket: Ticket, of: OfLease) {
+        if let Some(slot) = self.slots.get_mut(ticket.0) {
+            slot.lease = Some(Box::new(of));
+        }
+    }
+
+    /// What it has to do with a lease, if anything.
+    pub(crate) fn of_lease(&self, ticket: Ticket) -> Option<OfLease> {
+        self.slots.get(ticket.0)?.lease.as_deref().copied()
+    }
+
+    /// Whether it has neither ended nor expired nor been given up.
+    pub(crate) fn is_open(&self, ticket: Ticket) -> bool {
+        self.slots.get(ticket.0).is_some_and(|slot| !slot.expired && !slot.has_ended())
+    }
+
     /// Whether somebody still wants what comes of it.
     #[inline]
     pub(crate) fn wants(&self, ticket: Ticket) -> bool {
@@ -320,6 +364,26 @@ impl<W> Tickets<W> {
 }
 
 impl<W> Slot<W> {
+    /// The command that has waited at the server and brought something that nobody has taken.
+    pub(crate) fn brought(&self) -> Option<&'static str> {
+        let waits = self.lease.as_deref()?.waits?;
+        let something = |outcome: &Option<Outcome>| {
+            outcome.as_ref().is_some_and(|outcome| {
+                outcome.as_ref().is_ok_and(|reply| reply.kind() != Kind::Null)
+            })
+        };
+        let brought = match &self.work {
+            Work::One(outcome) => something(outcome),
+            Work::Many { outcomes, .. } => outcomes.iter().any(something),
+            _ => false,
+        };
+        brought.then_some(waits)
+    }
+
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        self.lease.as_deref().map(|of| of.lease)
+    }
+
     fn has_ended(&self) -> bool {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),

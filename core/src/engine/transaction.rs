@@ -16,14 +16,14 @@
 use std::borrow::Cow;
 
 use super::{
-    Batch, ConnId, Engine, Flush, Outcomes, Parked, Rejected, Ticket,
+    Batch, ConnId, Engine, Flush, Lease, Outcomes, Parked, Rejected, Ticket,
     block::{Block, Blocks, EXEC, MULTI, Progress, Refused, executed_in, not_run, parts},
     classify::classify,
     local::{is_about_channels, misuse_of_channels},
     sources::self_contained,
     status::NO_PATTERN,
     submit::{Room, cost_of},
-    tickets::Work,
+    tickets::{OfLease, Work},
     trial::Rare,
 };
 use crate::{
@@ -51,6 +51,7 @@ impl<W> Engine<W> {
         &mut self,
         batch: &Batch,
         waiter: Option<W>,
+        lease: Option<Lease>,
     ) -> Result<(Ticket, Flush), Rejected> {
         let whole = if batch.scripts.is_empty() { None } else { Some(self_contained(batch)) };
         let batch = whole.as_ref().unwrap_or(batch);
@@ -73,6 +74,10 @@ impl<W> Engine<W> {
         let room = self.find_room(batch.options)?;
         let work = Work::Whole(None);
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
+        if let Some(lease) = lease {
+            let limited = batch.options.deadline.is_some();
+            self.tickets.note_lease(ticket, OfLease { lease, waits: None, limited });
+        }
         let parts: Vec<_> =
             if self.memory.degrades() { parts(&batch.items, &batch.bytes) } else { Vec::new() };
         let (standing, noted) = self.memory.mode_for_all(&parts);
@@ -88,7 +93,7 @@ impl<W> Engine<W> {
             write(&mut bytes);
             op.note = Some(bytes.into());
         }
-        if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
+        if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now && lease.is_none()) {
             op.attempts = 1;
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
@@ -159,7 +164,7 @@ impl<W> Engine<W> {
             Progress::Going => connection.owes_more(op, start, end),
             Progress::Done => {
                 connection.transaction_ended(&op);
-                self.node.window.answer();
+                self.count_answer(conn);
                 self.on_exec(conn, *op, reply, start, end);
             }
             // No server answers like this, so nobody can tell what became of it.
@@ -207,7 +212,7 @@ impl<W> Engine<W> {
                 }
                 let items = std::mem::take(&mut block.items);
                 self.tally.server += items.len() as u64;
-                let node = self.node.label.clone();
+                let node = self.label_at(conn);
                 let outcomes = Outcomes::exec(reply, items, node, op.attempts);
                 self.end_whole(&op, outcomes);
             }
@@ -221,7 +226,7 @@ impl<W> Engine<W> {
             self.overtake(op, note);
         }
         // An older connection may tell what the newer one has overtaken.
-        let is_newest = self.node.conn == Some(conn);
+        let is_newest = self.served_by(conn).is_some();
         let block = self.blocks.of(op).expect("a transaction has one");
         let mut start = MULTI.len();
         for (item, view) in block.items.iter().zip(reply.view().items()) {
@@ -231,6 +236,9 @@ impl<W> Engine<W> {
                 self.memory.observe(item.spec, command, &view.to_reply(), self.now);
             } else {
                 self.memory.forget(item.spec, Some(command), self.now);
+            }
+            if view.is_error() {
+                self.memory.unlearn(item.spec, command, self.now);
             }
         }
     }
@@ -267,11 +275,23 @@ impl<W> Engine<W> {
 
     /// Carries a transaction out on `memory://`.
     pub(super) fn run_in_store(&mut self, op: &Op, bytes: &[u8]) {
+        let watched = self.take_watched(op);
         let block = self.blocks.of(op).expect("a transaction has one");
         let (parts, now) = (block.parts(bytes), self.now);
+        let mut conflict = false;
         let result = self.run_all(parts, is_about_channels, Source::Store, |engine, parts| {
-            engine.store.as_ref().expect("only asked where there is one").execute_all_at(parts, now)
+            let store = engine.store.as_ref().expect("only asked where there is one");
+            let done = store.execute_all_at(parts, &watched, now);
+            done.unwrap_or_else(|| {
+                conflict = true;
+                // Of any number of replies none is given.
+                Ok(vec![Reply::null(); parts.len()])
+            })
         });
+        if conflict {
+            let failure = self.failure(op, FailureKind::Conflict, Executed::No);
+            return self.fail(op, failure.at(Some(MEMORY.into())));
+        }
         if let (Err(Stopped { why: Why::Full(_), .. }), Some(store)) = (&result, &self.store) {
             self.tell_memory_full(store.lack());
         }

@@ -32,6 +32,8 @@ pub(super) enum Needs {
     Presence,
     /// When it expires.
     Expiry,
+    /// When the fields of a hash expire, of which no command tells that reads all of them.
+    FieldExpiry,
 }
 
 /// Whether it is done only where nothing is, so that the first of several clients is told apart.
@@ -83,8 +85,12 @@ enum Undone {
 }
 
 impl Deed {
-    /// What a command does, by the table; `None` for a write that the table does not know.
+    /// What a command does, by the table; `None` for a write that the table does not know, or that goes
+    /// to another database than the one that memory stands in for.
     pub(super) fn of(spec: &Spec, args: &[&[u8]]) -> Option<Deed> {
+        if spec.name() == "COPY" && has(args, 2, &["DB"]) {
+            return None;
+        }
         let row = TABLE.binary_search_by(|(name, _)| (*name).cmp(spec.name()));
         match row.map(|at| &TABLE[at].1) {
             Ok(Always(deed)) => Some(*deed),
@@ -165,6 +171,20 @@ pub(super) fn writes<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether a command reads keys that nobody can tell from its arguments: SORT can order by, and give,
+/// what stands at keys of which it has only a pattern.
+pub(super) fn reads_others<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> bool {
+    // Asked of each command, so the flag comes before the name.
+    if !spec.is_slow() || !spec.name().starts_with("SORT") {
+        return false;
+    }
+    let options = args.iter().skip(1).zip(args.iter().skip(2));
+    // A pattern without a star is that of no key: `BY nosort`, `GET #`.
+    options
+        .map(|(option, of)| (option.as_ref(), of.as_ref()))
+        .any(|(option, of)| is_one_of(option, &["BY", "GET"]) && of.contains(&b'*'))
 }
 
 /// Why a command is never done in memory, whatever the store can do; `None` where it may be.
@@ -266,17 +286,17 @@ static TABLE: &[(&str, Row)] = &[
     ("HDEL", Always(changes(|args| Some(Change::Remove(Kind::Hash, rest(args)?))))),
     ("HEXPIRE", Considering(hexpire)),
     ("HEXPIREAT", Considering(hexpire)),
-    ("HEXPIRETIME", Always(READS.needing(Needs::Expiry))),
+    ("HEXPIRETIME", Always(READS.needing(Needs::FieldExpiry))),
     ("HGETDEL", Always(WORKS)),
     ("HGETEX", Always(WORKS)),
     ("HINCRBY", Always(changes(|args| add_to(Kind::Hash, args, Amount::Whole(whole(args, 2)?))))),
     ("HINCRBYFLOAT", Always(changes(|args| add_to(Kind::Hash, args, float(args, 2)?)))),
     ("HMSET", Always(changes(|args| pairs(Kind::Hash, rest(args)?)))),
-    ("HPERSIST", Always(WORKS.needing(Needs::Expiry))),
+    ("HPERSIST", Always(WORKS.needing(Needs::FieldExpiry))),
     ("HPEXPIRE", Considering(hexpire)),
     ("HPEXPIREAT", Considering(hexpire)),
-    ("HPEXPIRETIME", Always(READS.needing(Needs::Expiry))),
-    ("HPTTL", Always(READS.needing(Needs::Expiry))),
+    ("HPEXPIRETIME", Always(READS.needing(Needs::FieldExpiry))),
+    ("HPTTL", Always(READS.needing(Needs::FieldExpiry))),
     ("HSET", Always(changes(|args| pairs(Kind::Hash, rest(args)?)))),
     ("HSETEX", Considering(hsetex)),
     (
@@ -287,7 +307,7 @@ static TABLE: &[(&str, Row)] = &[
                 .unless(Undone::Zero),
         ),
     ),
-    ("HTTL", Always(READS.needing(Needs::Expiry))),
+    ("HTTL", Always(READS.needing(Needs::FieldExpiry))),
     ("INCR", Always(changes(|_| Some(Change::Add(Amount::Whole(1)))))),
     ("INCRBY", Always(changes(|args| Some(Change::Add(Amount::Whole(whole(args, 1)?)))))),
     ("INCRBYFLOAT", Always(changes(|args| Some(Change::Add(float(args, 1)?))))),
@@ -423,7 +443,7 @@ fn geoadd(args: &[&[u8]]) -> Deed {
 /// it expires now.
 fn hexpire(args: &[&[u8]]) -> Deed {
     let conditional = args.get(2).is_some_and(|arg| is_one_of(arg, &["NX", "XX", "GT", "LT"]));
-    WORKS.needing(if conditional { Needs::Expiry } else { Needs::Presence })
+    WORKS.needing(if conditional { Needs::FieldExpiry } else { Needs::Presence })
 }
 
 /// HSETEX: the conditions FNX and FXX are each field's own.

@@ -323,8 +323,12 @@ pub(super) fn expire(key: &Bytes, when: u64, at: u64) -> Command {
 
 /// How many milliseconds are left, at least one.
 pub(super) fn left(when: u64, at: u64) -> Bytes {
-    Bytes::from(when.saturating_sub(at).max(1).to_string())
+    Bytes::from(when.saturating_sub(at).clamp(1, LEFT_MAX).to_string())
 }
+
+/// The longest life that is asked for, 146 million years: a server refuses one that ends, by its own
+/// clock, beyond what 64 bits count.
+const LEFT_MAX: u64 = i64::MAX as u64 / 2;
 
 pub(super) fn command(name: &'static str, args: impl IntoIterator<Item = Bytes>) -> Command {
     Command { name, args: args.into_iter().collect() }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::keyed::Keyed;
+use super::{deeds, keyed::Keyed};
 use crate::commands::Spec;
 
 /// How many commands wait to write each key. A command that waits is counted from when it first had
@@ -48,8 +48,9 @@ impl Engaged {
 
     /// Whether something older waits to write what this command is about.
     pub(super) fn concerns(&self, spec: &Spec, args: &[&[u8]]) -> bool {
+        let any_key = spec.concerns_all_keys() || deeds::reads_others(spec, args);
         self.all > 0
-            || (spec.concerns_all_keys() && !self.keys.is_empty())
+            || (any_key && !self.keys.is_empty())
             || spec.keys().of(args).any(|key| self.keys.contains_key(key))
     }
 

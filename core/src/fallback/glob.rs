@@ -69,6 +69,15 @@ impl Pattern {
         })
     }
 
+    /// Whether it is plain to see that this matches whatever the pattern `other` does: they are the
+    /// same, or this is a literal prefix and a star, and `other` begins with that prefix.
+    pub(crate) fn plainly_covers(&self, other: &[u8]) -> bool {
+        match &self.0 {
+            Kind::Prefix(prefix) => other.starts_with(prefix),
+            Kind::Exact(same) | Kind::Glob(same) => other == &same[..],
+        }
+    }
+
     /// Whether all of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {

@@ -29,6 +29,7 @@ pub(crate) use script::misuse;
 pub use script::{NativeDone, NativeRun, NativeScripts, ScriptStore};
 pub use shared::{Ambient, Store as SharedStore};
 pub(crate) use standing::Standing;
+pub(crate) use store::Savepoint;
 pub use store::{Answer, Bounds, Store};
 
 use crate::{config::MemoryLimits, keyed};

@@ -16,19 +16,32 @@
 //! | told that the server has other data than before | forgotten | the key is deleted | is written | is added where the key is still there |
 //! | sent, and no answer came | – | sent again | sent again | never sent again: an event says that it may have been done |
 //!
+//! Of a key that memory has never seen it has only what was written since. So under `MergeDelta`, until
+//! the server is back, INCR gives the sum of what was added, and SMEMBERS the members that were: what
+//! looks for the whole value is to be kept from such keys.
+//!
+//! A session that begins while the server is down is a key never seen, and `ReplayLastWins` refuses to
+//! add to it. Replaced as a whole it is the client's own: SET, or DEL and then HSET, in one transaction.
+//!
+//! A server that was restarted can't show that it has its data still, and counts as one with other data.
+//! Under `MergeDelta` a key that is not there is passed over then, also one that was new in memory:
+//! [`MergesSkipped`](crate::Event::MergesSkipped) says how many. One that SET had begun is written.
+//!
 //! "Knows" means: read or written whole while the server was there, and not too old to be served; or
 //! written in memory. A value that was replaced or deleted in memory is the client's own from then
 //! on, and whatever comes later to the same key is part of it: under `MergeDelta` the key is then
 //! treated as under `ReplayLastWins`. A time to live that memory doesn't know is left as it is on the
-//! server; that of a single field of a hash is written where memory knows it, and lost otherwise when
+//! server, so that a key which has expired there meanwhile is written without any; that of a single
+//! field of a hash is written where memory knows it, and lost otherwise when
 //! the hash is replaced.
 //!
 //! A command that writes several keys one by one (MSET, DEL, UNLINK) may mix policies, and each key is
 //! recovered by its own. Any other is refused where its written keys are under several.
 //!
-//! Always refused, with a failure that says why: scripts that no function stands in for, streams and
-//! consumer groups, FLUSHALL and FLUSHDB, commands about the server, and whatever the embedded store
-//! does not know.
+//! Always refused, with a failure that says why: scripts that no function stands in for, SORT by keys of
+//! which it has only a pattern (`BY weight:*`, `GET name:*`), streams and consumer groups, FLUSHALL and
+//! FLUSHDB, what is about how a server keeps a key (DUMP, RESTORE, MOVE, OBJECT, MEMORY USAGE), and
+//! whatever the embedded store does not know.
 
 use std::time::Duration;
 
@@ -125,6 +138,14 @@ impl Mode {
 /// A command with several keys is as careful as the most careful of them: it fails if one of them
 /// fails, waits if one of them waits. One that waits and is late keeps the order: whatever is written
 /// to its keys after it waits behind it, also where that could be done in memory.
+///
+/// A command about all keys (KEYS, SCAN, DBSIZE, RANDOMKEY, FLUSHALL) is as careful as the most careful
+/// of all rules and of what holds for other keys, whatever its own pattern: it waits for the server
+/// unless there is a rule for `*`. So does a command without any key, such as PING, INFO or TIME,
+/// whatever the rules say.
+///
+/// The first rule that a key matches is the one that counts: declare `wallet:*` before `*`. Where another
+/// rule stands behind one that takes all of its keys, [`validate`](crate::Config::validate) refuses both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
     pub(crate) pattern: String,
@@ -166,6 +187,10 @@ impl Fallback {
 
     /// Keys that match read as absent; writes to them are dropped, and the keys are deleted on
     /// the server when it is back.
+    ///
+    /// A write is answered as on a key that is absent: INCR with 1, EXPIRE with 0, LSET and RENAME with
+    /// the error that there is no such key, in which case nothing was dropped and nothing is deleted.
+    /// What is done only where nothing is (SET NX and its like) fails, for that is how locks are taken.
     pub fn miss(pattern: impl Into<String>) -> Self {
         Self::new(pattern, Mode::Miss)
     }

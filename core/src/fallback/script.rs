@@ -15,7 +15,8 @@ use bytes::Bytes;
 
 use super::{
     Answer, Bounds, Policy, Store,
-    deeds::{Deed, IfAbsent, Makes, Needs, On},
+    deeds::{self, Deed, IfAbsent, Makes, Needs, On},
+    memory::Written,
     store::Savepoint,
 };
 use crate::{
@@ -59,8 +60,8 @@ pub struct ScriptStore {
 pub(crate) struct Declared {
     /// What stands there, be it nothing.
     pub(super) value: bool,
-    /// When it expires.
-    pub(super) expiry: bool,
+    /// When it expires, and its fields, if it is a hash.
+    pub(super) lives: Written,
     pub(super) policy: Option<Policy>,
     /// Something may be done to it on condition that it is absent.
     pub(super) if_absent: bool,
@@ -179,7 +180,7 @@ impl Declared {
     /// Where there is no server to know more.
     pub(crate) const OWN: Declared = Declared {
         value: true,
-        expiry: true,
+        lives: Written { expiry: true, fields: true },
         policy: None,
         if_absent: true,
         is_ours: true,
@@ -237,7 +238,7 @@ impl ScriptStore {
         if spec.is_script() || spec.is_session() || spec.is_blocking() || spec.is_container() {
             return Err(MemoryRefusal::Unsupported);
         }
-        if spec.concerns_all_keys() || sorts_by_others(spec, args) {
+        if spec.concerns_all_keys() || deeds::reads_others(spec, args) {
             return Err(MemoryRefusal::Undeclared);
         }
         let keys: Vec<&[u8]> = spec.keys().of(args).collect();
@@ -289,29 +290,38 @@ impl ScriptStore {
         }
         let is_known = match deed.needs {
             Needs::Nothing => true,
-            _ if deed.only_reads() && deed.needs == Needs::Expiry => {
-                keys.iter().map(of).all(|key| key.expiry || !key.value)
+            Needs::Expiry if deed.only_reads() => {
+                keys.iter().map(of).all(|key| key.lives.expiry || !key.value)
+            }
+            Needs::FieldExpiry if deed.only_reads() => {
+                keys.iter().map(of).all(|key| key.lives.fields || !key.value)
             }
             Needs::Value if written().all(|key| key.is_passing()) => true,
             Needs::Value => worked_on().all(|key| key.value),
             Needs::Presence => first.is_some_and(|key| key.value),
-            Needs::Expiry => first.is_some_and(|key| key.expiry),
+            Needs::Expiry => first.is_some_and(|key| key.lives.expiry),
+            Needs::FieldExpiry => first.is_some_and(|key| key.lives.fields),
         };
         if is_known { Ok(()) } else { Err(MemoryRefusal::Unseen) }
     }
 
     /// Notes what a write leaves behind at its keys.
     fn note(&mut self, deed: &Deed, keys: &[&[u8]]) {
-        let source = keys.first().map(|key| self.declared[*key].expiry);
+        let source = keys.first().map(|key| self.declared[*key].lives);
         let takes_along = matches!(deed.makes, Makes::Derived) && deed.needs == Needs::Presence;
         for (at, key) in deed.written(keys).iter().enumerate() {
             let Some(key) = self.declared.get_mut(*key) else { continue };
             let last = deed.on == On::Last || at + 1 == keys.len();
-            key.expiry = if takes_along && last {
-                source.unwrap_or(true)
+            key.lives = if takes_along && last {
+                source.unwrap_or(Declared::OWN.lives)
             } else {
                 let made_up = !key.value && key.is_passing();
-                !deed.keeps_expiry || matches!(deed.makes, Makes::Expiry) || made_up || key.expiry
+                let replaces = matches!(deed.makes, Makes::Whole | Makes::Derived);
+                let tells_expiry = !deed.keeps_expiry || matches!(deed.makes, Makes::Expiry);
+                Written {
+                    expiry: made_up || tells_expiry || key.lives.expiry,
+                    fields: made_up || replaces || key.lives.fields,
+                }
             };
             // Where a value may be made up, it was; elsewhere it was known, or was replaced.
             (key.value, key.wrote) = (true, true);
@@ -364,18 +374,11 @@ impl ScriptStore {
         self.source = source;
     }
 
-    /// The keys that were written, and whether it is known when each expires.
-    pub(crate) fn wrote(&self) -> impl Iterator<Item = (&Bytes, bool)> {
+    /// The keys that were written, and what is known of when each expires.
+    pub(super) fn wrote(&self) -> impl Iterator<Item = (&Bytes, Written)> {
         let wrote = self.declared.iter().filter(|(_, declared)| declared.wrote);
-        wrote.map(|(key, declared)| (key, declared.expiry))
+        wrote.map(|(key, declared)| (key, declared.lives))
     }
-}
-
-/// SORT can order by, and give, what stands at other keys than its own.
-fn sorts_by_others(spec: &Spec, args: &[&[u8]]) -> bool {
-    let named =
-        |name: &str| args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(name.as_bytes()));
-    spec.name().starts_with("SORT") && (named("BY") || named("GET"))
 }
 
 /// Counts only: keys and values can be secrets.

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Part, ScriptStore, Stopped,
     script::Declared,
-    store::{Answer, Bounds, Store as Database},
+    store::{Answer, Bounds, Savepoint, Store as Database},
 };
 use crate::{
     Now,
@@ -55,10 +55,14 @@ use crate::{
 ///
 /// store.advance(Duration::from_secs(59));
 /// assert_eq!(store.execute(&["TTL", "session:7"]), Value::Integer(1));
+/// assert_eq!(store.execute(&["GET", "session:7"]), Value::Bulk("Ada".into()));
 /// store.advance(Duration::from_secs(2));
 /// assert_eq!(store.execute(&["GET", "session:7"]), Value::Null);
 /// assert!(store.is_empty());
 /// ```
+///
+/// As in Redis a key is still there in the millisecond in which its time is up: 60 s in a frozen store do
+/// not end a session of 60 s, 61 s do.
 ///
 /// Deadlines, retries and whatever else is a client's own go by the real clock.
 ///
@@ -246,16 +250,27 @@ impl Store {
         self.lock().execute(words, now)
     }
 
-    /// Runs a transaction of a client.
+    /// Runs a transaction of a client; `None` where something at a key that it watched has changed.
     pub(crate) fn execute_all_at(
         &self,
         parts: &[Part<'_>],
+        watched: &[Savepoint],
         now: Now,
-    ) -> Result<Vec<Reply>, Stopped> {
+    ) -> Option<Result<Vec<Reply>, Stopped>> {
         let Inner { database, clock } = &mut *self.lock();
-        let values = database.execute_all(parts, clock.shifted(now))?;
+        let now = clock.shifted(now);
+        if !watched.iter().all(|before| database.stands_as(before, now)) {
+            return None;
+        }
         let reply = |value| Reply::from(value).with_source(Source::Store);
-        Ok(values.into_iter().map(reply).collect())
+        let values = database.execute_all(parts, now);
+        Some(values.map(|values| values.into_iter().map(reply).collect()))
+    }
+
+    /// What stands at some keys, to be compared with what does later. Takes a copy of it.
+    pub(crate) fn savepoint_at(&self, keys: &[&[u8]], now: Now) -> Savepoint {
+        let Inner { database, clock } = &*self.lock();
+        database.savepoint(keys.iter().copied(), clock.shifted(now))
     }
 
     /// What stands at the keys that a script's caller declared, for the script to work on.

@@ -11,12 +11,14 @@ use std::{
 
 use super::{
     Handle,
+    dedicated::HeldLease,
     pending::{PendingReplies, Until},
     shared::Shared,
 };
 use crate::{
     Failure,
     dialogue::{Answer, Converse, Dialogue, Heard, Step},
+    engine::Batch,
     failure::{Executed, FailureKind},
 };
 
@@ -38,6 +40,10 @@ const WAITS_FOR_NOTHING: &str = "this dialogue waits for an answer and has sent 
 #[must_use = "nothing is sent before the first item is asked for"]
 pub struct Conversation<D> {
     shared: Arc<Shared>,
+    /// The connection of its own that it has, if it needs one.
+    lease: Option<Arc<HeldLease>>,
+    /// It is held on a connection of its caller's, and all of it.
+    own: Option<Result<Arc<HeldLease>, Failure>>,
     dialogue: D,
     /// What was sent and not answered, and how many connections there had been when it was.
     out: Option<(PendingReplies, u64)>,
@@ -57,7 +63,24 @@ enum Stage {
 impl<D: Dialogue> Conversation<D> {
     fn new(shared: &Arc<Shared>, dialogue: D) -> Self {
         let shared = shared.clone();
-        Conversation { shared, dialogue, out: None, stage: Stage::Step(Heard::Nothing), sent: 0 }
+        Conversation {
+            shared,
+            lease: None,
+            own: None,
+            dialogue,
+            out: None,
+            stage: Stage::Step(Heard::Nothing),
+            sent: 0,
+        }
+    }
+
+    /// On a connection of its caller's.
+    pub(super) fn on(
+        shared: &Arc<Shared>,
+        own: &Result<Arc<HeldLease>, Failure>,
+        dialogue: D,
+    ) -> Self {
+        Conversation { own: Some(own.clone()), ..Self::new(shared, dialogue) }
     }
 
     /// The next item; `None` once the dialogue is over.
@@ -86,8 +109,8 @@ impl<D: Dialogue> Conversation<D> {
                     return Poll::Ready(Some(Err(self.misuse(WAITS_FOR_NOTHING))));
                 }
                 Step::Send(batch) => {
-                    let made = self.shared.connections_made();
-                    self.out = Some((PendingReplies::new(&self.shared, &batch), made));
+                    let made = self.connections_made();
+                    self.out = Some((self.submit(&batch), made));
                     self.sent += 1;
                     Stage::Step(Heard::Sent)
                 }
@@ -170,9 +193,33 @@ impl<D: Dialogue> Conversation<D> {
         let (pending, made) = self.out.as_mut().expect("it is only waited for where it is owed");
         let outcomes = ready!(Pin::new(pending).poll(cx));
         // Before it was sent and after it has come there was the same one, and so all the while.
-        let connection = Some(*made).filter(|made| *made == self.shared.connections_made());
+        let made = *made;
+        let connection = Some(made).filter(|made| *made == self.connections_made());
         self.out = None;
+        self.lease.take_if(|held| held.lost().is_some());
         Poll::Ready(Answer::new(outcomes, connection))
+    }
+
+    fn submit(&mut self, batch: &Batch) -> PendingReplies {
+        let held = match &self.own {
+            Some(own) => own.clone(),
+            None if !batch.is_leased => return PendingReplies::new(&self.shared, batch),
+            None => match &self.lease {
+                Some(held) => Ok(held.clone()),
+                None => HeldLease::take(&self.shared),
+            },
+        };
+        let lease = held.as_ref().map(|held| held.lease).map_err(Failure::clone);
+        if self.own.is_none() {
+            self.lease = held.ok();
+        }
+        PendingReplies::on(&self.shared, lease, batch)
+    }
+
+    /// A number that stays the same for as long as one and the same connection answers.
+    fn connections_made(&self) -> u64 {
+        // A connection of its own is never another one.
+        if self.own.is_some() { 0 } else { self.shared.connections_made() }
     }
 
     /// Names the node, where a failure does not: a dialogue does not know it.
@@ -199,14 +246,56 @@ impl<D: Dialogue> Conversation<D> {
     fn end_quietly(&mut self) {
         self.stage = Stage::Over;
         self.out = None;
+        self.lease = None;
+    }
+}
+
+/// The one item of a dialogue that has one, such as an
+/// [optimistic transaction](super::OptimisticTransactions).
+///
+/// Nothing is sent before it is awaited. Dropping it withdraws what was not sent.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Settled<D>(Conversation<D>);
+
+const NO_ITEM: &str = "this dialogue was to give one item and gave none";
+
+impl<D: Dialogue> Settled<D> {
+    pub(super) fn new(conversation: Conversation<D>) -> Self {
+        Settled(conversation)
+    }
+}
+
+impl<D: Dialogue> Future for Settled<D> {
+    type Output = Result<D::Item, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let conversation = &mut self.get_mut().0;
+        let item = ready!(conversation.poll_next(cx));
+        let item = item.unwrap_or_else(|| Err(conversation.misuse(NO_ITEM)));
+        // What it has of the client goes back at once.
+        conversation.end_quietly();
+        Poll::Ready(item)
+    }
+}
+
+impl<D> Unpin for Settled<D> {}
+
+impl<D: Dialogue> fmt::Debug for Settled<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Settled").field(&self.0).finish()
     }
 }
 
 impl Converse for Handle {
     type Conversation<D: Dialogue> = Conversation<D>;
+    type Settled<D: Dialogue> = Settled<D>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Conversation<D> {
         Conversation::new(&self.owner.shared, dialogue)
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Settled<D> {
+        Settled(self.converse(dialogue))
     }
 }
 

@@ -125,6 +125,7 @@ pub(super) fn log(event: &Event) {
         | Event::MergesUnanswered { .. }
         | Event::TooOld { .. }
         | Event::StillDown { .. }
+        | Event::GivenUp { .. }
         | Event::Full { .. } => tracing::warn!(target: "unfazed", event = name, "{event}"),
         Event::HealthChanged { .. } | Event::Forced { to: None, .. } | Event::DataSet { .. } => {
             tracing::info!(target: "unfazed", event = name, "{event}");

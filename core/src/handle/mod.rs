@@ -19,7 +19,9 @@
 //! - `views`, `pipeline` and `transaction` stand on any client, async or not; `slots` is where the replies of a
 //!   pipeline find their places;
 //! - `control` carries out what the engine asks for, `connection` drives one socket;
-//! - `conversation` runs a dialogue: several requests, one after the other;
+//! - `conversation` runs a dialogue: several requests, one after the other; `optimistic` is one of them, with
+//!   closures for what it does;
+//! - `dedicated` is a connection of one's own;
 //! - `events` hands out what operators want to know.
 //!
 //! Calls go from callers and tasks into `shared`, and from there into the engine. Whoever is to
@@ -28,7 +30,9 @@
 mod connection;
 mod control;
 mod conversation;
+mod dedicated;
 mod events;
+mod optimistic;
 mod pending;
 mod pipeline;
 mod runtime;
@@ -43,8 +47,10 @@ mod views;
 
 use std::{convert::Infallible, fmt, future::poll_fn, sync::Arc, time::Duration};
 
-pub use conversation::Conversation;
+pub use conversation::{Conversation, Settled};
+pub use dedicated::Dedicated;
 pub use events::Events;
+pub use optimistic::{Closures, Deciding, OptimisticTransactions};
 pub use pending::{Connected, Pending, PendingReplies};
 pub use pipeline::{All, Each, Gather, PendingPipeline, Pipeline, Pipelines, RunBatch};
 pub use runtime::{Runtime, Stream, Wire};

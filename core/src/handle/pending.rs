@@ -16,7 +16,7 @@ use std::{
 use super::shared::Shared;
 use crate::{
     Failure,
-    engine::{Batch, Engine, Outcomes, Rejected, Ticket},
+    engine::{Batch, Engine, Lease, Outcomes, Rejected, Ticket},
     failure::FailureKind,
     reply::{DecodeError, FromReply},
     request::Request,
@@ -75,7 +75,26 @@ enum Stage {
 
 impl<T> Pending<T> {
     pub(super) fn new(shared: &Arc<Shared>, request: &Request<'_>) -> Self {
-        let stage = match shared.submit(request) {
+        Self::submitted(shared, request, shared.submit(request))
+    }
+
+    /// On a lease, if there is one.
+    pub(super) fn on(
+        shared: &Arc<Shared>,
+        lease: Result<Lease, Failure>,
+        request: &Request<'_>,
+    ) -> Self {
+        let ticket = lease.map_err(Rejected::Failed);
+        let ticket = ticket.and_then(|lease| shared.submit_on(lease, request));
+        Self::submitted(shared, request, ticket)
+    }
+
+    fn submitted(
+        shared: &Arc<Shared>,
+        request: &Request<'_>,
+        ticket: Result<Ticket, Rejected>,
+    ) -> Self {
+        let stage = match ticket {
             Ok(ticket) => Stage::One(ticket),
             Err(rejected) => refused(shared, rejected, request.command()),
         };
@@ -116,7 +135,18 @@ impl<T> Pending<T> {
 
 impl PendingReplies {
     pub(super) fn new(shared: &Arc<Shared>, batch: &Batch) -> Self {
-        let stage = match shared.submit_batch(batch) {
+        Self::submitted(shared, batch, shared.submit_batch(batch))
+    }
+
+    /// On a lease, if there is one.
+    pub(super) fn on(shared: &Arc<Shared>, lease: Result<Lease, Failure>, batch: &Batch) -> Self {
+        let ticket = lease.map_err(Rejected::Failed);
+        let ticket = ticket.and_then(|lease| shared.submit_batch_on(lease, batch));
+        Self::submitted(shared, batch, ticket)
+    }
+
+    fn submitted(shared: &Arc<Shared>, batch: &Batch, ticket: Result<Ticket, Rejected>) -> Self {
+        let stage = match ticket {
             Ok(ticket) => Stage::Many(ticket),
             Err(rejected) => refused(shared, rejected, batch.what()),
         };

@@ -229,9 +229,18 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub(super) fn record<S: Slots>(fill: impl FnOnce(&Pipeline) -> S) -> (Batch, All<S>) {
+        let (batch, slots) = Pipeline::record_maybe(|pipeline| Some(fill(pipeline)));
+        (batch, slots.expect("there are some"))
+    }
+
+    /// The same, where there may be no slots in the end.
+    pub(super) fn record_maybe<S: Slots>(
+        fill: impl FnOnce(&Pipeline) -> Option<S>,
+    ) -> (Batch, Option<All<S>>) {
         let pipeline = Pipeline { batch: RefCell::default(), token: Token::next() };
         let slots = fill(&pipeline);
-        (pipeline.batch.into_inner(), All { slots, pipeline: pipeline.token })
+        let all = slots.map(|slots| All { slots, pipeline: pipeline.token });
+        (pipeline.batch.into_inner(), all)
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Failure, Now,
     config::{Config, Forced},
-    engine::{Batch, Engine, Flush, Input, Rejected, Status, Ticket},
+    engine::{Batch, Engine, Flush, Input, Lease, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     request::Request,
 };
@@ -144,12 +144,70 @@ impl Shared {
 
     /// Submits a request; writes it where the engine says that it is the caller's turn to.
     pub fn submit(self: &Arc<Self>, request: &Request<'_>) -> Result<Ticket, Rejected> {
+        self.drive_time(request.spec().is_blocking(), request.command())?;
         self.submit_with(request.command(), |engine, now| engine.submit(request, None, now))
     }
 
     /// Submits a pipeline.
     pub fn submit_batch(self: &Arc<Self>, batch: &Batch) -> Result<Ticket, Rejected> {
+        self.drive_time(batch.waits(), batch.what())?;
         self.submit_with(batch.what(), |engine, now| engine.submit_batch(batch, None, now))
+    }
+
+    /// Submits a request on a lease.
+    pub(super) fn submit_on(
+        self: &Arc<Self>,
+        lease: Lease,
+        request: &Request<'_>,
+    ) -> Result<Ticket, Rejected> {
+        self.drive_time(request.spec().is_blocking(), request.command())?;
+        let submit = |engine: &mut Engine<Waker>, now| engine.submit_on(lease, request, None, now);
+        self.submit_with(request.command(), submit)
+    }
+
+    /// Submits a pipeline on a lease.
+    pub(super) fn submit_batch_on(
+        self: &Arc<Self>,
+        lease: Lease,
+        batch: &Batch,
+    ) -> Result<Ticket, Rejected> {
+        self.drive_time(batch.waits(), batch.what())?;
+        let submit =
+            |engine: &mut Engine<Waker>, now| engine.submit_batch_on(lease, batch, None, now);
+        self.submit_with(batch.what(), submit)
+    }
+
+    /// Has somebody drive time where something waits though there is no server.
+    #[inline]
+    fn drive_time(self: &Arc<Self>, waits: bool, command: &str) -> Result<(), Rejected> {
+        if self.embedded && waits {
+            drop(self.lock_timed(command)?);
+        }
+        Ok(())
+    }
+
+    /// Takes a connection of one's own.
+    pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, Failure> {
+        let now = self.now();
+        let mut state = match self.lock_driven("lease") {
+            Ok(state) => state,
+            Err(Rejected::Failed(failure)) => return Err(failure),
+            Err(Rejected::Full) => unreachable!("nothing was submitted"),
+        };
+        let lease = state.engine.lease(now);
+        self.settle_and_wake(state);
+        lease
+    }
+
+    /// Gives it back.
+    pub(super) fn give_back(&self, lease: Lease) {
+        let now = self.now();
+        self.with(|state, _| state.engine.give_back(lease, now));
+    }
+
+    /// Why it was lost, if it was.
+    pub(super) fn lost_lease(&self, lease: Lease) -> Option<Cause> {
+        self.lock().engine.lost_lease(lease)
     }
 
     /// Submits something; writes it where the engine says that it is the caller's turn to.

@@ -52,6 +52,9 @@ use crate::{
 /// }
 /// ```
 ///
+/// [`typed`](Subscription::typed) has payloads come as text, numbers or a type of yours:
+/// `client.subscribe("rates").await?.typed::<f64>()`.
+///
 /// Streams of one client share its subscriptions: a hundred streams on one channel are one subscription
 /// to the server. In RESP3 they ride on the connection for requests; in RESP2 they have one of their own
 /// for all of them, and shard channels always do. It is there for as long as it is needed.

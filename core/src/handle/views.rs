@@ -138,9 +138,14 @@ impl<R: RunBatch> RunBatch for Asking<R> {
 
 impl<R: Converse> Converse for Asking<R> {
     type Conversation<D: Dialogue> = R::Conversation<Asked<D>>;
+    type Settled<D: Dialogue> = R::Settled<Asked<D>>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Self::Conversation<D> {
         self.on.converse(Asked::new(dialogue, self.options))
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Self::Settled<D> {
+        self.on.settle(Asked::new(dialogue, self.options))
     }
 }
 

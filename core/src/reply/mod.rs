@@ -54,6 +54,27 @@ pub use crate::resp::{ServerError, Source};
 /// assert_eq!(Point::from_reply(&reply)?, Point { x: 1.5, y: 2.0 });
 /// # Ok::<(), DecodeError>(())
 /// ```
+///
+/// One that is kept as text, such as JSON, is read from that, and says what stood in the way:
+///
+/// ```
+/// # use unfazed_core::reply::{DecodeError, FromReply};
+/// # use unfazed_core::resp::{Reply, Value, View};
+/// # #[derive(Debug, PartialEq)]
+/// struct Address(std::net::IpAddr);
+///
+/// impl FromReply for Address {
+///     fn from_view(view: View<'_>) -> Result<Self, DecodeError> {
+///         let parsed = String::from_view(view)?.parse();
+///         let wrong = |error| DecodeError::unexpected(format!("an IP address ({error})"), view);
+///         parsed.map(Address).map_err(wrong)
+///     }
+/// }
+///
+/// let reply = Reply::from(Value::Bulk("::1".into()));
+/// assert_eq!(Address::from_reply(&reply)?, Address("::1".parse().expect("an address")));
+/// # Ok::<(), DecodeError>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a reply cannot be turned into `{Self}`",
     label = "not made from replies",

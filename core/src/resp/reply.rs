@@ -45,7 +45,8 @@ pub enum Source {
     /// The server.
     #[default]
     Server,
-    /// Memory: what was written while the server was down.
+    /// Memory: what was written while the server was down. Where the value that this was added to was
+    /// never seen, it is the addition alone; see [`policy`](crate::fallback::policy).
     Overlay,
     /// Memory: the last value that the server was known to have.
     Shadow,

@@ -7,26 +7,26 @@ use unfazed_core::{
 };
 
 /// A server that answers what a client asks on its own, and remembers what it was told.
-struct Peer {
+pub(super) struct Peer {
     run: &'static str,
     /// What it answers to a command that begins with these words, once for each; what it is not told
     /// about it takes for right.
-    says: Vec<(&'static str, &'static str)>,
-    heard: Vec<String>,
+    pub(super) says: Vec<(&'static str, &'static str)>,
+    pub(super) heard: Vec<String>,
 }
 
 impl Peer {
-    fn new(run: &'static str) -> Self {
+    pub(super) fn new(run: &'static str) -> Self {
         Peer { run, says: Vec::new(), heard: Vec::new() }
     }
 
-    fn saying(mut self, command: &'static str, answer: &'static str) -> Self {
+    pub(super) fn saying(mut self, command: &'static str, answer: &'static str) -> Self {
         self.says.push((command, answer));
         self
     }
 
     /// Reads all that the client writes and answers it.
-    fn serve(&mut self, world: &mut World) {
+    pub(super) fn serve(&mut self, world: &mut World) {
         let mut in_transaction = 0;
         for line in commands(&world.write()) {
             let known = self.says.iter().position(|(of, _)| line.starts_with(of));
@@ -67,7 +67,7 @@ impl Peer {
     }
 
     /// Serves a client that is degraded until it is live, or for a few seconds.
-    fn recover(&mut self, world: &mut World) {
+    pub(super) fn recover(&mut self, world: &mut World) {
         for _ in 0..80 {
             world.wait(Duration::from_millis(50));
             if world.conn.is_none() {
@@ -81,7 +81,7 @@ impl Peer {
 }
 
 /// The commands in what was written, each as one line.
-fn commands(sent: &str) -> Vec<String> {
+pub(super) fn commands(sent: &str) -> Vec<String> {
     let mut words = sent.split("\r\n").filter(|word| !word.starts_with('$'));
     let mut lines = Vec::new();
     while let Some(count) = words.next().and_then(|word| word.strip_prefix('*')) {
@@ -92,11 +92,11 @@ fn commands(sent: &str) -> Vec<String> {
 }
 
 /// Live, with some keys known, then degraded.
-fn world(rules: impl IntoIterator<Item = Fallback>, known: &[&str]) -> World {
+pub(super) fn world(rules: impl IntoIterator<Item = Fallback>, known: &[&str]) -> World {
     world_with(rules.into_iter().fold(World::plain(), Config::fallback), known)
 }
 
-fn world_with(config: Config, known: &[&str]) -> World {
+pub(super) fn world_with(config: Config, known: &[&str]) -> World {
     let mut world = World::live(config);
     for command in known {
         let ticket = world.run(&Request::new(command));
@@ -109,7 +109,7 @@ fn world_with(config: Config, known: &[&str]) -> World {
 }
 
 impl World {
-    fn fall(&mut self) {
+    pub(super) fn fall(&mut self) {
         self.wait(Duration::from_millis(600));
         self.answer_pings();
         self.lose(Cause::Reset);
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Waits for the next dial, and accepts it.
-    fn dial(&mut self) {
+    pub(super) fn dial(&mut self) {
         let before = self.conn;
         while self.conn == before {
             self.wait(Duration::from_millis(50));
@@ -127,16 +127,16 @@ impl World {
     }
 
     /// Dials, is accepted, and recovers.
-    fn return_to(&mut self, peer: &mut Peer) {
+    pub(super) fn return_to(&mut self, peer: &mut Peer) {
         self.dial();
         peer.recover(self);
     }
 
-    fn done(&mut self, command: &str) -> i64 {
+    pub(super) fn done(&mut self, command: &str) -> i64 {
         self.run_now(&Request::new(command))
     }
 
-    fn refused(&mut self, command: &str) -> MemoryRefusal {
+    pub(super) fn refused(&mut self, command: &str) -> MemoryRefusal {
         let ticket = self.run(&Request::new(command));
         let failure = self.engine.take(ticket).expect("at once").expect_err(command);
         assert_eq!(failure.executed(), Executed::No, "{failure}");
@@ -146,18 +146,18 @@ impl World {
         }
     }
 
-    fn read(&mut self, command: &str) -> (Option<String>, Source) {
+    pub(super) fn read(&mut self, command: &str) -> (Option<String>, Source) {
         let ticket = self.run(&Request::new(command));
         let reply = self.engine.take(ticket).expect("at once").expect("no failure");
         (Option::from_reply(&reply).expect("text or nothing"), reply.source())
     }
 
-    fn told(&self, text: &str) -> usize {
+    pub(super) fn told(&self, text: &str) -> usize {
         self.events.iter().filter(|event| event.contains(text)).count()
     }
 }
 
-fn memory(policy: Policy) -> [Fallback; 1] {
+pub(super) fn memory(policy: Policy) -> [Fallback; 1] {
     [Fallback::memory("*", policy)]
 }
 
@@ -499,7 +499,7 @@ fn where_nobody_knows_the_data_only_what_is_there_is_added_to() {
     assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
     let expected = ["EXISTS a", "EXISTS b", "EXISTS c", "SET d 1", "INCRBY a 1"];
     assert_eq!(peer.heard, expected);
-    assert_eq!(world.told("2 keys are gone"), 1, "{:?}", world.events);
+    assert_eq!(world.told("2 keys that were added to in memory"), 1, "{:?}", world.events);
     assert_eq!(world.told("another data set"), 1, "{:?}", world.events);
 }
 

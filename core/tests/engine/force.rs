@@ -143,17 +143,19 @@ fn a_reader_hears_at_once_that_isolation_costs_it_messages() {
 
 #[test]
 fn what_the_server_does_after_memory_took_over_is_not_undone_by_what_was_before() {
-    let mut world = World::cached(Policy::ReplayLastWins);
-    world.set("cache:a", "1");
-    let newer = world.run(&Request::new("SET").arg("cache:a").arg("2"));
-    world.write();
-    world.force(Forced::Memory);
-    // To give this to the value from before would be to replay that value over the one on its way.
-    let failure = world.failure(&Request::new("PEXPIRE").arg("cache:a").arg("1000"));
-    assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
-    world.say("+OK\r\n");
-    world.value::<()>(newer);
-    assert_eq!(world.get("cache:a").as_deref(), Some("2"));
+    for policy in [Policy::Invalidate, Policy::ReplayLastWins] {
+        let mut world = World::cached(policy);
+        world.set("cache:a", "1");
+        let newer = world.run(&Request::new("SET").arg("cache:a").arg("2"));
+        world.write();
+        world.force(Forced::Memory);
+        // Done to the value from before, it would be served, or replayed, over the one on its way.
+        let failure = world.failure(&Request::new("PEXPIRE").arg("cache:a").arg("1000"));
+        assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
+        world.say("+OK\r\n");
+        world.value::<()>(newer);
+        assert_eq!(world.get("cache:a").as_deref(), Some("2"));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod degraded;
+mod doubts;
 mod events;
 mod force;
 mod publish;

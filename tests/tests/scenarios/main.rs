@@ -6,13 +6,17 @@
 
 mod adapters;
 mod bounds;
+mod cancelled;
 mod collections;
 mod commands;
+mod dedicated;
 mod degraded;
 mod dialogues;
 mod hostile;
+mod leases;
 mod lifecycle;
 mod matrix;
+mod mixed;
 mod operators;
 mod other_data;
 mod outages;
@@ -24,7 +28,6 @@ mod scripts;
 mod secrets;
 mod streams;
 mod support;
-mod traces;
 mod transactions;
 mod two_clients;
 mod under_fire;

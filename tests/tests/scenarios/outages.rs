@@ -23,7 +23,7 @@ use unfazed_tests::{Close, Fault, Proxy, Raw, Server as TestServer, eventually};
 
 use crate::{
     adapters::{Adapter, scenarios, spawn},
-    support::{Changes, LIMIT, SILENCE, at, failure, get, quick, timed, until_health},
+    support::{Changes, LIMIT, SILENCE, SLACK, at, failure, get, quick, timed, until_health},
 };
 
 scenarios! {
@@ -81,7 +81,7 @@ fn reads_survive_a_server_that_was_killed<A: Adapter>() {
     let (first, after) = timed(|| source_of(get::<A>(&client, "cache:0")));
     println!("first answer from memory after {after:?}");
     assert_eq!(first, told("0", Source::Shadow));
-    assert!(after < Duration::from_secs(1), "{after:?}");
+    assert!(after < SLACK, "{after:?}");
     let (mut right, mut missed) = (0, 0);
     for at in 0..KEYS {
         match source_of(get::<A>(&client, &format!("cache:{at}"))) {
@@ -121,7 +121,7 @@ fn a_stopped_server_is_found_out_and_does_nothing_twice<A: Adapter>() {
     let (answer, after) = timed(|| source_of(get::<A>(&client, "cache:k")));
     println!("first answer from memory after {after:?}");
     assert_eq!(answer, told("v", Source::Shadow));
-    assert!(after < 2 * SILENCE + Duration::from_secs(1), "{after:?}");
+    assert!(after < 2 * SILENCE + SLACK, "{after:?}");
     let lost = failure(incr.join());
     assert_eq!(lost.executed(), Executed::Maybe, "{lost}");
     let waiting = client.clone();
@@ -165,7 +165,8 @@ fn a_server_that_is_absent_at_the_start_is_waited_for_in_each_way<A: Adapter>() 
 
 fn a_server_that_comes_and_goes_costs_no_acknowledged_write<A: Adapter>() {
     let mut server = TestServer::start();
-    let config = cached(quick(server.port())).deadline(Duration::from_millis(800));
+    // More than it takes to judge a server that accepts and does not answer yet.
+    let config = cached(quick(server.port())).deadline(SILENCE + SLACK);
     let client = A::connect(config).expect("there is a server");
     let mut changes = Changes::of::<A>(&client);
     let stop = Arc::new(AtomicBool::new(false));
@@ -344,7 +345,7 @@ fn keys_that_may_not_degrade_are_back_soon<A: Adapter>() {
     let value: Option<String> = A::wait(client.get("wallet:k")).expect("it waits until it is back");
     println!("wallet:* was back {:?} after the server", usable.elapsed());
     assert_eq!(value.as_deref(), Some("v"));
-    assert!(usable.elapsed() < Duration::from_secs(3), "{:?}", usable.elapsed());
+    assert!(usable.elapsed() < SLACK, "{:?}", usable.elapsed());
     until_health::<A>(&client, Health::Live);
     println!("cache:* was back {:?} after the server", usable.elapsed());
 }
@@ -385,7 +386,7 @@ fn fail_fails_at_once_and_works_again<A: Adapter>() {
         let down = failure(outcome);
         assert!(matches!(down.kind(), FailureKind::Down(_)), "{down}");
         assert_eq!(down.command(), "GET");
-        assert!(took < Duration::from_secs(2), "round {round}: {took:?}");
+        assert!(took < SLACK, "round {round}: {took:?}");
     }
     let down = failure(A::wait(client.set("strict:k", "w")));
     assert_eq!(down.executed(), Executed::No, "{down}");
@@ -405,7 +406,7 @@ fn fail_fast_fails_at_once_where_no_rule_matches<A: Adapter>() {
     let down = failure(outcome);
     assert!(matches!(down.kind(), FailureKind::Down(_)), "{down}");
     assert_eq!(down.executed(), Executed::No, "{down}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < SLACK, "{took:?}");
 }
 
 fn miss_answers_nothing_and_invalidates<A: Adapter>() {
@@ -532,7 +533,7 @@ fn a_silent_network_is_found_out_without_any_request<A: Adapter>() {
     until_health::<A>(&client, Health::Degraded);
     let (answer, took) = timed(|| source_of(get::<A>(&client, "cache:k")));
     assert_eq!(answer, told("v", Source::Shadow));
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < SLACK, "{took:?}");
     proxy.set(Fault::None);
     until_health::<A>(&client, Health::Live);
     assert_eq!(source_of(get::<A>(&client, "cache:k")), told("v", Source::Server));

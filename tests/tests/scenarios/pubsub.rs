@@ -19,7 +19,7 @@ use unfazed_core::{
     handle::{Subscribe, Views},
     pubsub::{Incoming, TopicKind},
 };
-use unfazed_tests::{Raw, RawReply, Server as TestServer, eventually, free_port};
+use unfazed_tests::{Cluster, Layout, Raw, RawReply, Server as TestServer, eventually, slot_tag};
 
 use crate::{
     adapters::{Adapter, Async, Ended, join_all, scenarios, spawn},
@@ -37,7 +37,9 @@ scenarios! {
     a_connection_that_is_killed_again_and_again_loses_nothing_without_a_word,
     a_slow_reader_that_drops_keeps_its_bound_and_counts,
     a_slow_reader_that_stops_reading_meets_the_servers_limit,
+    a_burst_beyond_the_servers_limit_is_told_and_the_bound_is_kept,
     a_slot_that_moves_disturbs_no_request,
+    a_slot_that_moves_to_another_node_disturbs_no_request,
     a_channel_that_is_not_permitted_is_refused,
     a_server_that_is_away_is_waited_for_within_the_deadline,
     closing_ends_every_stream,
@@ -507,11 +509,49 @@ fn a_slow_reader_that_stops_reading_meets_the_servers_limit<A: Adapter>() {
     }
 }
 
+fn a_burst_beyond_the_servers_limit_is_told_and_the_bound_is_kept<A: Adapter>() {
+    const BOUND: usize = 1_000;
+    const BURST: usize = 20_000;
+    let limit = "--client-output-buffer-limit";
+    let server = TestServer::with_args(&[limit, "pubsub 2mb 0 0"]);
+    let mut witness = Raw::connect(server.port());
+    // More at once than the server is willing to hold for anybody, however fast he reads.
+    let code =
+        format!("for n = 1, {BURST} do redis.call('PUBLISH', 'n', string.rep('.', 1000)) end");
+    for protocol in PROTOCOLS {
+        for stops in [false, true] {
+            let client = A::connect(quick(server.port()).protocol(protocol)).expect("a server");
+            let wish = client.subscriber().messages_max(BOUND);
+            let wish = if stops { wish.stop_reading() } else { wish };
+            let mut stream = A::listen(wish.subscribe("n")).expect("there is a server");
+            for _ in 0..3 {
+                witness.cmd(&["EVAL", &code, "0"]);
+                // Nobody reads, and requests go on, though they may have lost their connection.
+                for _ in 0..50 {
+                    A::wait(client.get::<String>("none")).expect("a GET goes again");
+                    let waiting = A::status(&client).messages_waiting;
+                    assert!(waiting <= 2 * BOUND, "{waiting} messages wait");
+                }
+                let cause = loop {
+                    match A::read(&mut stream, LIMIT) {
+                        Ok(Some(Incoming::Lost { cause })) => break cause,
+                        Ok(Some(Incoming::Message(_) | Incoming::Dropped { .. })) => {}
+                        other => panic!("no word of the loss: {other:?}"),
+                    }
+                };
+                assert!(matches!(cause, Cause::EndOfStream | Cause::Reset), "{cause}");
+                until_restored::<A>(&mut stream);
+                assert_eq!(publish(&mut witness, "n", "after"), 1);
+                assert_eq!(message::<A>(&mut stream).1, "after");
+            }
+            assert_eq!(A::status(&client).health, Health::Live);
+        }
+    }
+}
+
 fn a_slot_that_moves_disturbs_no_request<A: Adapter>() {
     const MOVES: usize = 20;
-    let bus = free_port().to_string();
-    let args = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"];
-    let server = TestServer::with_args(&[&args[..], &["--cluster-port", &bus]].concat());
+    let server = TestServer::cluster_node(&["--cluster-require-full-coverage", "no"]);
     let mut witness = Raw::connect(server.port());
     witness.ok(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     eventually("the slots to be served", LIMIT, || {
@@ -575,6 +615,58 @@ fn a_slot_that_moves_disturbs_no_request<A: Adapter>() {
         for reader in readers {
             assert!(reader.join() > 0);
         }
+        assert_eq!(A::status(&client).health, Health::Live);
+    }
+}
+
+fn a_slot_that_moves_to_another_node_disturbs_no_request<A: Adapter>() {
+    const MOVES: usize = 5;
+    let cluster = Cluster::with(Layout { masters: 2, replicas: 0, ..Layout::default() });
+    let [moves, stays] = [100, 200].map(slot_tag);
+    let mut witness = cluster.raw(0);
+    let keys: Vec<_> = (0..8).map(|reader| format!("{stays}:{reader}")).collect();
+    keys.iter().for_each(|key| witness.ok(&["SET", key, key]));
+    for protocol in PROTOCOLS {
+        // As if that one node were all there is.
+        let client = A::connect(quick(cluster.port(0)).protocol(protocol)).expect("a server");
+        let mut moving = A::listen(client.ssubscribe([format!("{moves}1"), format!("{moves}2")]))
+            .expect("its slot is here");
+        let mut staying = A::listen(client.ssubscribe(&stays)).expect("its slot is here");
+        let stop = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let (client, stop, key) = (client.clone(), stop.clone(), key.clone());
+                spawn::<A, _>(async move {
+                    let mut count = 0usize;
+                    while !stop.load(Ordering::Relaxed) {
+                        let text = format!("{key}:{count}");
+                        let echo: String = A::done(client.echo(&text)).await.expect("a plain ECHO");
+                        assert_eq!(echo, text, "its own reply");
+                        let value: Option<String> =
+                            A::done(client.get(&key)).await.expect("a plain GET");
+                        assert_eq!(value.as_ref(), Some(&key), "its own key's value");
+                        count += 1;
+                    }
+                    count
+                })
+            })
+            .collect();
+        for _ in 0..MOVES {
+            cluster.move_slot(100, 1);
+            assert_eq!(lost::<A>(&mut moving), Cause::SlotMoved);
+            assert_eq!(witness.int(&["SPUBLISH", &stays, "still"]), 1);
+            assert_eq!(message::<A>(&mut staying), (stays.clone(), "still".into()));
+            cluster.move_slot(100, 0);
+            until_restored::<A>(&mut moving);
+            for name in [format!("{moves}1"), format!("{moves}2")] {
+                assert_eq!(witness.int(&["SPUBLISH", &name, "back"]), 1);
+                assert_eq!(message::<A>(&mut moving), (name, "back".into()));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(readers.into_iter().all(|reader| reader.join() > 0));
+        nothing_comes::<A>(&mut staying);
         assert_eq!(A::status(&client).health, Health::Live);
     }
 }

@@ -20,6 +20,10 @@ use crate::adapters::{Adapter, EventSource};
 /// How long what must happen may take on a machine that does much else.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
+/// How much later than promised something may end on a machine that does much else. It is less than
+/// the deadline that requests have by default, so that what was in time is told from what was not.
+pub(crate) const SLACK: Duration = Duration::from_secs(3);
+
 /// A `response_timeout` that keeps a test short.
 pub(crate) const SILENCE: Duration = Duration::from_millis(600);
 

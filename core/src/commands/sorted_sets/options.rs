@@ -93,7 +93,7 @@ pub enum ScoreEnd {
 }
 
 impl ScoreEnd {
-    pub(super) fn word(self) -> &'static str {
+    pub(in super::super) fn word(self) -> &'static str {
         match self {
             ScoreEnd::Lowest => "MIN",
             ScoreEnd::Highest => "MAX",

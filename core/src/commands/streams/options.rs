@@ -227,7 +227,7 @@ impl ReadOptions {
         ReadOptions { no_ack: true, ..self }
     }
 
-    pub(super) fn onto<'r>(&'r self, mut request: Request<'r>) -> Request<'r> {
+    pub(in super::super) fn onto<'r>(&'r self, mut request: Request<'r>) -> Request<'r> {
         if let Some(count) = &self.count {
             request = request.arg("COUNT").arg(count);
         }

@@ -264,6 +264,33 @@ fn bits_fields_places() -> Vec<(Sent, &'static str)> {
             "GEOSEARCH k FROMMEMBER p BYBOX 1.5 2 mi DESC WITHCOORD WITHDIST"),
         (c.geosearchstore("d", "k", boxed.any(3)),
             "GEOSEARCHSTORE d k FROMMEMBER p BYBOX 1.5 2 mi COUNT 3 ANY"),
+        // What waits
+        (c.blpop::<String, i64>(["a", "b"], ms), "BLPOP a b 1.500"),
+        (c.brpop::<String, i64>("a", None), "BRPOP a 0"),
+        (c.blmove::<i64>("a", "b", Side::Left, Side::Right, Duration::from_secs(2)),
+            "BLMOVE a b LEFT RIGHT 2"),
+        (c.brpoplpush::<i64>("a", "b", Duration::ZERO), "BRPOPLPUSH a b 0.001"),
+        (c.blmpop::<String, i64>(["a", "b"], Side::Right, 3, ms), "BLMPOP 1.500 2 a b RIGHT COUNT 3"),
+        (c.bzpopmin::<String, i64>("a", Duration::from_nanos(1)), "BZPOPMIN a 0.001"),
+        (c.bzpopmax::<String, i64>(["a", "b"], Duration::MAX), "BZPOPMAX a b 2147483648"),
+        (c.bzmpop::<String, i64>("a", ScoreEnd::Lowest, 2, None), "BZMPOP 0 1 a MIN COUNT 2"),
+        (c.xread_blocking::<Fields>(("a", ReadFrom::New), ReadOptions::new().count(2), ms),
+            "XREAD COUNT 2 BLOCK 1500 STREAMS a $"),
+        (c.xreadgroup_blocking::<Fields>("g", "me", ("a", GroupRead::New), ReadOptions::new(), None),
+            "XREADGROUP GROUP g me BLOCK 0 STREAMS a >"),
+        (c.wait(2, ms), "WAIT 2 1500"),
+        (c.waitaof(true, 1, None), "WAITAOF 1 1 0"),
+        // What is said of a connection
+        (c.watch(["a", "b"]), "WATCH a b"),
+        (c.unwatch(), "UNWATCH"),
+        (c.multi(), "MULTI"),
+        (c.exec::<Vec<i64>>(), "EXEC"),
+        (c.discard(), "DISCARD"),
+        (c.select(3), "SELECT 3"),
+        (c.auth("user", "password"), "AUTH user password"),
+        (c.client_setname("me"), "CLIENT SETNAME me"),
+        (c.readonly(), "READONLY"),
+        (c.readwrite(), "READWRITE"),
     ]
 }
 

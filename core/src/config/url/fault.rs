@@ -97,7 +97,7 @@ pub(super) fn no_scheme(text: &str) -> ConfigError {
     for (scheme, kind, _) in SCHEMES.iter().rev() {
         let Some(rest) = lower.strip_prefix(scheme) else { continue };
         let marks = rest.bytes().take_while(|byte| matches!(byte, b':' | b'/')).count();
-        if marks > 0 && !is_address(address) {
+        if (marks > 0 || rest.is_empty()) && !is_address(address) {
             return Source::new(text, scheme.len() + marks)
                 .fault(Verdict::Invalid, "scheme", 0..scheme.len() + marks)
                 .with_advice("expected :// after the scheme")

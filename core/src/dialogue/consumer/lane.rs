@@ -129,6 +129,11 @@ impl Lane {
         asked.push(Ask::Claim);
     }
 
+    /// Whether nothing is left to be done about it but to wait for new entries.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stage == Stage::New && self.claiming.is_none() && self.vanished.is_empty()
+    }
+
     /// When this stream is to be looked at, though nothing is new.
     pub(super) fn due(&self) -> Option<Instant> {
         self.claim_at
@@ -175,7 +180,25 @@ impl Lane {
             Ok(streams) => streams,
             Err(failure) => return Outcome::Never(Vec::new(), None, failure),
         };
-        let entries: Vec<_> = streams.into_iter().flat_map(|stream| stream.entries).collect();
+        let entries = streams.into_iter().flat_map(|stream| stream.entries).collect();
+        self.take(ask, entries, setup)
+    }
+
+    /// Takes in new entries that came while it waited at the server.
+    pub(super) fn came<T: FromReply>(
+        &mut self,
+        entries: Vec<StreamEntry<Reply>>,
+        setup: &Setup,
+    ) -> Outcome<T> {
+        self.take(Ask::New, entries, setup)
+    }
+
+    fn take<T: FromReply>(
+        &mut self,
+        ask: Ask,
+        entries: Vec<StreamEntry<Reply>>,
+        setup: &Setup,
+    ) -> Outcome<T> {
         let more = match entries.last() {
             Some(last) => {
                 self.last = last.id;

@@ -9,16 +9,18 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Delivery, Setup,
+    Delivery, POLL_PAUSE_MAX, SPAN_MIN, Setup,
     lane::{Ask, Lane, Outcome},
 };
 use crate::{
     Failure, FailureKind, Now,
-    commands::StreamId,
-    dialogue::{Answer, Dialogue, Heard, Step},
+    commands::{GroupRead, Spec, StreamId, StreamRead},
+    dialogue::{Answer, Dialogue, Heard, Step, decode},
     engine::Batch,
-    failure::Executed,
+    failure::{Executed, Stage},
     reply::FromReply,
+    request::Request,
+    resp::Reply,
 };
 
 /// The first wait after a failure that passes, doubled each time up to the second one. The engine waits for
@@ -40,6 +42,10 @@ pub struct Consumer<T> {
     failure: Option<Failure>,
     undecodable: Option<(Bytes, StreamId)>,
     next: Next,
+    /// It waits at the server, for all streams at once.
+    blocks: bool,
+    /// It can't wait at the server, and looks now and then.
+    polls: bool,
     /// How often in a row a round has failed.
     failures: u32,
     /// When the last one went well, or the first began.
@@ -68,6 +74,8 @@ impl<T> Consumer<T> {
             failure,
             undecodable: None,
             next: Next::Round,
+            blocks: false,
+            polls: false,
             failures: 0,
             well_at: None,
         }
@@ -92,6 +100,9 @@ impl<T: FromReply + Send + 'static> Dialogue for Consumer<T> {
         match heard {
             Heard::Sent => return Step::Wait,
             Heard::Awake => self.next = Next::Round,
+            Heard::Answer(answer) if std::mem::take(&mut self.blocks) => {
+                self.take_in_blocked(answer, now.instant);
+            }
             Heard::Answer(answer) => self.take_in(answer, now.instant),
             Heard::Nothing => {}
         }
@@ -103,7 +114,7 @@ impl<T: FromReply + Send + 'static> Dialogue for Consumer<T> {
         }
         match self.next {
             Next::Round => self.round(now.instant),
-            Next::Pause => Step::Sleep(self.pause(now.instant)),
+            Next::Pause => self.pause(now.instant),
             Next::Retry => Step::Sleep(self.retry_delay()),
         }
     }
@@ -161,16 +172,82 @@ impl<T: FromReply> Consumer<T> {
         }
     }
 
-    /// Until there may be something new, or something else is due.
-    fn pause(&self, now: Instant) -> Duration {
+    /// Waits until there is something new, or something else is due: at the server, where it can.
+    fn pause(&mut self, now: Instant) -> Step<Delivery<T>> {
         let due = self.lanes.iter().filter_map(Lane::due).min();
         let until_due = due.map(|due| due.saturating_duration_since(now));
-        until_due.map_or(self.setup.pause, |due| due.min(self.setup.pause))
+        let span = until_due.map_or(self.setup.pause, |due| due.min(self.setup.pause));
+        if self.polls || !self.lanes.iter().all(Lane::is_idle) {
+            return Step::Sleep(span.min(POLL_PAUSE_MAX));
+        }
+        if span.is_zero() {
+            return self.round(now);
+        }
+        self.blocks = true;
+        let Setup { group, name, count, .. } = &self.setup;
+        let read = Request::of(const { Spec::of("XREADGROUP") });
+        let read = read.arg("GROUP").arg(group).arg(name).arg("COUNT").arg(count);
+        let keys: Vec<_> = self.lanes.iter().map(|lane| &*lane.key).collect();
+        let new = vec![GroupRead::New; keys.len()];
+        let read = read.arg("BLOCK").millis(span.max(SPAN_MIN)).arg("STREAMS");
+        let mut batch = Batch::new();
+        batch.push(&read.args(&keys).args(&new));
+        Step::Send(batch)
+    }
+
+    /// What came of waiting at the server.
+    fn take_in_blocked(&mut self, answer: Answer, now: Instant) {
+        let streams = match answer.outcomes.and_then(|mut outcomes| outcomes.remove(0)) {
+            Ok(reply) => decode::<Vec<StreamRead<Reply>>>(&reply, "XREADGROUP"),
+            Err(failure) if is_no_place_to_wait(&failure) => {
+                self.polls = true;
+                self.next = Next::Round;
+                return;
+            }
+            Err(failure) => {
+                // It was about all of them alike.
+                self.asked = (0..self.lanes.len()).map(|at| (at, Ask::New)).collect();
+                return self.take_in(Answer::new(Err(failure), None), now);
+            }
+        };
+        let streams = match streams {
+            Ok(streams) => streams,
+            Err(failure) => {
+                self.failure.get_or_insert(failure);
+                return;
+            }
+        };
+        (self.failures, self.well_at) = (0, Some(now));
+        let due = self.lanes.iter().filter_map(Lane::due).any(|due| due <= now);
+        self.next = if due || !streams.is_empty() { Next::Round } else { Next::Pause };
+        for StreamRead { key, entries } in streams {
+            let Some(lane) = self.lanes.iter_mut().find(|lane| *lane.key == *key) else { continue };
+            match lane.came(entries, &self.setup) {
+                Outcome::Entries(deliveries, _) => self.ready.extend(deliveries),
+                Outcome::Later(_) => {}
+                Outcome::Never(deliveries, id, failure) => {
+                    self.ready.extend(deliveries);
+                    if self.failure.is_none() {
+                        self.undecodable = id.map(|id| (lane.key.clone(), id));
+                        self.failure = Some(failure);
+                    }
+                }
+            }
+        }
     }
 
     fn retry_delay(&self) -> Duration {
         let doubled = RETRY_MIN.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
         doubled.min(RETRY_MAX)
+    }
+}
+
+/// Whether it is the waiting that failed, and looking now and then would not.
+fn is_no_place_to_wait(failure: &Failure) -> bool {
+    match failure.kind() {
+        FailureKind::DeadlinePassed(Stage::Lease(_)) => true,
+        FailureKind::Server(error) => error.code() == "CROSSSLOT",
+        _ => false,
     }
 }
 

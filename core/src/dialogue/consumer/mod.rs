@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  each stream:  create the group ──▶ what is pending for us ──▶ new entries ◀─┐
-//!                (if asked)             ▲                          │  ▲        │ pause, where
+//!                (if asked)             ▲                          │  ▲        │ BLOCK, where
 //!                                       │ a read was lost with     │  └────────┘ there is nothing
 //!                                       └─ its answer ─────────────┘
 //!                                          and now and then: claim what stalled elsewhere
@@ -33,9 +33,13 @@ use crate::{
 /// from then on, so that a few are enough to keep it busy, and not so many that others have none.
 const COUNT_DEFAULT: u64 = 32;
 
-/// How long a consumer waits where there is nothing to read, unless said otherwise: four looks a second
-/// cost a server nothing, and nobody waits long.
-const PAUSE_DEFAULT: Duration = Duration::from_millis(250);
+/// How long a consumer waits at the server where there is nothing to read, unless said otherwise. What
+/// comes ends the wait, so this is only how often it looks up in between.
+const PAUSE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// The longest pause where it can't wait at the server: four looks a second cost a server nothing, and
+/// nobody waits long.
+const POLL_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// How long an entry must have been pending elsewhere until it counts as stalled, unless said otherwise.
 /// It is to be longer than the work on an entry takes, or two consumers will be at it.
@@ -68,7 +72,9 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 ///     while let Some(order) = orders.next().await {
 ///         let order = order?;
 ///         println!("{}: {:?}", order.id, order.fields);
-///         client.ack(&order).await?;
+///         if let Err(failure) = client.ack(&order).await {
+///             println!("{failure}; it may come again");
+///         }
 ///     }
 ///     Ok(())
 /// }
@@ -85,6 +91,9 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 /// A consumer gives, for each stream, what is pending for its name first, then new entries, and now and
 /// then what stalled with others. Of an entry that was deleted from its stream while it was pending nothing
 /// is left to be given; it is acknowledged without a word.
+///
+/// The consumer waits out an outage; an acknowledgement, as any request, has a deadline, and fails when that
+/// passes. To end for that, as `?` would, is to end with every longer outage.
 ///
 /// # When it ends
 ///
@@ -180,8 +189,10 @@ impl<C: Converse + ?Sized> ConsumerBuilder<'_, C> {
         self
     }
 
-    /// How long to wait where there is nothing to read; 250 ms unless said otherwise.
-    // A connection of its own could wait at the server instead (BLOCK): that takes a lease.
+    /// How long to wait where there is nothing to read; 10 s unless said otherwise. It waits at the server
+    /// (BLOCK), for all of its streams at once, on one of the client's `leases_max` connections for such
+    /// commands; what comes ends the wait. Where it can't, because all of them are in use or the streams
+    /// lie in several slots of a cluster, it looks again after this time, and four times a second at least.
     pub fn pause(mut self, span: Duration) -> Self {
         self.setup.pause = span.max(SPAN_MIN);
         self

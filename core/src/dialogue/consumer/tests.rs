@@ -6,7 +6,7 @@ use crate::{
         Dialogue,
         testing::{Said, Talk, list, refusal, text},
     },
-    failure::Executed,
+    failure::{Bound, Executed, Stage},
     resp::{Reply, Value},
 };
 
@@ -17,8 +17,13 @@ struct Recorder;
 
 impl Converse for Recorder {
     type Conversation<D: Dialogue> = Talk<D>;
+    type Settled<D: Dialogue> = Talk<D>;
 
     fn converse<D: Dialogue>(&self, dialogue: D) -> Talk<D> {
+        Talk::with(dialogue)
+    }
+
+    fn settle<D: Dialogue>(&self, dialogue: D) -> Talk<D> {
         Talk::with(dialogue)
     }
 }
@@ -29,6 +34,7 @@ fn me() -> ConsumerBuilder<'static, Recorder> {
 
 const PENDING: &str = "XREADGROUP GROUP g me COUNT 2 STREAMS s 0-0";
 const NEW: &str = "XREADGROUP GROUP g me COUNT 2 STREAMS s >";
+const BLOCK: &str = "XREADGROUP GROUP g me COUNT 2 BLOCK 10000 STREAMS s >";
 
 fn entry(id: &str) -> Value {
     list([text(id), list([text("at"), text(id)])])
@@ -112,9 +118,41 @@ fn what_is_pending_comes_first_then_what_is_new() {
     assert_eq!(ids(&new, Origin::New), ["3-0"]);
     assert_eq!(sent, [NEW], "there may be more");
     talk.answer([nothing()]);
-    assert_eq!(sleeps(&mut talk), PAUSE_DEFAULT);
-    talk.wake_after(PAUSE_DEFAULT);
-    assert_eq!(talk.sent(), NEW);
+    assert_eq!(given(&mut talk), (vec![], vec![BLOCK.to_owned()]), "it waits at the server");
+    talk.answer([nothing()]);
+    assert_eq!(given(&mut talk), (vec![], vec![BLOCK.to_owned()]));
+    talk.answer([read([entry("4-0")])]);
+    let (new, sent) = given(&mut talk);
+    assert_eq!(ids(&new, Origin::New), ["4-0"]);
+    assert_eq!(sent, [NEW], "there may be more");
+}
+
+#[test]
+fn where_it_can_not_wait_at_the_server_it_looks_now_and_then() {
+    let full = FailureKind::DeadlinePassed(Stage::Lease(Bound::Leases));
+    let full = Failure::new(full, Executed::No, "XREADGROUP");
+    for refusal in [Err(full), server("CROSSSLOT keys")] {
+        let mut talk = caught_up(me());
+        talk.answer([nothing()]);
+        given(&mut talk);
+        talk.answer_from(Some(1), [refusal]);
+        assert_eq!(given(&mut talk), (vec![], vec![NEW.to_owned()]));
+        talk.answer([nothing()]);
+        assert_eq!(sleeps(&mut talk), POLL_PAUSE_MAX);
+        talk.wake_after(POLL_PAUSE_MAX);
+        assert_eq!(talk.sent(), NEW);
+    }
+}
+
+#[test]
+fn what_was_lost_while_it_waited_is_read_from_what_is_pending() {
+    let mut talk = caught_up(me());
+    talk.answer([nothing()]);
+    given(&mut talk);
+    talk.answer_from(None, [lost(Executed::Maybe)]);
+    let span = sleeps(&mut talk);
+    talk.wake_after(span);
+    assert_eq!(talk.sent(), PENDING);
 }
 
 #[test]
@@ -164,9 +202,7 @@ fn what_was_not_executed_is_just_asked_again_and_ever_more_slowly() {
         talk.go_on();
     }
     talk.answer([nothing()]);
-    assert_eq!(sleeps(&mut talk), PAUSE_DEFAULT);
-    talk.wake_after(PAUSE_DEFAULT);
-    talk.sent();
+    assert_eq!(talk.sent(), BLOCK);
     talk.answer_from(None, [lost(Executed::No)]);
     assert_eq!(sleeps(&mut talk), Duration::from_millis(50), "it went well in between");
 }
@@ -246,14 +282,16 @@ fn what_stalled_is_claimed_now_and_then_and_to_the_end() {
     assert_eq!(both[0], ("4-0".into(), Origin::Claimed));
     assert_eq!(both[1], ("9-0".into(), Origin::New));
     assert_eq!(sent, [NEW], "that was all of it, for now");
+    let block = |millis| format!("XREADGROUP GROUP g me COUNT 2 BLOCK {millis} STREAMS s >");
     talk.answer([nothing()]);
-    assert_eq!(sleeps(&mut talk), PAUSE_DEFAULT);
-    talk.wake_after(Duration::from_millis(900));
-    assert_eq!(talk.sent(), NEW);
+    assert_eq!(talk.sent(), block(1_000));
     talk.go_on();
+    talk.now = talk.now + Duration::from_millis(900);
     talk.answer([nothing()]);
-    assert_eq!(sleeps(&mut talk), Duration::from_millis(100), "then it is time again");
-    talk.wake_after(Duration::from_millis(100));
+    assert_eq!(talk.sent(), block(100), "then it is time again");
+    talk.go_on();
+    talk.now = talk.now + Duration::from_millis(100);
+    talk.answer([nothing()]);
     assert_eq!(talk.sent(), claim("0-0"));
 }
 
@@ -321,7 +359,7 @@ fn spans_of_nothing_are_no_busy_loop() {
     let mut talk =
         caught_up(me().pause(Duration::ZERO).reclaim_every(Duration::from_secs(1), Duration::ZERO));
     talk.answer([list([text("0-0"), list([])]), nothing()]);
-    assert_eq!(sleeps(&mut talk), SPAN_MIN);
+    assert_eq!(talk.sent(), "XREADGROUP GROUP g me COUNT 2 BLOCK 1 STREAMS s >");
 }
 
 #[test]

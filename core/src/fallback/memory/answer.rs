@@ -75,6 +75,11 @@ impl Memory {
             return Err(MemoryRefusal::Unsupported);
         }
         let keys: Vec<&[u8]> = spec.keys().of(args).collect();
+        if deeds::reads_others(spec, args) && standing != Standing::Miss {
+            // Of the keys that it reads some are known at most, and nobody can tell which are not.
+            let stale = standing == Standing::StaleReads;
+            return Err(if stale { MemoryRefusal::NotRemembered } else { MemoryRefusal::Unseen });
+        }
         match standing {
             Standing::Miss => self.answer_as_absent(&deed, &keys, words, now),
             Standing::StaleReads if !deed.only_reads() => Err(MemoryRefusal::ReadOnly),
@@ -107,10 +112,13 @@ impl Memory {
         words: &[&[u8]],
         now: Now,
     ) -> Result<Reply, MemoryRefusal> {
-        // When a remembered value expires is only sometimes known.
-        if deed.needs == Needs::Expiry
-            && keys.iter().any(|key| self.knows(key, now) && !self.knows_expiry(key, now))
-        {
+        // When a remembered value expires is only sometimes known, and its fields never.
+        let untold = |key: &[u8]| match deed.needs {
+            Needs::Expiry => !self.knows_expiry(key, now),
+            Needs::FieldExpiry => !self.knows_fields(key),
+            Needs::Nothing | Needs::Value | Needs::Presence => false,
+        };
+        if keys.iter().any(|key| self.knows(key, now) && untold(key)) {
             return Err(MemoryRefusal::Unseen);
         }
         let (lent, source) = self.lend(keys, now);
@@ -181,6 +189,11 @@ impl Memory {
         }
     }
 
+    /// Whether memory can say when the fields of a hash expire.
+    pub(super) fn knows_fields(&self, key: &[u8]) -> bool {
+        self.written.get(key).is_some_and(|written| written.fields)
+    }
+
     // ---- writes --------------------------------------------------------------------------------
 
     fn write(
@@ -195,8 +208,8 @@ impl Memory {
         self.renew_deltas(written, now);
         let plan = self.plan(deed, keys, args, now)?;
         // Before anything changes: what was known decides what is known afterwards.
-        let expiries: Vec<bool> =
-            written.iter().map(|key| self.will_know_expiry(deed, keys, key, now)).collect();
+        let lives: Vec<Written> =
+            written.iter().map(|key| self.will_know(deed, keys, key, now)).collect();
         let (lent, source) = self.lend(keys, now);
         self.bound_overlay(written);
         let result = match self.overlay.overruns(now) {
@@ -211,8 +224,8 @@ impl Memory {
         }
         let value = result?;
         if done {
-            for (key, expiry) in written.iter().zip(expiries) {
-                self.note_written(key, expiry, now);
+            for (key, known) in written.iter().zip(lives) {
+                self.note_written(key, known, now);
                 self.owe(deed, key, &plan, &value, now);
             }
         }
@@ -357,6 +370,7 @@ impl Memory {
                     && (!carries || first.is_some_and(|key| self.knows_expiry(key, now)))
             }
             Needs::Expiry => keys.first().is_some_and(|key| self.knows_expiry(key, now)),
+            Needs::FieldExpiry => keys.first().is_some_and(|key| self.knows_fields(key)),
         };
         if is_known {
             return Ok(());
@@ -390,21 +404,23 @@ impl Memory {
         })
     }
 
-    /// Whether it will be known when a written key expires.
-    fn will_know_expiry(&self, deed: &Deed, keys: &[&[u8]], key: &[u8], now: Now) -> bool {
+    /// What will be known of a key once it is written.
+    fn will_know(&self, deed: &Deed, keys: &[&[u8]], key: &[u8], now: Now) -> Written {
         let takes_along = matches!(deed.makes, Makes::Derived) && deed.needs == Needs::Presence;
         if takes_along && keys.last().is_some_and(|last| *last == key) {
-            return keys.first().is_some_and(|from| self.knows_expiry(from, now));
-        }
-        if !deed.keeps_expiry || matches!(deed.makes, Makes::Expiry) {
-            return true;
+            let from = keys.first();
+            let expiry = from.is_some_and(|from| self.knows_expiry(from, now));
+            return Written { expiry, fields: from.is_some_and(|from| self.knows_fields(from)) };
         }
         let passing = |policy| matches!(policy, Policy::Discard | Policy::Invalidate);
-        if !self.knows(key, now) && self.rules.policy_of(key).is_some_and(passing) {
-            // Nothing was there, as far as memory goes.
-            return true;
+        // Nothing was there, as far as memory goes.
+        let made_up = !self.knows(key, now) && self.rules.policy_of(key).is_some_and(passing);
+        let replaces = matches!(deed.makes, Makes::Whole | Makes::Derived);
+        let tells_expiry = !deed.keeps_expiry || matches!(deed.makes, Makes::Expiry);
+        Written {
+            expiry: made_up || tells_expiry || self.knows_expiry(key, now),
+            fields: made_up || replaces || self.knows_fields(key),
         }
-        self.knows_expiry(key, now)
     }
 
     /// Leaves the overlay what all that is written does not take for its keys.
@@ -415,12 +431,12 @@ impl Memory {
         self.overlay.set_bounds(Bounds { bytes_max, ..self.bounds });
     }
 
-    pub(super) fn note_written(&mut self, key: &[u8], expiry: bool, now: Now) {
+    pub(super) fn note_written(&mut self, key: &[u8], known: Written, now: Now) {
         match self.written.get_mut(key) {
-            Some(written) => written.expiry = expiry,
+            Some(written) => *written = known,
             None => {
                 self.written_bytes += key.len();
-                self.written.insert(Bytes::copy_from_slice(key), Written { expiry });
+                self.written.insert(Bytes::copy_from_slice(key), known);
                 self.shadow.remove(key, now);
             }
         }
@@ -470,12 +486,10 @@ impl Memory {
         if deed.if_absent == IfAbsent::Lock {
             return Err(MemoryRefusal::Unsafe);
         }
-        if !deed.only_reads() && matches!(deed.needs, Needs::Presence | Needs::Expiry) {
-            return Err(MemoryRefusal::Unseen);
-        }
         self.check_dropped(written)?;
-        let value = executed(&mut self.blank, words, now)?;
+        let value = executed(&mut self.blank, words, now);
         self.blank.clear();
+        let value = value?;
         if !matches!(value, Value::Error(_)) {
             self.owe_dropped(written);
         }

@@ -155,6 +155,14 @@ impl Memory {
         }
     }
 
+    /// The server has run a command and answered with an error: what it holds at the command's keys is
+    /// not what is remembered, but of another type.
+    pub(crate) fn unlearn(&mut self, spec: &Spec, command: &[u8], now: Now) {
+        for key in spec.keys().of(&split_arguments(spec, command)) {
+            self.shadow.remove(key, now);
+        }
+    }
+
     /// The server has done, or may have done, writes for which others waited: what memory holds of their
     /// keys is older.
     pub(crate) fn overtaken(&mut self, commands: &[Part<'_>], now: Now) {

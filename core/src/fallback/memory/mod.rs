@@ -70,10 +70,12 @@ pub(crate) struct Memory {
 
 /// What is known of a key that was written in memory.
 #[derive(Clone, Copy, Debug)]
-struct Written {
+pub(super) struct Written {
     /// When it expires, or that it does not: not so where it was built on a value whose time to
     /// live nobody here knows.
-    expiry: bool,
+    pub(super) expiry: bool,
+    /// The same of its fields, if it is a hash: not so where some of them are the server's.
+    pub(super) fields: bool,
 }
 
 /// Who serves a command while the server is judged down.
@@ -145,8 +147,8 @@ impl Memory {
             return (self.publish, false);
         }
         // A command that nobody knows may concern any key.
-        if spec.concerns_all_keys() || spec.is_unknown() {
-            let writes = effect != Effect::Read;
+        if spec.concerns_all_keys() || spec.is_unknown() || deeds::reads_others(spec, args) {
+            let writes = effect != Effect::Read && deeds::writes(spec, args);
             let standing = Standing::of(self.rules.modes_in_reach(), writes);
             let standing = match standing.unwrap_or(Standing::Wait) {
                 // What only reads all keys has no place to keep, and of an unknown command's keys
@@ -193,7 +195,9 @@ impl Memory {
     /// `draining` is while recovery settles one key after the other.
     pub(crate) fn claim(&self, commands: &[Part<'_>], standing: Standing, draining: bool) -> Claim {
         let keys = || commands.iter().flat_map(Part::keys);
-        let concerns_all = commands.iter().any(|one| one.spec.concerns_all_keys());
+        let concerns_all = commands
+            .iter()
+            .any(|one| one.spec.concerns_all_keys() || deeds::reads_others(one.spec, one.args()));
         let engaged = commands.iter().any(|one| self.engaged.concerns(one.spec, one.args()));
         let owed = keys().any(|key| self.journal.contains(key))
             || (concerns_all && self.journal.len() > 0);
@@ -311,3 +315,6 @@ impl Memory {
         std::mem::take(&mut self.met_too_old)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Memory;
+use super::{Memory, Written};
 use crate::{
     Now,
     commands::Spec,
@@ -34,20 +34,23 @@ impl Memory {
             .stale(stale);
         let mut source = Source::Overlay;
         for key in keys {
-            let (value, expiry) = if standing == Standing::Miss {
-                (false, false)
+            let (value, lives) = if standing == Standing::Miss {
+                // Nothing is there, and that is no guess: so it is taken for all commands.
+                source = Source::Unknown;
+                (true, Written { expiry: true, fields: true })
             } else if self.is_written(key) {
                 lent.store_mut().borrow_from(&self.overlay, key, now);
-                (true, self.knows_expiry(key, now))
+                let (expiry, fields) = (self.knows_expiry(key, now), self.knows_fields(key));
+                (true, Written { expiry, fields })
             } else if let Look::Fresh { expiry } = self.shadow.look(key, now) {
                 self.shadow.lend(lent.store_mut(), key, now);
                 if source == Source::Overlay {
                     source = Source::Shadow;
                 }
-                (true, expiry)
+                (true, Written { expiry, fields: false })
             } else {
                 self.met_too_old |= self.shadow.look(key, now) == Look::TooOld;
-                (false, false)
+                (false, Written { expiry: false, fields: false })
             };
             if !value {
                 source = Source::Unknown;
@@ -55,7 +58,7 @@ impl Memory {
             let policy = self.rules.policy_of(key);
             let (if_absent, is_ours) = (self.rules.allows_if_absent(key), self.is_ours(key));
             let wrote = false;
-            lent.declare(key, Declared { value, expiry, policy, if_absent, is_ours, wrote });
+            lent.declare(key, Declared { value, lives, policy, if_absent, is_ours, wrote });
         }
         lent.set_source(source);
         Ok(lent)
@@ -68,7 +71,7 @@ impl Memory {
         from: &ScriptStore,
         now: Now,
     ) -> Result<(), MemoryRefusal> {
-        let wrote: Vec<(&Bytes, bool)> = from.wrote().collect();
+        let wrote: Vec<(&Bytes, Written)> = from.wrote().collect();
         let keys: Vec<&[u8]> = wrote.iter().map(|(key, _)| &key[..]).collect();
         if standing == Standing::Miss {
             return self.drop_as_absent(&keys);
@@ -85,8 +88,8 @@ impl Memory {
         self.bound_overlay(&keys);
         let taken = self.overlay.take_over(from.store(), &keys, now);
         taken.map_err(MemoryRefusal::Full)?;
-        for (key, expiry) in wrote {
-            self.note_written(key, expiry, now);
+        for (key, known) in wrote {
+            self.note_written(key, known, now);
             match self.rules.policy_of(key) {
                 None | Some(Policy::Discard) => {}
                 Some(Policy::Invalidate) => self.journal.owe(key, Entry::Delete),

@@ -30,7 +30,10 @@ impl Memory {
         if !self.degrades {
             return (Standing::Wait, false);
         }
-        let is_vague = |one: &&Part<'_>| one.spec.concerns_all_keys() || one.spec.is_unknown();
+        let is_vague = |one: &&Part<'_>| {
+            let any_key = one.spec.concerns_all_keys() || one.spec.is_unknown();
+            any_key || deeds::reads_others(one.spec, one.args())
+        };
         let mut modes: Vec<Mode> = Vec::new();
         let (mut writes, mut tells, mut publishes) = (false, false, false);
         for one in commands {

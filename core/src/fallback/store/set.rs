@@ -61,6 +61,11 @@ impl Set {
     pub(super) fn remove_at(&mut self, place: usize) -> Option<Bytes> {
         let member = self.members.swap_remove_index(place)?;
         self.bytes -= member.len();
+        // Room goes back where three quarters are empty: what is held stays close to what is
+        // counted.
+        if self.len() < self.members.capacity() / 4 {
+            self.members.shrink_to(self.len() * 2);
+        }
         Some(member)
     }
 
@@ -108,5 +113,18 @@ mod tests {
     #[test]
     fn what_a_member_is_charged_covers_what_it_takes() {
         assert!(size_of::<Bytes>() + INDEX_PLACE_BYTES <= SET_MEMBER_BYTES);
+    }
+
+    #[test]
+    fn room_goes_back_when_a_set_shrinks() {
+        let mut set = Set::new(Keyed::new(1));
+        for number in 0..1_000_u16 {
+            set.insert(Bytes::copy_from_slice(&number.to_be_bytes()));
+        }
+        while set.len() > 10 {
+            set.remove_at(set.len() / 2);
+        }
+        assert!(set.members.capacity() < 100);
+        set.check();
     }
 }

@@ -203,13 +203,15 @@ fn until_nul(text: &Bytes) -> Bytes {
 }
 
 /// Reads a weight as C's `strtod` does: spaces may come first, nothing at all is zero, and what
-/// stands behind a NUL byte does not count.
+/// stands behind a NUL byte does not count. What is too small to be kept exactly is none, unlike a
+/// score.
 fn number(text: &[u8]) -> Option<f64> {
     let text = argument::until_nul(text);
     let number = double::parse_leniently(text)?;
     let rest = text.trim_ascii_start();
     // What a score may not be for its size a weight may not be either.
-    (rest.is_empty() || double::parse(rest).is_some()).then_some(number)
+    let kept = !number.is_subnormal() && double::parse(rest).is_some();
+    (rest.is_empty() || kept).then_some(number)
 }
 
 /// What a pattern names for a member: `#` the member itself, another one the string at the key

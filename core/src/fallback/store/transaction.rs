@@ -1,5 +1,7 @@
 //! Several commands as one: all of them run, or none.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{Answer, Store, dispatch, entry::Entry};
@@ -17,6 +19,13 @@ pub(crate) struct Savepoint {
     entries: Vec<(Bytes, Option<Entry>)>,
     /// There were no others.
     all: bool,
+}
+
+/// Keys and values are left out: they are the caller's data.
+impl fmt::Debug for Savepoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Savepoint(of {} keys)", self.entries.len())
+    }
 }
 
 impl Store {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use unfazed_core::{
-    Config, Failure,
+    Cause, Config, Failure,
     commands::Run,
     config::Forced,
     dialogue::{Converse, Dialogue},
@@ -40,6 +40,9 @@ pub(crate) type EventSource = Box<dyn FnMut() -> Vec<Event> + Send>;
 /// What a scenario needs of an adapter, besides the commands.
 pub(crate) trait Adapter: Sized + 'static {
     type Client: Run + RunBatch + Converse + Subscribe + Clone + fmt::Debug + Send + Sync + 'static;
+
+    /// A connection of one's own.
+    type Dedicated: Run + RunBatch + Converse + fmt::Debug + Send + Sync + 'static;
 
     /// A stream of messages.
     type Stream: Send + 'static;
@@ -69,9 +72,32 @@ pub(crate) trait Adapter: Sized + 'static {
     where
         G::Output: Send;
 
-    /// The next item of a dialogue.
-    fn next_item<D: Dialogue>(conversation: &mut Talk<Self, D>)
-    -> Option<Result<D::Item, Failure>>;
+    fn dedicated(client: &Self::Client) -> Self::Dedicated;
+
+    /// Why one was lost.
+    fn lost(dedicated: &Self::Dedicated) -> Option<Cause>;
+
+    /// Waits for a request on a connection of one's own.
+    fn done_there<T: FromReply + Send + 'static>(
+        pending: <Self::Dedicated as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send;
+
+    /// Waits for a pipeline there.
+    fn gathered_there<G: Gather>(
+        pending: <Self::Dedicated as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send;
+
+    /// Waits for the one item of a dialogue.
+    fn settled<D: Dialogue>(
+        pending: <Self::Client as Converse>::Settled<D>,
+    ) -> impl Future<Output = Result<D::Item, Failure>> + Send;
+
+    /// Waits for the next item of a dialogue.
+    fn item<D: Dialogue>(
+        conversation: &mut Talk<Self, D>,
+    ) -> impl Future<Output = Option<Result<D::Item, Failure>>> + Send;
 
     /// Runs a future to its end on this thread.
     fn block_on<F: Future>(future: F) -> F::Output;
@@ -129,6 +155,30 @@ pub(crate) trait Adapter: Sized + 'static {
         Self::block_on(Self::done(pending))
     }
 
+    /// Waits for a request on a connection of one's own, on this thread.
+    fn wait_there<T: FromReply + Send + 'static>(
+        pending: <Self::Dedicated as Run>::Pending<T>,
+    ) -> Result<T, Failure> {
+        Self::block_on(Self::done_there(pending))
+    }
+
+    /// Waits for a pipeline there, on this thread.
+    fn wait_all_there<G: Gather>(
+        pending: <Self::Dedicated as RunBatch>::PendingBatch<G>,
+    ) -> G::Output
+    where
+        G::Output: Send,
+    {
+        Self::block_on(Self::gathered_there(pending))
+    }
+
+    /// Waits for the next item of a dialogue on this thread.
+    fn next_item<D: Dialogue>(
+        conversation: &mut Talk<Self, D>,
+    ) -> Option<Result<D::Item, Failure>> {
+        Self::block_on(Self::item(conversation))
+    }
+
     /// All items of a dialogue, or its failure.
     fn all<D: Dialogue>(mut conversation: Talk<Self, D>) -> Result<Vec<D::Item>, Failure> {
         std::iter::from_fn(|| Self::next_item(&mut conversation)).collect()
@@ -152,6 +202,16 @@ pub(crate) trait Async: Adapter {
     fn poll_once<T: FromReply + Send + 'static>(
         pending: &mut <Self::Client as Run>::Pending<T>,
     ) -> Option<Result<T, Failure>>;
+
+    /// Looks once whether a pipeline has ended.
+    fn poll_pipeline<G: Gather>(
+        pending: &mut <Self::Client as RunBatch>::PendingBatch<G>,
+    ) -> Option<G::Output>;
+
+    /// Looks once whether a dialogue has given its one item.
+    fn poll_settled<D: Dialogue>(
+        pending: &mut <Self::Client as Converse>::Settled<D>,
+    ) -> Option<Result<D::Item, Failure>>;
 
     /// Looks once whether a stream is there.
     fn poll_subscribed(

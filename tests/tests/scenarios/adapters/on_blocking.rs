@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use unfazed_blocking::{Client, Conversation, Subscription};
+use unfazed_blocking::{Client, Conversation, Dedicated, Subscription};
 use unfazed_core::{
-    Config, Failure,
+    Cause, Config, Failure,
     commands::Run,
     config::Forced,
     dialogue::Dialogue,
@@ -24,6 +24,7 @@ pub(crate) struct OnBlocking;
 
 impl Adapter for OnBlocking {
     type Client = Client;
+    type Dedicated = Dedicated;
     type Stream = Subscription;
 
     /// Each of them is a thread.
@@ -60,10 +61,39 @@ impl Adapter for OnBlocking {
         ready(ended)
     }
 
-    fn next_item<D: Dialogue>(
+    fn dedicated(client: &Client) -> Dedicated {
+        client.dedicated()
+    }
+
+    fn lost(dedicated: &Dedicated) -> Option<Cause> {
+        dedicated.lost()
+    }
+
+    fn done_there<T: FromReply + Send + 'static>(
+        ended: <Dedicated as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        ready(ended)
+    }
+
+    fn gathered_there<G: Gather>(
+        ended: <Dedicated as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        ready(ended)
+    }
+
+    fn settled<D: Dialogue>(
+        ended: Result<D::Item, Failure>,
+    ) -> impl Future<Output = Result<D::Item, Failure>> + Send {
+        ready(ended)
+    }
+
+    fn item<D: Dialogue>(
         conversation: &mut Conversation<D>,
-    ) -> Option<Result<D::Item, Failure>> {
-        conversation.next()
+    ) -> impl Future<Output = Option<Result<D::Item, Failure>>> + Send {
+        ready(conversation.next())
     }
 
     fn subscribed(

@@ -11,7 +11,7 @@ use std::{
 use smol::{Timer, future::FutureExt};
 
 use unfazed_core::{
-    Config, Failure,
+    Cause, Config, Failure,
     commands::Run,
     config::Forced,
     dialogue::Dialogue,
@@ -20,7 +20,7 @@ use unfazed_core::{
     pubsub::{Incoming, TopicKind},
     reply::FromReply,
 };
-use unfazed_smol::{Client, Subscribing, Subscription};
+use unfazed_smol::{Client, Dedicated, Settled, Subscribing, Subscription};
 
 use super::{Adapter, Async, Ended, EventSource};
 
@@ -28,6 +28,7 @@ pub(crate) struct OnSmol;
 
 impl Adapter for OnSmol {
     type Client = Client;
+    type Dedicated = Dedicated;
     type Stream = Subscription;
 
     const MANY: usize = 1_000;
@@ -63,10 +64,39 @@ impl Adapter for OnSmol {
         pending
     }
 
-    fn next_item<D: Dialogue>(
+    fn dedicated(client: &Client) -> Dedicated {
+        client.dedicated()
+    }
+
+    fn lost(dedicated: &Dedicated) -> Option<Cause> {
+        dedicated.lost()
+    }
+
+    fn done_there<T: FromReply + Send + 'static>(
+        pending: <Dedicated as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        pending
+    }
+
+    fn gathered_there<G: Gather>(
+        pending: <Dedicated as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        pending
+    }
+
+    fn settled<D: Dialogue>(
+        pending: Settled<D>,
+    ) -> impl Future<Output = Result<D::Item, Failure>> + Send {
+        pending
+    }
+
+    async fn item<D: Dialogue>(
         conversation: &mut Conversation<D>,
     ) -> Option<Result<D::Item, Failure>> {
-        Self::block_on(conversation.next())
+        conversation.next().await
     }
 
     fn subscribed(
@@ -140,6 +170,22 @@ impl Async for OnSmol {
     ) -> Option<Result<T, Failure>> {
         match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_pipeline<G: Gather>(
+        pending: &mut <Client as RunBatch>::PendingBatch<G>,
+    ) -> Option<G::Output> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_settled<D: Dialogue>(pending: &mut Settled<D>) -> Option<Result<D::Item, Failure>> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(item) => Some(item),
             Poll::Pending => None,
         }
     }

@@ -13,7 +13,7 @@ use smol::{Timer, future::FutureExt};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use unfazed_core::{
-    Config, Failure,
+    Cause, Config, Failure,
     commands::Run,
     config::Forced,
     dialogue::Dialogue,
@@ -22,7 +22,7 @@ use unfazed_core::{
     pubsub::{Incoming, TopicKind},
     reply::FromReply,
 };
-use unfazed_tokio::{Client, Subscribing, Subscription};
+use unfazed_tokio::{Client, Dedicated, Settled, Subscribing, Subscription};
 
 use super::{Adapter, Async, Ended, EventSource};
 
@@ -36,6 +36,7 @@ fn runtime() -> Runtime {
 
 impl Adapter for OnTokio {
     type Client = Client;
+    type Dedicated = Dedicated;
     type Stream = Subscription;
 
     const MANY: usize = 1_000;
@@ -80,10 +81,39 @@ impl Adapter for OnTokio {
         pending
     }
 
-    fn next_item<D: Dialogue>(
+    fn dedicated(client: &Client) -> Dedicated {
+        client.dedicated()
+    }
+
+    fn lost(dedicated: &Dedicated) -> Option<Cause> {
+        dedicated.lost()
+    }
+
+    fn done_there<T: FromReply + Send + 'static>(
+        pending: <Dedicated as Run>::Pending<T>,
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        pending
+    }
+
+    fn gathered_there<G: Gather>(
+        pending: <Dedicated as RunBatch>::PendingBatch<G>,
+    ) -> impl Future<Output = G::Output> + Send
+    where
+        G::Output: Send,
+    {
+        pending
+    }
+
+    fn settled<D: Dialogue>(
+        pending: Settled<D>,
+    ) -> impl Future<Output = Result<D::Item, Failure>> + Send {
+        pending
+    }
+
+    async fn item<D: Dialogue>(
         conversation: &mut Conversation<D>,
     ) -> Option<Result<D::Item, Failure>> {
-        Self::block_on(conversation.next())
+        conversation.next().await
     }
 
     fn subscribed(
@@ -157,6 +187,22 @@ impl Async for OnTokio {
     ) -> Option<Result<T, Failure>> {
         match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_pipeline<G: Gather>(
+        pending: &mut <Client as RunBatch>::PendingBatch<G>,
+    ) -> Option<G::Output> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_settled<D: Dialogue>(pending: &mut Settled<D>) -> Option<Result<D::Item, Failure>> {
+        match Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(item) => Some(item),
             Poll::Pending => None,
         }
     }

@@ -262,6 +262,10 @@ fn sorting_reads_weights_and_values_from_other_keys() {
     assert_eq!(world.say("SORT ids BY weight:*"), "1 2 3", "a weight that expired is none");
     assert_eq!(world.say("SORT ids BY nosort LIMIT 1 1"), "1");
     assert_eq!(world.say("SORT_RO ids STORE names"), "ERR syntax error");
+    world.say("RPUSH tiny 5e-324 1");
+    let refused = "ERR One or more scores can't be converted into double";
+    assert_eq!(world.say("SORT tiny"), refused);
+    assert_eq!(world.say("SORT tiny ALPHA"), "1 5e-324");
 }
 
 #[test]

@@ -1,0 +1,573 @@
+//! Leases: connections of their own for requests that can't share one.
+//!
+//! ```text
+//!   a command that waits ─┐            ┌─ seat: dialled, or an idle one ─▶ used ─▶ clean: idle, for others
+//!   a pipeline with one   ├─▶ lease ───┤                                    └────▶ else: closed
+//!   `lease`, until given ─┘  (claim)   └─ line, where there are `leases_max` seats
+//!    back
+//! ```
+//!
+//! A *seat* is a connection, or the attempt to make one; there are `leases_max` of them at most. A *lease*
+//! is somebody's right to one: it has a seat, or stands in line for one, and keeps its requests until
+//! the connection is ready. It belongs to one request and ends with it, or to somebody who
+//! [gives it back](Engine::give_back).
+//!
+//! Seats are dialled as [`side`](super::side) does it: while the connection for requests is ready, so that
+//! a node that is down is dialled once; and what happens to them speaks neither for nor against the
+//! server.
+//!
+//! This file hands seats out; [`seats`] makes their connections, [`blocked`] is a command that waits,
+//! [`own`] what leases are to those who hold one, and [`embedded`] what they are where there is no server.
+
+mod blocked;
+mod embedded;
+mod own;
+mod seats;
+
+use std::{collections::VecDeque, time::Instant};
+
+pub(crate) use seats::SeatId;
+
+use super::{ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket};
+use crate::{
+    connection::{Connection, Op, Owner, Role},
+    failure::{Bound, Cause, FailureKind, Stage},
+    fallback::Savepoint,
+    request::Effect,
+    slab::Slab,
+};
+use blocked::Blocked;
+use embedded::Waiting;
+use own::Session;
+use seats::Seat;
+
+#[derive(Debug)]
+pub(super) struct Leases {
+    seats: Slab<Seat>,
+    leases: Slab<Leased>,
+    /// Those who wait for a seat, in order.
+    line: VecDeque<Lease>,
+    /// Operators know that all seats are taken.
+    full_told: bool,
+    /// Something has changed for those who have no connection yet.
+    pub(super) stirred: bool,
+    /// How many connections in a row were lost that had hardly begun.
+    hasty_ends: u32,
+    /// No other is dialled before this, because of that.
+    dial_at: Option<Instant>,
+    /// What waits on `memory://`, in order.
+    waiting_in_store: VecDeque<Waiting>,
+    /// When it was last tried.
+    looked_at: Option<Instant>,
+}
+
+/// What somebody is entitled to.
+#[derive(Debug)]
+struct Leased {
+    /// Where its seat is to lead, while it has none.
+    node: NodeId,
+    seat: Option<SeatId>,
+    held: Held,
+    /// Its requests that are on no connection, in order.
+    backlog: VecDeque<Parked>,
+}
+
+/// Whose it is.
+#[derive(Debug)]
+enum Held {
+    /// One request's, with which it ends.
+    ByRequest {
+        ticket: Ticket,
+        /// It is one command that waits, and may be sent in slices.
+        blocked: Option<Box<Blocked>>,
+        /// Its commands are about one another's connection, so they go to no other.
+        pinned: bool,
+    },
+    /// Somebody's, until he gives it back.
+    ByUser(Box<Session>),
+}
+
+impl Leases {
+    pub(super) fn new() -> Self {
+        Leases {
+            seats: Slab::new(),
+            leases: Slab::new(),
+            line: VecDeque::new(),
+            full_told: false,
+            stirred: false,
+            hasty_ends: 0,
+            dial_at: None,
+            waiting_in_store: VecDeque::new(),
+            looked_at: None,
+        }
+    }
+
+    /// How many connections there are, those on their way counted in.
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// How many of them nobody uses.
+    pub(super) fn idle(&self) -> usize {
+        self.seats.iter().filter(|(_, seat)| seat.is_free()).count()
+    }
+
+    /// How many wait for one.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.len()
+    }
+
+    /// How many commands are on no connection.
+    pub(super) fn parked(&self) -> usize {
+        self.leases.iter().map(|(_, leased)| leased.backlog.len()).sum()
+    }
+
+    fn claim(&mut self, node: NodeId, held: Held) -> Lease {
+        Lease(self.leases.insert(Leased { node, seat: None, held, backlog: VecDeque::new() }))
+    }
+
+    fn get(&self, lease: Lease) -> Option<&Leased> {
+        self.leases.get(lease.0)
+    }
+
+    fn get_mut(&mut self, lease: Lease) -> Option<&mut Leased> {
+        self.leases.get_mut(lease.0)
+    }
+
+    /// Whether what is sent on it goes to no other connection.
+    pub(super) fn is_pinned(&self, lease: Lease) -> bool {
+        match self.get(lease).map(|leased| &leased.held) {
+            Some(Held::ByRequest { pinned, .. }) => *pinned,
+            Some(Held::ByUser(_)) => true,
+            None => false,
+        }
+    }
+
+    /// The connection that it has, if that is ready.
+    fn conn_of(&self, lease: Lease) -> Option<ConnId> {
+        self.seats.get(self.get(lease)?.seat?.0)?.conn
+    }
+
+    /// All leases, in the order of their places.
+    fn all(&self) -> Vec<Lease> {
+        self.leases.iter().map(|(id, _)| Lease(id)).collect()
+    }
+}
+
+impl<W> Engine<W> {
+    /// Puts a command of a lease on its connection, or lets it wait for that.
+    pub(super) fn place_on_lease(&mut self, lease: Lease, parked: Parked) {
+        if parked.op.maybe && !parked.op.may_repeat() {
+            return self.end_maybe(&parked.op, parked.cause);
+        }
+        let lost = match self.leases.get(lease).map(|leased| &leased.held) {
+            Some(Held::ByUser(session)) => session.lost.clone(),
+            Some(Held::ByRequest { .. }) => None,
+            None => Some(Cause::Local),
+        };
+        if let Some(cause) = lost {
+            return self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
+        }
+        let node = self.route(&parked.op);
+        let leased = self.leases.get_mut(lease).expect("it was found above");
+        if leased.seat.is_none() {
+            leased.node = node;
+        }
+        leased.backlog.push_back(parked);
+        self.serve(lease);
+    }
+
+    /// Puts a command that goes to one connection and no other where it can be served; it fails where
+    /// memory might answer others of its keys.
+    pub(super) fn place_pinned(&mut self, lease: Lease, parked: Parked) {
+        if self.is_isolated() {
+            return self.end_without_answer(&parked.op, FailureKind::Isolated);
+        }
+        let node = self.route(&parked.op);
+        if !parked.op.standing.waits() && self.nodes[node].phase.is_down() {
+            let kind = FailureKind::Down(self.down_cause(node));
+            return self.end_without_answer(&parked.op, kind);
+        }
+        self.place_on_lease(lease, parked);
+    }
+
+    /// Sends what waits in a lease, if it has a connection or can have one now.
+    fn serve(&mut self, lease: Lease) {
+        let Some(leased) = self.leases.get(lease) else { return };
+        if leased.seat.is_none() && !self.find_seat(lease) {
+            return;
+        }
+        let Some(conn) = self.leases.conn_of(lease) else { return self.dial_seats() };
+        let Some(leased) = self.leases.get_mut(lease) else { return };
+        let backlog = std::mem::take(&mut leased.backlog);
+        if backlog.is_empty() {
+            return;
+        }
+        for parked in backlog {
+            self.send_on_lease(lease, conn, parked);
+        }
+        self.outputs.push_back(Output::Flush { conn });
+        self.stirred = true;
+    }
+
+    /// Gives a lease a seat; where there is none it stands in line. An idle one with a connection is the
+    /// best, the one that was used last.
+    fn find_seat(&mut self, lease: Lease) -> bool {
+        if self.leases.line.contains(&lease) {
+            return false;
+        }
+        let Some(node) = self.leases.get(lease).map(|leased| leased.node) else { return false };
+        let free = self.free_seat(node).filter(|_| self.leases.line.is_empty());
+        let seat = match free {
+            Some(seat) => {
+                self.leases.full_told = false;
+                seat
+            }
+            None => {
+                self.leases.line.push_back(lease);
+                if !std::mem::replace(&mut self.leases.full_told, true) {
+                    self.stirred = true;
+                    self.event(Event::Full { bound: Bound::Leases });
+                }
+                return false;
+            }
+        };
+        self.take_seat(lease, seat);
+        true
+    }
+
+    /// A seat that leads to a node and that nobody has: the one that was used last, or a new one. Where
+    /// there are as many as there may be, one of another node makes room.
+    fn free_seat(&mut self, node: NodeId) -> Option<SeatId> {
+        let free = |seat: &Seat| seat.is_free() && seat.node == node;
+        let idle = self.leases.seats.iter().filter(|(_, seat)| free(seat));
+        let best = idle.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
+        if let Some((id, _)) = best {
+            return Some(SeatId(id));
+        }
+        if self.leases.seats.len() < self.config.leases.leases_max {
+            let seat = Seat::new(node, self.now.instant);
+            return Some(SeatId(self.leases.seats.insert(seat)));
+        }
+        let others = self.leases.seats.iter().filter(|(_, seat)| seat.is_free());
+        let oldest = others.min_by_key(|(_, seat)| seat.idle_since)?.1.conn?;
+        self.kill(oldest, Cause::Local);
+        None
+    }
+
+    fn take_seat(&mut self, lease: Lease, seat: SeatId) {
+        if let Some(place) = self.leases.seats.get_mut(seat.0) {
+            place.lease = Some(lease);
+        }
+        if let Some(leased) = self.leases.get_mut(lease) {
+            leased.seat = Some(seat);
+        }
+    }
+
+    fn send_on_lease(&mut self, lease: Lease, conn: ConnId, parked: Parked) {
+        let Parked { mut op, mut bytes, .. } = parked;
+        if !self.tickets.wants(op.ticket) {
+            return self.give_up(&op);
+        }
+        let now = self.now.instant;
+        let Some(leased) = self.leases.get_mut(lease) else { return self.give_up(&op) };
+        match &mut leased.held {
+            Held::ByRequest { blocked: Some(_), .. } => {
+                return self.send_blocked(lease, conn, op);
+            }
+            Held::ByRequest { .. } => {}
+            Held::ByUser(session) => {
+                session.used = true;
+                session.note(op.spec);
+            }
+        }
+        let mute = leased.held.in_transaction();
+        if op.spec.is_script() {
+            let node = self.route(&op);
+            self.bring_source(node, &mut op, &mut bytes);
+        }
+        op.attempts = op.attempts.saturating_add(1);
+        let wait = blocked::wait_of(op.spec, &bytes);
+        let connection = self.connections.get_mut(conn.0).expect("a seat's connection");
+        connection.wait_for(wait);
+        connection.mute = mute;
+        match self.blocks.of_mut(&op) {
+            None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
+            Some(block) => {
+                block.begin();
+                connection.send_transaction(op, now, |out| out.extend_from_slice(&bytes));
+            }
+        }
+    }
+
+    // ---- leases end ----------------------------------------------------------------------------
+
+    /// Ends a lease if nothing more is to come of it, and passes its seat on.
+    pub(super) fn settle_lease(&mut self, lease: Lease) {
+        let Some(leased) = self.leases.get(lease) else { return };
+        let over = match &leased.held {
+            Held::ByRequest { ticket, .. } => !self.tickets.is_open(*ticket),
+            Held::ByUser(session) => session.released && !self.is_awaited(leased),
+        };
+        if over {
+            self.end_lease(lease);
+        }
+    }
+
+    /// Whether somebody waits for something that was asked on a lease.
+    fn is_awaited(&self, leased: &Leased) -> bool {
+        let parked = leased.backlog.iter().map(|parked| parked.op.ticket);
+        let conn = leased.seat.and_then(|seat| self.leases.seats.get(seat.0)?.conn);
+        let connection = conn.and_then(|conn| self.connections.get(conn.0));
+        let owed = connection.into_iter().flat_map(Connection::owed);
+        let owed = owed.filter_map(|owed| Some(owed.owner.op()?.ticket));
+        parked.chain(owed).any(|ticket| self.tickets.is_open(ticket))
+    }
+
+    /// Ends a lease, whatever it is about: its connection goes back if nothing is left on it, and is
+    /// closed otherwise.
+    fn end_lease(&mut self, lease: Lease) {
+        let Some(leased) = self.leases.leases.remove(lease.0) else { return };
+        self.leases.line.retain(|other| *other != lease);
+        for parked in &leased.backlog {
+            self.give_up(&parked.op);
+        }
+        let clean = leased.held.is_clean();
+        let Some(seat) = leased.seat else { return };
+        if let Some(place) = self.leases.seats.get_mut(seat.0) {
+            place.lease = None;
+            place.idle_since = self.now.instant;
+        }
+        let conn = self.leases.seats.get(seat.0).and_then(|seat| seat.conn);
+        if let Some(connection) = conn.and_then(|conn| self.connections.get_mut(conn.0)) {
+            // What the writer has not seen is certain not to run.
+            let withdrawn = connection.withdraw(|_| true);
+            let clean = clean && connection.owes_nothing() && connection.refused.is_empty();
+            connection.wait_no_more();
+            for op in withdrawn {
+                self.give_up(&op);
+            }
+            if !clean {
+                self.kill(conn.expect("it has one"), Cause::Local);
+            }
+        }
+        self.pass_seats_on();
+    }
+
+    /// Gives seats that are free to those who stand in line.
+    fn pass_seats_on(&mut self) {
+        while let Some(lease) = self.leases.line.front().copied() {
+            let node = self.leases.get(lease).map(|leased| leased.node);
+            let Some(seat) = node.and_then(|node| self.free_seat(node)) else { return };
+            self.leases.line.pop_front();
+            self.take_seat(lease, seat);
+            self.serve(lease);
+        }
+        self.leases.full_told = false;
+    }
+
+    /// A ticket of a lease was given up.
+    pub(super) fn cancel_on_lease(&mut self, lease: Lease, ticket: Ticket) {
+        let Some(leased) = self.leases.get_mut(lease) else { return };
+        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut leased.backlog)
+            .into_iter()
+            .partition(|parked| parked.op.ticket == ticket);
+        leased.backlog = kept.into();
+        if let Held::ByRequest { .. } = leased.held {
+            self.tell_given_up(lease);
+        }
+        self.run_waits_in_store();
+        for parked in gone {
+            self.give_up(&parked.op);
+        }
+        self.settle_lease(lease);
+    }
+
+    /// Tells of the commands of a lease that may be executed though nobody will hear of it.
+    fn tell_given_up(&mut self, lease: Lease) {
+        let Some(conn) = self.leases.conn_of(lease) else { return };
+        let Some(connection) = self.connections.get(conn.0) else { return };
+        let sent = connection.owed().filter(|owed| connection.may_have_left(owed.end));
+        let ops = sent.filter_map(|owed| owed.owner.op());
+        let writes = ops.filter(|op| op.effect != Effect::Read);
+        let node = connection.node;
+        for command in writes.map(|op| op.spec.name()).collect::<Vec<_>>() {
+            self.tell_of_giving_up(node, command);
+        }
+    }
+
+    #[cold]
+    pub(super) fn tell_of_giving_up(&mut self, node: NodeId, command: &'static str) {
+        self.stirred = true;
+        let node = self.nodes[node].label.clone();
+        self.event(Event::GivenUp { node, command });
+    }
+
+    /// What was waiting in leases without a connection, to be placed anew because the server's standing
+    /// has changed.
+    pub(super) fn place_leased_anew(&mut self) {
+        for lease in self.leases.all() {
+            let Some(leased) = self.leases.get_mut(lease) else { continue };
+            for parked in std::mem::take(&mut leased.backlog) {
+                self.place(parked);
+            }
+            self.settle_lease(lease);
+        }
+    }
+
+    /// Takes from leases what has expired before it had a connection, each with what it waited for.
+    pub(super) fn take_expired_of_leases(&mut self) -> Vec<(Parked, Stage)> {
+        let mut ended = self.take_expired_of_store();
+        for (_, leased) in self.leases.leases.iter_mut() {
+            let tickets = &self.tickets;
+            let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
+            if !leased.backlog.iter().any(expired) {
+                continue;
+            }
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut leased.backlog).into_iter().partition(expired);
+            leased.backlog = kept.into();
+            let stage = match leased.seat {
+                Some(_) => Stage::Connection,
+                None => Stage::Lease(Bound::Leases),
+            };
+            ended.extend(gone.into_iter().map(|parked| (parked, stage)));
+        }
+        ended
+    }
+
+    /// Takes everything that waits in leases.
+    pub(super) fn take_leased(&mut self) -> Vec<Parked> {
+        let mut taken: Vec<_> = self.take_waits_of_store().collect();
+        for (_, leased) in self.leases.leases.iter_mut() {
+            taken.extend(std::mem::take(&mut leased.backlog));
+        }
+        taken
+    }
+
+    /// Every connection is gone: what leases were about is over, and those who hold one are told when they
+    /// next use it.
+    pub(super) fn forget_leases(&mut self, cause: &Cause) {
+        self.leases.seats = Slab::new();
+        self.leases.line.clear();
+        for lease in self.leases.all() {
+            let Some(leased) = self.leases.get_mut(lease) else { continue };
+            let connected = leased.seat.take().is_some();
+            match &mut leased.held {
+                Held::ByUser(session) if !session.released => {
+                    if connected && session.used {
+                        session.lost.get_or_insert(cause.clone());
+                    }
+                }
+                _ => _ = self.leases.leases.remove(lease.0),
+            }
+        }
+    }
+
+    /// A connection was lost on which a lease may have had something.
+    fn lost_on_lease(
+        &mut self,
+        lease: Lease,
+        node: NodeId,
+        owed: impl Iterator<Item = (Owner, Vec<u8>, bool)>,
+        cause: &Cause,
+    ) {
+        let pinned = self.leases.is_pinned(lease);
+        if let Some(leased) = self.leases.get_mut(lease) {
+            leased.seat = None;
+            if let Held::ByUser(session) = &mut leased.held {
+                session.lost.get_or_insert(cause.clone());
+            }
+        }
+        let mut back = Vec::new();
+        for (owner, bytes, whole) in owed {
+            let Some(mut op) = owner.into_op() else { continue };
+            if pinned {
+                op.maybe |= whole;
+                self.end_pinned(&op, cause);
+            } else {
+                back.extend(self.lost(node, op, bytes, whole, cause));
+            }
+        }
+        let parked = match self.leases.get_mut(lease) {
+            Some(leased) if pinned => std::mem::take(&mut leased.backlog),
+            _ => VecDeque::new(),
+        };
+        for parked in &parked {
+            self.end_pinned(&parked.op, cause);
+        }
+        for parked in back {
+            self.place(parked);
+        }
+        self.settle_lease(lease);
+    }
+
+    /// Whether a command goes to one connection and no other.
+    pub(super) fn is_pinned(&self, op: &Op) -> bool {
+        self.tickets.of_lease(op.ticket).is_some_and(|of| self.leases.is_pinned(of.lease))
+    }
+
+    /// A command was taken back that its lease counts as sent: nobody knows any more in what state the
+    /// connection is.
+    pub(super) fn soil(&mut self, op: &Op) {
+        let Some(of) = self.tickets.of_lease(op.ticket) else { return };
+        let held = self.leases.get_mut(of.lease).map(|leased| &mut leased.held);
+        if let Some(Held::ByUser(session)) = held {
+            session.soil();
+        }
+    }
+
+    /// A node answers in a way that its connections are to be made anew for.
+    pub(super) fn retire_leased(&mut self, conn: ConnId, cause: Cause) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        if !matches!(connection.role, Role::Leased(_)) {
+            return;
+        }
+        connection.retiring = true;
+        if let Some(main) = self.nodes[connection.node].conn {
+            self.retire(main, cause);
+        }
+    }
+
+    /// When time alone changes something for leases.
+    pub(super) fn leases_due(&self) -> Option<Instant> {
+        if self.leases.stirred {
+            return Some(self.now.instant);
+        }
+        self.seats_due().into_iter().chain(self.store_due()).min()
+    }
+
+    /// Ends a command that goes to no other connection than the one that was lost.
+    fn end_pinned(&mut self, op: &Op, cause: &Cause) {
+        if !self.tickets.wants(op.ticket) {
+            return self.give_up(op);
+        }
+        self.end_without_answer(op, FailureKind::ConnectionLost(cause.clone()));
+    }
+}
+
+impl Held {
+    /// Whether the next one may use the connection as if it were new.
+    fn is_clean(&self) -> bool {
+        match self {
+            Held::ByRequest { .. } => true,
+            Held::ByUser(session) => session.is_clean(),
+        }
+    }
+
+    /// Whether what is sent now is only queued at the server.
+    fn in_transaction(&self) -> bool {
+        match self {
+            Held::ByRequest { .. } => false,
+            Held::ByUser(session) => session.multi,
+        }
+    }
+
+    /// What `memory://` has noted of the keys that are watched.
+    fn watched(&mut self) -> Option<&mut Vec<Savepoint>> {
+        match self {
+            Held::ByRequest { .. } => None,
+            Held::ByUser(session) => Some(&mut session.watched),
+        }
+    }
+}

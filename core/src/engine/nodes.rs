@@ -1,0 +1,177 @@
+//! What is known of each server, and which of them serves what.
+//!
+//! A standalone deployment has one node, which serves everything and is there from the beginning to the
+//! end.
+
+use std::{
+    collections::VecDeque,
+    ops::{Index, IndexMut},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    ConnId, Engine, Parked,
+    dial::Dial,
+    health::{Phase, Window},
+    heritage::Heritage,
+    recovery::Account,
+    sources,
+};
+use crate::{
+    config::{Breaker, Endpoint},
+    connection::Op,
+    failure::Cause,
+    slab::{Id, Slab},
+};
+
+/// One server that this client speaks to, or tries to. A stale id finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeId(Id);
+
+/// All servers that the client knows.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    all: Slab<Node>,
+    home: NodeId,
+}
+
+/// What is known of one server.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) label: Arc<str>,
+    /// Where it is; `None` where there is no server.
+    pub(super) endpoint: Option<Endpoint>,
+    /// The connection that takes new requests.
+    pub(super) conn: Option<ConnId>,
+    /// When it became ready.
+    pub(super) ready_at: Option<Instant>,
+    pub(super) dial: Dial,
+    pub(super) failed_dials: u32,
+    /// The server was found to speak only RESP2.
+    pub(super) resp2_only: bool,
+    /// It was not found but guessed, because the connection ended at HELLO; a server that was dying
+    /// looks like this as well. It holds once such a connection is ready, and until one fails.
+    pub(super) resp2_guessed: bool,
+    /// The server refused the last handshake for good: wrong credentials or configuration.
+    pub(super) rejected: Option<Cause>,
+    pub(super) phase: Phase,
+    pub(super) phase_since: Instant,
+    pub(super) cause: Option<Cause>,
+    pub(super) window: Window,
+    /// When a health phase was last left for `Live` after an outage, and how long probes waited then.
+    pub(super) recovered_at: Option<Instant>,
+    pub(super) probe_interval: Duration,
+    pub(super) heritage: Heritage,
+    pub(super) account: Account,
+    /// Waits for a connection, in order.
+    pub(super) backlog: VecDeque<Parked>,
+    /// Which scripts were sent with their source since the present connection was made.
+    pub(super) scripts_sent: sources::Sent,
+}
+
+impl Node {
+    pub(super) fn new(
+        label: Arc<str>,
+        endpoint: Option<Endpoint>,
+        breaker: &Breaker,
+        now: Instant,
+    ) -> Self {
+        Node {
+            label,
+            endpoint,
+            conn: None,
+            ready_at: None,
+            dial: Dial::Idle,
+            failed_dials: 0,
+            resp2_only: false,
+            resp2_guessed: false,
+            rejected: None,
+            phase: Phase::Starting,
+            phase_since: now,
+            cause: None,
+            window: Window::new(now),
+            recovered_at: None,
+            probe_interval: breaker.probe_interval,
+            heritage: Heritage::default(),
+            account: Account::default(),
+            backlog: VecDeque::new(),
+            scripts_sent: sources::Sent::default(),
+        }
+    }
+}
+
+impl Nodes {
+    /// One node, which serves all that no other does.
+    pub(super) fn new(home: Node) -> Self {
+        let mut all = Slab::new();
+        let home = NodeId(all.insert(home));
+        Nodes { all, home }
+    }
+
+    /// The node that serves all that no other does: of a standalone deployment the only one.
+    #[inline]
+    pub(super) fn home(&self) -> NodeId {
+        self.home
+    }
+
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.all.iter().map(|(id, _)| NodeId(id)).collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.all.iter().map(|(id, node)| (NodeId(id), node))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Node)> {
+        self.all.iter_mut().map(|(id, node)| (NodeId(id), node))
+    }
+}
+
+/// A node is there for as long as anything names it.
+impl Index<NodeId> for Nodes {
+    type Output = Node;
+
+    #[inline]
+    fn index(&self, id: NodeId) -> &Node {
+        self.all.get(id.0).expect("a node is there for as long as anything names it")
+    }
+}
+
+impl IndexMut<NodeId> for Nodes {
+    #[inline]
+    fn index_mut(&mut self, id: NodeId) -> &mut Node {
+        self.all.get_mut(id.0).expect("a node is there for as long as anything names it")
+    }
+}
+
+impl<W> Engine<W> {
+    /// The node that a connection leads to.
+    pub(super) fn node_of(&self, conn: ConnId) -> Option<NodeId> {
+        self.connections.get(conn.0).map(|connection| connection.node)
+    }
+
+    /// The node that a connection leads to, if it is the one that takes its new requests.
+    #[inline]
+    pub(super) fn served_by(&self, conn: ConnId) -> Option<NodeId> {
+        let node = self.node_of(conn)?;
+        (self.nodes[node].conn == Some(conn)).then_some(node)
+    }
+
+    /// The node that serves a command.
+    #[inline]
+    pub(super) fn route(&self, _: &Op) -> NodeId {
+        self.nodes.home()
+    }
+
+    /// What a command's node is called.
+    pub(super) fn label_of(&self, op: &Op) -> Arc<str> {
+        self.nodes[self.route(op)].label.clone()
+    }
+
+    /// What the node is called that a connection leads to.
+    pub(super) fn label_at(&self, conn: ConnId) -> Arc<str> {
+        let node = self.node_of(conn).unwrap_or(self.nodes.home());
+        self.nodes[node].label.clone()
+    }
+}
