@@ -22,7 +22,7 @@ fn every_corpus_holds_what_its_target_promises() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn any_bytes_hold_what_every_target_promises(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
