@@ -63,6 +63,8 @@ pub enum FailureKind {
     /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
     /// only the server can answer.
     Isolated,
+    /// No node of the cluster serves the slot of its keys, as the cluster itself says.
+    Uncovered(u16),
     /// The queue is full, and the request asked not to wait for room.
     QueueFull,
     /// The embedded store was to answer and can't.
@@ -288,6 +290,10 @@ pub enum Cause {
     NotReady(ServerError),
     /// The server is a replica and takes no writes.
     NotMaster,
+    /// No node of the cluster serves some slots.
+    Uncovered,
+    /// What a node said of its cluster makes no sense; the text says in what.
+    Malformed(&'static str),
     /// The server ended a subscription to a shard channel: its slot has moved to another node.
     SlotMoved,
     /// The server ended a subscription without having been asked to.
@@ -337,6 +343,8 @@ impl fmt::Display for Cause {
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
+            Cause::Uncovered => f.write_str("no node of the cluster serves some slots"),
+            Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
             Cause::SlotMoved => f.write_str("the slot of a shard channel has moved"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
@@ -444,6 +452,7 @@ impl fmt::Display for FailureKind {
             FailureKind::QueueFull => f.write_str("queue full"),
             FailureKind::Memory(refusal) => write!(f, "{refusal}"),
             FailureKind::SubscriptionsFull(what) => write!(f, "no more {what} are allowed"),
+            FailureKind::Uncovered(slot) => write!(f, "no node of the cluster serves slot {slot}"),
             FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
             FailureKind::Aborted(abort) => write!(f, "{abort}"),
             FailureKind::Conflict => f.write_str("a watched key was changed"),
@@ -476,6 +485,12 @@ impl Failure {
 
     pub(crate) fn at(mut self, node: Option<Arc<str>>) -> Self {
         self.0.node = node;
+        self
+    }
+
+    /// The same, of a command that was split, of which other parts may have been executed.
+    pub(crate) fn executed_at_most_in_part(mut self) -> Self {
+        self.0.executed = Executed::Maybe;
         self
     }
 

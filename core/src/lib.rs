@@ -15,7 +15,7 @@
 //! | values | [`reply`], [`args`] | frames to Rust types, Rust types to arguments |
 //! | commands | [`commands`], [`Request`] | name, keys, what running it twice does |
 //! | one socket | `connection` | one peer, and the queue of what it owes |
-//! | the fleet | [`slot`] | which slot of a cluster a key belongs to |
+//! | the fleet | [`slot`], `topology` | which slot a key belongs to, who serves it |
 //! | decisions | [`engine`] | where a request goes next: retry, health, deadlines |
 //! | degraded mode | [`fallback`] | answers without a server, and the way back |
 //! | dialogues | [`dialogue`] | what takes several requests: scans, and machines of your own |
@@ -115,6 +115,7 @@ mod script;
 mod slab;
 pub mod slot;
 mod time;
+mod topology;
 
 pub use args::ToArg;
 /// What replies share their memory as: the type of the crate `bytes`, version 1.

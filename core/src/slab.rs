@@ -10,6 +10,9 @@ pub(crate) struct Id {
 }
 
 impl Id {
+    /// One that no slab gives.
+    pub(crate) const NONE: Id = Id { index: u32::MAX, generation: 0 };
+
     pub(crate) fn index(self) -> usize {
         self.index as usize
     }

@@ -282,7 +282,6 @@ const WRONG_URLS: &[(&str, &str, std::ops::Range<usize>)] = &[
     ("redis+cluster://a:1,b:x", "\"x\"", 22..23),
     ("redis+cluster://a:1/2", "no numbered databases", 20..21),
     ("redis+cluster://a:1?db=2", "no numbered databases", 20..24),
-    ("redis+cluster://a:1,b:2", "clusters are not supported yet", 0..13),
     ("redis+sentinel://a:1", "know the master", 20..20),
     ("redis+sentinel://a:1/", "know the master", 21..21),
     ("redis+sentinel://a:1/main/x", "\"x\"", 26..27),
@@ -329,8 +328,7 @@ fn check_example(error: &ConfigError) {
 
 #[test]
 fn what_is_not_supported_yet_is_told_apart_from_what_is_wrong() {
-    for url in ["rediss://h", "redis+cluster://h", "redis+sentinel://h/main", "rediss+cluster://h"]
-    {
+    for url in ["rediss://h", "redis+sentinel://h/main", "rediss+cluster://h"] {
         assert!(Config::from_url(url).unwrap_err().is_unsupported(), "{url}");
     }
     for url in ["rediss://h:x", "redis+cluster://h:x", "redis+sentinel://h"] {
@@ -346,10 +344,7 @@ const WRONG_VARIABLES: &[WrongVariables] = &[
     (&[("REDIS_URI", "redis://h")], "REDIS_URI", "did you mean REDIS_URL"),
     (&[("REDIS_MODE", "single")], "REDIS_MODE", "single"),
     (&[("REDIS_MODE", "sentinel")], "REDIS_MODE", "not supported yet"),
-    (&[("REDIS_MODE", "cluster")], "REDIS_MODE", "clusters are not supported yet"),
-    (&[("REDIS_CLUSTER_MODE", "yes")], "REDIS_CLUSTER_MODE", "clusters are not supported yet"),
     (&[("REDIS_CLUSTER_MODE", "ja")], "REDIS_CLUSTER_MODE", "true or false"),
-    (&[("REDIS_CLUSTER_NODES", "a:1,b:2")], "REDIS_CLUSTER_NODES", "not supported yet"),
     (&[("REDIS_HOST", "h:6379")], "REDIS_HOST", "REDIS_PORT"),
     (&[("REDIS_HOST", "redis://:hunter2@h")], "REDIS_HOST", "REDIS_URL"),
     (&[("REDIS_HOST", "a b")], "REDIS_HOST", "\" \""),

@@ -55,7 +55,8 @@ impl World {
         let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
         let ending = self.links.values().filter(ending).count();
         let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
-        demand(14, status.connections <= 3 + sides, "connections");
+        demand(14, status.connections <= 3 + sides + status.leases, "connections");
+        demand(14, status.leases <= self.setup.config.leases.leases_max, "leases");
         demand(14, status.messages_waiting <= waiting, "messages");
         demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;

@@ -9,6 +9,7 @@ use crate::{
     mutants::Mutant,
     network::{Link, Stage},
     server::{canonical, parse},
+    workload::line_of,
     world::{Action, World},
 };
 
@@ -397,7 +398,7 @@ impl World {
 fn take_commands(bytes: &mut Vec<u8>) -> Vec<String> {
     let (mut lines, mut used) = (Vec::new(), 0);
     while let Ok(Some((words, length))) = parse(&bytes[used..]) {
-        lines.push(canonical(&words).unwrap_or(words).join(" "));
+        lines.push(line_of(&canonical(&words).unwrap_or(words)));
         used += length;
     }
     bytes.drain(..used);

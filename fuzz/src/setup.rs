@@ -111,6 +111,8 @@ impl Setup {
         config.database = u32::from(entropy.chance(20));
         config.deadline = entropy.millis(300, 5_000);
         config.connect_timeout = entropy.millis(100, 2_000);
+        config.leases.leases_max = entropy.between(1, 4) as usize;
+        config.leases.idle_after = entropy.millis(10, 5_000);
         config.response_timeout = entropy.millis(100, 2_000);
         // Of scripts.
         config.slow_response_timeout = entropy.millis(100, 4_000);

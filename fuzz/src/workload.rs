@@ -36,7 +36,7 @@ impl Command {
     /// Its words with spaces between them.
     #[must_use]
     pub fn line(&self) -> String {
-        self.words.join(" ")
+        line_of(&self.words)
     }
 
     /// Its name.
@@ -160,10 +160,25 @@ impl Command {
         }
     }
 
+    /// Draws one that waits at the server; `id` is a number that no other has.
+    fn draw_blocking(entropy: &mut Entropy, id: u64) -> Self {
+        let (tag, wait) = (format!("wallet:b:{id}"), format!("0.{:03}", entropy.between(1, 999)));
+        // Nothing is ever put into the second list: it carries the number.
+        Command::new(&["BLPOP", "wallet:queue", &tag, &wait], &["wallet:queue"], Some(id))
+    }
+
     fn new(words: &[&str], keys: &[&str], id: Option<u64>) -> Self {
         let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
         Command { words: own(words), by_digest: false, id, keys: own(keys) }
     }
+}
+
+/// What a command is known by: its words with spaces between them. How long it waits is left out; the
+/// client says that in pieces.
+#[must_use]
+pub fn line_of(words: &[String]) -> String {
+    let waits = words[0].eq_ignore_ascii_case("BLPOP");
+    words[..words.len() - usize::from(waits)].join(" ")
 }
 
 /// What a ticket stands for.
@@ -247,8 +262,19 @@ impl Wish {
             *ids += 1;
             Command::draw(entropy, *ids)
         });
-        let commands = commands.collect();
+        let mut commands: Vec<_> = commands.collect();
+        let blocks = shape == Shape::One && entropy.chance(4);
+        if blocks {
+            commands[0] = Command::draw_blocking(entropy, *ids);
+        } else if shape == Shape::One && entropy.chance(4) {
+            let words = ["RPUSH".into(), "wallet:queue".into(), ids.to_string()];
+            let keys = vec!["wallet:queue".into()];
+            let (words, id) = (words.to_vec(), Some(*ids));
+            commands[0] = Command { words, by_digest: false, id, keys };
+        }
         let deadline = match entropy.below(4) {
+            // Of its own it may take as long as it waits, and as any other besides.
+            0 if blocks => Some(entropy.millis(50, 4_000)),
             0 => None,
             1 => Some(entropy.millis(1, 50)),
             _ => Some(entropy.millis(50, 4_000)),

@@ -81,6 +81,7 @@ pub use sets::Sets;
 pub use sorted_sets::{
     Aggregate, Combine, LexRange, ScoreEnd, Scored, SortedSets, ZAddOptions, ZRange,
 };
+pub(crate) use spec::{Fan, Join, Routing};
 pub use spec::{KeySpec, Spec};
 pub use streams::{
     ClaimOptions, Claimed, ClaimedIds, ConsumerDetails, ConsumerInfo, EntryDeletion, GroupDetails,

@@ -12,6 +12,7 @@ pub struct Spec {
     when_blocking: Option<&'static Spec>,
     keys: KeySpec,
     waits: Option<Waits>,
+    routing: Routing,
     flags: u8,
 }
 
@@ -26,6 +27,49 @@ pub(crate) enum Waits {
     Millis(usize),
     /// What follows BLOCK, in milliseconds: XREAD.
     Block,
+}
+
+/// Which nodes of a cluster a command is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routing {
+    /// The one that serves its keys; any one where it has none.
+    Keys,
+    /// The same, but its keys may be in several slots: then each slot gets a part of its own.
+    Split(Join),
+    /// Several nodes get the whole command.
+    Fan(Fan, Join),
+}
+
+/// Which nodes a command is for that is for several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fan {
+    /// Those that serve slots.
+    AllPrimaries,
+    /// Their replicas as well.
+    AllNodes,
+}
+
+/// What several answers are joined to. One failure makes the whole fail, but with `AnyOk`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// They are all the same, and the first stands for them.
+    Same,
+    /// Added up.
+    Sum,
+    /// The least of them.
+    Minimum,
+    /// The elements of all, node after node.
+    Concatenate,
+    /// An element for each key, in the order in which the keys were given.
+    InOrder,
+    /// An element for each argument: true where it is true everywhere.
+    AllTrue,
+    /// Texts, each under a line that names its node.
+    Texts,
+    /// The first that is not null.
+    NotNull,
+    /// One that is no error is enough.
+    AnyOk,
 }
 
 /// Which arguments of a command are keys. Positions count from 1, the first argument after the
@@ -73,7 +117,8 @@ const TWO_WORDS: u8 = 64;
 impl Spec {
     pub(super) const fn new(name: &'static str, effect: Effect, keys: KeySpec) -> Self {
         let flags = if has_space(name.as_bytes()) { TWO_WORDS } else { 0 };
-        Spec { name, effect, considering: None, when_blocking: None, keys, waits: None, flags }
+        let (waits, routing) = (None, Routing::Keys);
+        Spec { name, effect, considering: None, when_blocking: None, keys, waits, routing, flags }
     }
 
     const fn with(self, flag: u8) -> Self {
@@ -108,6 +153,21 @@ impl Spec {
     /// It waits at the server where it has the option BLOCK, and is `other` then: XREAD.
     pub(super) const fn unless_told_to_block(self, other: &'static Spec) -> Self {
         Spec { when_blocking: Some(other), ..self }
+    }
+
+    /// In a cluster it is split by the slots of its keys.
+    pub(super) const fn split(self, join: Join) -> Self {
+        Spec { routing: Routing::Split(join), ..self }
+    }
+
+    /// In a cluster all nodes that serve slots get it.
+    pub(super) const fn on_primaries(self, join: Join) -> Self {
+        Spec { routing: Routing::Fan(Fan::AllPrimaries, join), ..self }
+    }
+
+    /// In a cluster all nodes get it.
+    pub(super) const fn on_all_nodes(self, join: Join) -> Self {
+        Spec { routing: Routing::Fan(Fan::AllNodes, join), ..self }
     }
 
     /// It concerns every key there is: KEYS, SCAN, DBSIZE, FLUSHDB.
@@ -203,6 +263,11 @@ impl Spec {
         self.keys
     }
 
+    /// Which nodes of a cluster it is for.
+    pub(crate) const fn routing(&self) -> Routing {
+        self.routing
+    }
+
     pub(crate) const fn is_unknown(&self) -> bool {
         self.name.is_empty()
     }
@@ -285,6 +350,15 @@ impl PartialEq for Spec {
 impl Eq for Spec {}
 
 impl KeySpec {
+    /// How many arguments there are to each key, where there is nothing but those.
+    pub(crate) const fn step(self) -> usize {
+        match self {
+            KeySpec::All => 1,
+            KeySpec::EveryOther => 2,
+            _ => 0,
+        }
+    }
+
     /// The keys among `args`, the arguments after the name.
     pub(crate) fn of<A: AsRef<[u8]>>(self, args: &[A]) -> impl Iterator<Item = &[u8]> {
         let count_at = |at: usize| args.get(at).and_then(count).unwrap_or(0);

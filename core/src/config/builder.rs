@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Config, Forced, MaybeRetry, PingInterval, ProtocolChoice, Publish, Schedule, Secret};
+use super::{
+    AddressMap, ClusterMap, Config, Forced, MaybeRetry, PingInterval, ProtocolChoice, Publish,
+    Schedule, Secret,
+};
 use crate::{
     fallback::{Fallback, ScriptStore},
     resp::Value,
@@ -95,6 +98,20 @@ impl Config {
     #[must_use]
     pub fn attempts_max(mut self, count: u32) -> Self {
         self.retry.attempts_max = count;
+        self
+    }
+
+    /// How a cluster is asked who serves which slots; default [`ClusterMap::Shards`].
+    #[must_use]
+    pub fn cluster_map(mut self, map: ClusterMap) -> Self {
+        self.cluster_map = map;
+        self
+    }
+
+    /// Where the addresses lead that servers of a cluster name; default: to themselves.
+    #[must_use]
+    pub fn address_map(mut self, map: AddressMap) -> Self {
+        self.address_map = map;
         self
     }
 

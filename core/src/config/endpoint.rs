@@ -19,7 +19,7 @@ pub const SENTINEL_PORT_DEFAULT: u16 = 26379;
 pub enum Deployment {
     /// One server.
     Standalone(Endpoint),
-    /// A cluster, entered through any of these nodes. Not supported by this version.
+    /// A cluster, entered through any of these nodes.
     Cluster(Vec<Endpoint>),
     /// A master that sentinels know. Not supported by this version.
     Sentinel {
@@ -94,7 +94,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// What is wrong with a host: the piece of it, as bytes of the text, and what is expected.
-pub(super) struct BadHost {
+pub(crate) struct BadHost {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) advice: &'static str,
@@ -104,7 +104,7 @@ pub(super) struct BadHost {
 const HOST_MAX: usize = 253;
 
 /// Checks a name, an IPv4 address, or an IPv6 address without brackets.
-pub(super) fn check_host(host: &str) -> Result<(), BadHost> {
+pub(crate) fn check_host(host: &str) -> Result<(), BadHost> {
     let bad = |start, end, advice| Err(BadHost { start, end, advice });
     if host.is_empty() {
         return bad(0, 0, "expected a name or an address");

@@ -12,7 +12,7 @@
 //! | `unix:///path`, `redis+unix:///path` | one server behind a Unix domain socket; the database is `?db=2` |
 //! | `memory://` | no server: the embedded store |
 //! | `rediss://…` | TLS (refused by this version) |
-//! | `redis+cluster://host:port,host:port` | a cluster (refused by this version) |
+//! | `redis+cluster://host:port,host:port` | a cluster, entered through any of these nodes |
 //! | `redis+sentinel://host:port,host:port/service[/database]` | a master that sentinels know (refused by this version) |
 //!
 //! `valkey` stands for `redis` in each of them. An IPv6 address goes in brackets:
@@ -56,6 +56,7 @@
 
 mod breaker;
 mod builder;
+mod cluster;
 mod endpoint;
 mod error;
 mod forced;
@@ -78,6 +79,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use breaker::Breaker;
+pub use cluster::{AddressMap, ClusterMap};
+pub(crate) use endpoint::check_host;
 pub use endpoint::{Deployment, Endpoint, PORT_DEFAULT, SENTINEL_PORT_DEFAULT};
 pub use error::{ConfigError, Place};
 pub use forced::Forced;
@@ -117,6 +120,10 @@ const URL_EXAMPLE: &str = "redis://localhost:6379";
 pub struct Config {
     /// Where the server is.
     pub deployment: Deployment,
+    /// How a cluster is asked who serves which slots; of no meaning elsewhere.
+    pub cluster_map: ClusterMap,
+    /// Where the addresses lead that servers of a cluster name; default: to themselves.
+    pub address_map: AddressMap,
     /// Whether connections are encrypted. Not supported by this version; default false.
     pub tls: bool,
     /// The user to authenticate as; default none, which is the server's user `default`.
@@ -189,6 +196,19 @@ impl Config {
         Self::new(Deployment::Standalone(Endpoint::tcp(host, port)))
     }
 
+    /// A cluster, entered through any of these nodes; one that can be reached is enough.
+    ///
+    /// ```
+    /// use unfazed_core::config::{Config, Endpoint};
+    ///
+    /// let config = Config::cluster([Endpoint::tcp("node1", 6379), Endpoint::tcp("node2", 6379)]);
+    /// assert_eq!(config.to_url(), "redis+cluster://node1:6379,node2:6379");
+    /// ```
+    #[must_use]
+    pub fn cluster(nodes: impl IntoIterator<Item = Endpoint>) -> Self {
+        Self::new(Deployment::Cluster(nodes.into_iter().collect()))
+    }
+
     /// One server behind the Unix domain socket at `path`.
     #[must_use]
     pub fn unix(path: impl AsRef<Path>) -> Self {
@@ -201,7 +221,8 @@ impl Config {
         Self::new(Deployment::Memory)
     }
 
-    /// No server: this embedded store, which its other clients and the program share.
+    /// No server: this embedded store, which its other clients and the program share. What one of them
+    /// publishes, all hear.
     ///
     /// The store has its bounds already, so that `memory_entries_max` and `memory_bytes_max` are set to
     /// what they are, and can't be set to anything else.
@@ -218,6 +239,8 @@ impl Config {
     fn new(deployment: Deployment) -> Self {
         Config {
             deployment,
+            cluster_map: ClusterMap::default(),
+            address_map: AddressMap::default(),
             tls: false,
             username: None,
             password: None,
@@ -395,6 +418,12 @@ impl fmt::Debug for Config {
         out.field("url", &self.to_url());
         if let Some(schedule) = &self.retry.schedule {
             out.field("retry_schedule", schedule);
+        }
+        if !self.address_map.is_empty() {
+            out.field("address_map", &self.address_map);
+        }
+        if self.cluster_map != ClusterMap::default() {
+            out.field("cluster_map", &self.cluster_map);
         }
         if !self.fallbacks.is_empty() {
             out.field("fallbacks", &self.fallbacks);

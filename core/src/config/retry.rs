@@ -13,9 +13,8 @@ pub struct Retry {
     /// How often a request is tried at most, the first time included; default 10, which the
     /// default backoff stretches over about the length of a fail-over. At most 65,535.
     pub attempts_max: u32,
-    /// How many redirects (MOVED, ASK) one request follows at most; default 16, enough for a
-    /// resharding that moves a slot more than once, and an end for nodes that disagree for ever.
-    /// One server redirects nobody, so this version has no use for it yet.
+    /// How many redirects (MOVED, ASK) one request follows at most; default 16, enough for a slot that
+    /// changes hands under it several times.
     pub redirects_max: u32,
     /// The delay before a retry, with full jitter: anything from zero to this. Default 50 ms
     /// doubling up to 3 s.

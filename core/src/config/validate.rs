@@ -41,6 +41,22 @@ fn deployment(config: &Config) -> Result<(), ConfigError> {
         Deployment::Memory => return Ok(()),
         Deployment::Store(store) => return bounds_of(store, config),
     };
+    if let Deployment::Cluster(nodes) = &config.deployment {
+        if nodes.iter().any(|node| matches!(node, Endpoint::Unix(_))) {
+            return invalid(
+                "nodes",
+                "unix",
+                "expected TCP addresses: nodes of a cluster name each other by those",
+            );
+        }
+        if config.database != 0 {
+            return invalid(
+                "database",
+                &config.database.to_string(),
+                "expected 0, the only database that clusters have",
+            );
+        }
+    }
     if endpoints.is_empty() {
         return invalid("nodes", "", "expected at least one address");
     }
@@ -189,15 +205,11 @@ fn exceeds(name: &'static str, value: &str, bound_name: &str, bound: &str) -> Co
 /// Deployments that are understood and cannot be used yet.
 fn supported(config: &Config) -> Result<(), ConfigError> {
     let (setting, found, advice) = match &config.deployment {
-        Deployment::Cluster(_) => (
-            "deployment",
-            "cluster",
-            "clusters are not supported yet; one server (redis://, unix://) and none (memory://) are",
-        ),
         Deployment::Sentinel { .. } => (
             "deployment",
             "sentinel",
-            "sentinels are not supported yet; one server (redis://, unix://) and none (memory://) are",
+            "sentinels are not supported yet; one server (redis://, unix://), a cluster (redis+cluster://) and \
+             none (memory://) are",
         ),
         Deployment::Memory | Deployment::Store(_) | Deployment::Standalone(Endpoint::Unix(_))
             if config.tls =>

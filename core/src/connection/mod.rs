@@ -169,6 +169,10 @@ pub(crate) enum Own {
     Probe(Question),
     /// INFO, for telling one data set from another.
     Lineage,
+    /// Who serves which slots.
+    Topology,
+    /// Permits the command right behind it in a slot that is being moved here.
+    Asking,
     /// What recovery has to know of a key before it can pay what it owes to it.
     Inquire(Bytes),
     /// One of the commands that pay what recovery owes to a key; whether it is the last of them,
@@ -192,6 +196,10 @@ pub(crate) struct Op {
     pub(crate) spec: &'static Spec,
     pub(crate) effect: Effect,
     pub(crate) maybe_retry: MaybeRetry,
+    /// The slot of its keys, in a cluster: see [`Slot`](crate::engine::Slot).
+    pub(crate) slot: u16,
+    /// How often it was redirected.
+    pub(crate) redirects: u8,
     /// How often it was sent.
     pub(crate) attempts: u16,
     /// It was written in full to a connection that was lost.
@@ -555,6 +563,14 @@ impl Connection {
     /// Gives up the bytes of what was answered.
     pub(crate) fn release(&mut self) {
         self.log.release(self.answered);
+    }
+
+    /// Whether an answer to a command of this slot of a cluster is owed, or was given and has still to be
+    /// dealt with.
+    pub(crate) fn owes_for(&self, slot: u16) -> bool {
+        let of = |op: &Op| op.slot == slot;
+        self.owed.iter().any(|owed| owed.owner.op().is_some_and(of))
+            || self.refused.iter().any(|(op, ..)| of(op))
     }
 
     pub(crate) fn owes_nothing(&self) -> bool {

@@ -87,6 +87,7 @@ impl Dial {
 impl<W> Engine<W> {
     /// Begins to dial every node to which there is neither a connection nor an attempt at one.
     pub(super) fn ensure_dials(&mut self) {
+        self.ensure_map();
         for node in self.nodes.ids() {
             self.ensure_dial(node);
         }
@@ -95,7 +96,10 @@ impl<W> Engine<W> {
     /// Begins to dial, if there is neither a connection nor an attempt at one.
     pub(super) fn ensure_dial(&mut self, node: NodeId) {
         self.begun = true;
-        let open = self.closing == Closing::Open && self.store.is_none() && !self.is_isolated();
+        let open = self.closing == Closing::Open
+            && self.store.is_none()
+            && !self.is_isolated()
+            && !self.nodes[node].gone;
         // What was on a connection that is being closed goes first, and what it is nobody knows yet.
         let closing = self.connections.iter().any(|(_, found)| {
             found.node == node && found.is_main() && found.was_ready() && !found.retiring
@@ -279,6 +283,9 @@ impl<W> Engine<W> {
         if lasting {
             self.reached(Rare::Rejected);
             self.refuse_waiting(node, &cause);
+            if self.cluster.as_ref().is_some_and(|cluster| !cluster.is_mapped()) {
+                self.refuse_waiting(self.nodes.home(), &cause);
+            }
             self.refuse_topics(&cause);
         }
         let most = self.config.dial.failed_dials_max.unwrap_or(FAILED_DIALS_MAX_DEFAULT);
@@ -308,7 +315,7 @@ impl<W> Engine<W> {
     /// The connection that took requests is gone: the next one is dialled at once, unless this one
     /// had hardly begun.
     pub(super) fn dial_anew(&mut self, node: NodeId) {
-        let open = self.closing == Closing::Open && !self.is_isolated();
+        let open = self.closing == Closing::Open && !self.is_isolated() && !self.nodes[node].gone;
         if !open || !matches!(self.nodes[node].dial, Dial::Idle) {
             return;
         }
@@ -325,7 +332,7 @@ impl<W> Engine<W> {
     }
 
     /// Requests that would wait for a server which refuses this client are told at once.
-    fn refuse_waiting(&mut self, node: NodeId, cause: &Cause) {
+    pub(super) fn refuse_waiting(&mut self, node: NodeId, cause: &Cause) {
         let waiting = std::mem::take(&mut self.nodes[node].backlog);
         for parked in waiting {
             if parked.op.standing != Standing::Wait {

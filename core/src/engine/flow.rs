@@ -119,7 +119,11 @@ impl<W> Engine<W> {
             return self.on_early(conn, &reply);
         };
         match owed.owner {
-            Owner::Request(op) => self.on_reply(conn, op, reply, start, owed.end),
+            Owner::Request(op) => {
+                let node = connection.node;
+                self.nodes[node].window.answer();
+                self.on_reply(conn, op, reply, start, owed.end);
+            }
             Owner::Transaction(op) => self.on_transaction_reply(conn, op, reply, start, owed.end),
             Owner::Blocked(op) => self.on_blocked_reply(conn, *op, reply, start, owed.end),
             Owner::Handshake => self.on_handshake_reply(conn, &reply),
@@ -178,7 +182,6 @@ impl<W> Engine<W> {
         if op.standing != Standing::Wait || op.note.is_some() {
             self.on_degradable_reply(conn, &op, &reply);
         }
-        self.count_answer(conn);
         self.tally.server += 1;
         self.end(&op, Ok(reply));
     }
@@ -205,7 +208,6 @@ impl<W> Engine<W> {
     }
 
     /// The node of a connection has answered something.
-    #[inline]
     pub(super) fn count_answer(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get(conn.0) {
             self.nodes[connection.node].window.answer();
@@ -220,7 +222,6 @@ impl<W> Engine<W> {
         start: u64,
         end: u64,
     ) {
-        self.count_answer(conn);
         let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
@@ -237,6 +238,9 @@ impl<W> Engine<W> {
         end: u64,
     ) {
         let Some(node) = self.node_of(conn) else { return };
+        if self.is_redirect(&error) {
+            return self.on_redirect(conn, op, error, class, start, end);
+        }
         let mut executed = Executed::No;
         let lacks_source = self.lacks_source(&op, &error);
         match class {
@@ -248,15 +252,20 @@ impl<W> Engine<W> {
                     self.memory.unlearn(op.spec, note, self.now);
                 }
             }
-            // Whose word it is nobody knows, in the case of a script.
-            Class::Later => op.maybe |= op.spec.is_script(),
+            Class::Later => {
+                self.suspect_map(&error);
+                // Whose word it is nobody knows, in the case of a script.
+                op.maybe |= op.spec.is_script();
+            }
             Class::NotReady => {
+                self.want_refresh();
                 if self.memory.degrades() {
                     self.reached(Rare::NotReadyTrips);
                     self.trip(node, Cause::NotReady(error.clone()));
                 }
             }
             Class::WrongNode => {
+                self.want_refresh();
                 let ready_at = self.nodes[node].ready_at;
                 let used = ready_at.map(|at| self.now.instant.saturating_duration_since(at));
                 if used.is_some_and(|span| span >= RETIRE_AFTER) {
@@ -312,13 +321,17 @@ impl<W> Engine<W> {
         for (op, start, end, error, delay) in std::mem::take(&mut connection.refused) {
             let Some(connection) = self.connections.get(conn.0) else { return };
             let bytes = connection.log.copy(start, end).unwrap_or_default().to_vec();
+            if self.is_redirect(&error) {
+                self.detour(conn, op, bytes, error);
+                continue;
+            }
             let parked = self.parked_again(op, bytes, error);
             self.delay(parked, delay);
         }
         self.stirred = true;
     }
 
-    fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
+    pub(super) fn end_with_error(&mut self, op: &Op, error: ServerError, executed: Executed) {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.tally.server += 1;
@@ -473,7 +486,7 @@ impl<W> Engine<W> {
             slot.and_then(|slot| slot.retry_at).is_some_and(|at| at > engine.now.instant)
         };
         let mut first = Vec::new();
-        for parked in back {
+        for parked in self.go_behind_detours(back) {
             if follows(self, &parked) {
                 self.delay(parked, Duration::ZERO);
             } else {
@@ -484,7 +497,8 @@ impl<W> Engine<W> {
         for parked in first.into_iter().rev() {
             self.nodes[node].backlog.push_front(parked);
         }
-        if was_ready && !retiring && self.closing == Closing::Open {
+        let needed = !retiring && !self.nodes[node].gone;
+        if was_ready && needed && self.closing == Closing::Open {
             if !matches!(cause, Cause::Forced(_)) {
                 let node = self.nodes[node].label.clone();
                 self.event(Event::Error { node, cause: cause.clone() });
@@ -496,6 +510,10 @@ impl<W> Engine<W> {
         }
         if self.nodes[node].conn.is_some() || self.nodes[node].phase.is_down() {
             self.place_backlog(node);
+        }
+        if self.nodes[node].gone {
+            self.place_backlog(node);
+            self.sweep_nodes();
         }
     }
 
@@ -567,6 +585,9 @@ impl<W> Engine<W> {
         let mut held = std::mem::take(&mut self.held);
         held.iter().for_each(|parked| self.unhold(parked));
         parked.extend(held.drain(..));
+        if let Some(cluster) = &mut self.cluster {
+            parked.extend(cluster.detours.take(|_| true));
+        }
         parked.extend(self.scripts.take(|_| true));
         parked.extend(self.take_leased());
         self.scripts.abandon();
@@ -753,6 +774,10 @@ impl<W> Engine<W> {
                 }
             }
         }
+        if let Some(cluster) = &mut self.cluster {
+            let gone = cluster.detours.take(expired);
+            ended.extend(gone.into_iter().map(|parked| (parked, Stage::Retry)));
+        }
         let of_scripts = self.scripts.take(expired);
         ended.extend(of_scripts.into_iter().map(|parked| (parked, Stage::Script)));
         let in_line = |request: &Vec<Parked>| expired(&request[0]);
@@ -783,6 +808,7 @@ impl<W> Engine<W> {
             return;
         }
         let from = self.health();
+        self.forget_refresh();
         self.closing = Closing::Closed;
         let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in connections {

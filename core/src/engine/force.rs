@@ -115,7 +115,7 @@ impl<W> Engine<W> {
     }
 
     /// Takes the server for down, if it is not already; keeps recovery from going on.
-    fn hold_down(&mut self, node: NodeId, held: Forced) {
+    pub(super) fn hold_down(&mut self, node: NodeId, held: Forced) {
         let cause = Cause::Forced(held);
         match &self.nodes[node].phase {
             // What is on its way to keys is still answered, and they wait for it.
@@ -144,7 +144,7 @@ impl<W> Engine<W> {
         }
         if self.forced == Some(Forced::Redis) {
             // The server answers for them from now on; what it is owed stays.
-            self.memory.hand_back(self.now);
+            self.hand_back(node);
         }
     }
 

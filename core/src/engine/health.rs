@@ -135,11 +135,15 @@ impl<W> Engine<W> {
         if self.closing == super::Closing::Closed {
             return Health::Closed;
         }
-        self.nodes[self.nodes.home()].phase.health()
+        match &self.cluster {
+            None => self.nodes[self.nodes.home()].phase.health(),
+            Some(cluster) => self.health_of_all(cluster),
+        }
     }
 
     /// Moves to another phase; one event where that changes how the client stands.
     pub(super) fn enter(&mut self, node: NodeId, phase: Phase, cause: Option<Cause>) {
+        let whole = self.health();
         let from = self.nodes[node].phase.health();
         self.nodes[node].phase = phase;
         let to = self.nodes[node].phase.health();
@@ -154,6 +158,23 @@ impl<W> Engine<W> {
             self.scripts.stale();
             self.nodes[node].phase_since = self.now.instant;
             self.stirred = true;
+            if self.cluster.is_none() {
+                return self.event(Event::HealthChanged { from, to, cause });
+            }
+            if node != self.nodes.home() {
+                let node = self.nodes[node].label.clone();
+                self.event(Event::NodeHealthChanged { node, from, to, cause: cause.clone() });
+            }
+            self.tell_whole(whole, cause);
+        }
+    }
+
+    /// Tells how the cluster stands as a whole, where that has changed.
+    pub(super) fn tell_whole(&mut self, from: Health, cause: Option<Cause>) {
+        let to = self.health();
+        if from != to {
+            self.whole_since = self.now.instant;
+            self.whole_cause.clone_from(&cause);
             self.event(Event::HealthChanged { from, to, cause });
         }
     }
@@ -210,6 +231,11 @@ impl<W> Engine<W> {
         }
         self.end_connect_waits();
         self.place_backlog(node);
+        self.settle_detours();
+        if self.cluster.as_ref().is_some_and(|cluster| !cluster.is_mapped()) {
+            self.want_refresh();
+            self.run_cluster(self.now.instant);
+        }
         self.carry_on(conn);
         self.leases.stirred = true;
         self.run_phase(node, self.now.instant);
@@ -235,6 +261,9 @@ impl<W> Engine<W> {
                 }
             }
             Phase::Starting | Phase::Suspect { .. } => {}
+        }
+        if fault {
+            self.want_refresh();
         }
         if fault && self.nodes[node].window.trips(&self.config.breaker) {
             self.reached(Rare::WindowTrips);
@@ -265,6 +294,8 @@ impl<W> Engine<W> {
             self.place_waiting();
         }
         self.run_phase(node, now);
+        self.trip_home();
+        self.want_refresh();
     }
 
     pub(super) fn enter_down(&mut self, node: NodeId, first_probe: Instant, cause: Cause) {

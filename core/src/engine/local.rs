@@ -1,29 +1,44 @@
-//! Pub/sub without a server: `memory://` has the commands that a server has for it.
+//! Pub/sub without a server: among the clients of one store, or within this client alone.
 
-use std::ops::RangeInclusive;
-
-use super::Engine;
-use crate::{commands::Spec, fallback::glob, pubsub::TopicKind, resp::Value};
+use super::{Engine, Output};
+use crate::{
+    commands::Spec,
+    failure::Cause,
+    fallback::{Membership, Nudge, is_about_channels, misuse_of_channels},
+    pubsub::TopicKind,
+    resp::Value,
+};
 use bytes::Bytes;
 
 impl<W> Engine<W> {
-    /// Answers a command about channels as a server would whose only connection this client is; `None`
-    /// for all others. `words` is the whole command.
+    /// Sets how this client is told that another client of its store has published what it wants to hear.
+    /// Whoever publishes gives the nudge ([`Output::Nudge`]), with no lock held; it has to bring
+    /// [`Input::Nudged`](super::Input::Nudged) here. Without one, messages of others are heard with whatever
+    /// is asked of this client next. To be set before anything is subscribed to.
+    pub fn set_nudge(&mut self, nudge: Nudge) {
+        self.nudge = Some(nudge);
+    }
+
+    /// Answers a command about channels as a server would; `None` for all others. `words` is the whole
+    /// command. While a server is down there is PUBLISH only.
     pub(super) fn answer_about_channels(&mut self, spec: &Spec, words: &[&[u8]]) -> Option<Value> {
+        if !is_about_channels(spec) {
+            return None;
+        }
         if let Some(error) = misuse_of_channels(spec, words) {
             return Some(Value::error(error));
         }
         let args = words.get(spec.words()..).unwrap_or_default();
+        if let Some(store) = &self.store {
+            let asking = self.membership.as_ref();
+            let (value, nudges) = store.answer_about_channels(spec.name(), args, asking);
+            self.outputs.extend(nudges.into_iter().map(Output::Nudge));
+            self.hear_others();
+            return value;
+        }
         match (spec.name(), args) {
             ("PUBLISH", [channel, message]) => self.publish(TopicKind::Channel, channel, message),
             ("SPUBLISH", [channel, message]) => self.publish(TopicKind::Shard, channel, message),
-            ("PUBSUB CHANNELS", _) => self.channels(TopicKind::Channel, args.first()),
-            ("PUBSUB SHARDCHANNELS", _) => self.channels(TopicKind::Shard, args.first()),
-            ("PUBSUB NUMSUB", channels) => self.counts(TopicKind::Channel, channels),
-            ("PUBSUB SHARDNUMSUB", channels) => self.counts(TopicKind::Shard, channels),
-            ("PUBSUB NUMPAT", _) => {
-                Some(Value::Integer(self.pubsub.wanted_of(TopicKind::Pattern).len() as i64))
-            }
             _ => None,
         }
     }
@@ -32,49 +47,39 @@ impl<W> Engine<W> {
     /// reached: one for the channel, and one for each pattern that matches, which is what a server
     /// would say of one connection.
     fn publish(&mut self, kind: TopicKind, channel: &[u8], message: &[u8]) -> Option<Value> {
-        let reached = self.pubsub.deliver_locally(kind, channel, message);
+        let message = Bytes::copy_from_slice(message);
+        let reached = self.pubsub.deliver_locally(kind, channel, &message);
         self.settle_streams();
         Some(Value::Integer(reached as i64))
     }
 
-    fn channels(&self, kind: TopicKind, pattern: Option<&&[u8]>) -> Option<Value> {
-        let matches = |name: &&[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, name));
-        let names = self.pubsub.wanted_of(kind).into_iter().filter(matches);
-        Some(Value::Array(names.map(|name| Value::Bulk(Bytes::copy_from_slice(name))).collect()))
+    /// Brings what the streams of this client want in line with what its store knows of it.
+    pub(super) fn settle_membership(&mut self) {
+        // What was published before is not for those who come now.
+        self.hear_others();
+        if self.pubsub.wanted() == 0 {
+            self.pubsub.settle_locally(|_, _| ());
+            self.membership = None;
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        let join = || store.join(&self.config.subscriptions, self.nudge.clone());
+        let membership = self.membership.get_or_insert_with(join);
+        self.pubsub.settle_locally(|action, topic| membership.change(action, topic));
     }
 
-    fn counts(&self, kind: TopicKind, channels: &[&[u8]]) -> Option<Value> {
-        let wanted = self.pubsub.wanted_of(kind);
-        let count = |name: &&[u8]| {
-            let name_out = Value::Bulk(Bytes::copy_from_slice(name));
-            [name_out, Value::Integer(i64::from(wanted.contains(name)))]
-        };
-        Some(Value::Array(channels.iter().flat_map(count).collect()))
-    }
-}
-
-/// Whether [`answer_about_channels`](Engine::answer_about_channels) answers this command.
-pub(super) fn is_about_channels(spec: &Spec) -> bool {
-    args_of_channels(spec).is_some()
-}
-
-/// What a server answers to a command about channels that has too few arguments, or too many.
-pub(super) fn misuse_of_channels(spec: &Spec, words: &[&[u8]]) -> Option<String> {
-    let count = words.len().saturating_sub(spec.words());
-    if args_of_channels(spec)?.contains(&count) {
-        return None;
-    }
-    let name = spec.name().to_ascii_lowercase().replace(' ', "|");
-    Some(format!("ERR wrong number of arguments for '{name}' command"))
-}
-
-/// How many arguments a command about channels may have after its name.
-fn args_of_channels(spec: &Spec) -> Option<RangeInclusive<usize>> {
-    match spec.name() {
-        "PUBLISH" | "SPUBLISH" => Some(2..=2),
-        "PUBSUB CHANNELS" | "PUBSUB SHARDCHANNELS" => Some(0..=1),
-        "PUBSUB NUMSUB" | "PUBSUB SHARDNUMSUB" => Some(0..=usize::MAX),
-        "PUBSUB NUMPAT" => Some(0..=0),
-        _ => None,
+    /// Gives the streams of this client what was published, by whichever client of its store.
+    pub(super) fn hear_others(&mut self) {
+        let Some(mail) = self.membership.as_ref().map(Membership::take_mail) else { return };
+        if mail.lost {
+            for feed in self.pubsub.feeds() {
+                self.pubsub.lost(feed, &Cause::Local);
+            }
+            self.pubsub.settle_locally(|_, _| ());
+        }
+        for letter in mail.letters {
+            self.pubsub.deliver_locally(letter.kind, &letter.channel, &letter.payload);
+        }
+        self.settle_streams();
     }
 }

@@ -40,7 +40,8 @@
 //! with [`give_back`](Engine::give_back).
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
-//! connections together, `side` makes connections of their own where they need one. Their callers'
+//! connections together, `side` makes connections of their own where they need one, `local` does without
+//! any: among the clients of one store, or within one client while its server is down. Their callers'
 //! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
 //! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
 //! [`close_stream`](Engine::close_stream).
@@ -48,9 +49,11 @@
 mod batch;
 mod block;
 mod classify;
+mod cluster;
 mod dial;
 mod flow;
 mod force;
+mod gather;
 mod health;
 mod heritage;
 mod in_memory;
@@ -61,6 +64,7 @@ mod notices;
 mod outcomes;
 mod output;
 mod recovery;
+mod redirect;
 mod scripts;
 mod side;
 mod sources;
@@ -80,6 +84,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
 pub(crate) use leases::SeatId;
 pub(crate) use nodes::NodeId;
@@ -89,7 +94,7 @@ pub use output::{
     ConnId, Event, Flush, Health, Input, Lease, Linger, Lookup, Output, Rejected, SocketOptions,
     StreamId, Target, Ticket,
 };
-pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, Status};
+pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 pub(crate) use subscriptions::FeedId;
 #[cfg(feature = "simulation")]
@@ -100,12 +105,13 @@ use crate::{
     config::{Config, Deployment, Forced},
     connection::{Connection, Op, State},
     failure::{Bound, Cause, Executed, FailureKind},
-    fallback::{Memory, SharedStore},
+    fallback::{Membership, Memory, Nudge, SharedStore},
     resp::Reply,
     rng::Rng,
     slab::Slab,
 };
 use block::Blocks;
+use cluster::Cluster;
 use dial::Dial;
 use health::Phase;
 use leases::Leases;
@@ -130,6 +136,11 @@ pub struct Engine<W> {
     ready: Vec<W>,
     connections: Slab<Connection>,
     nodes: Nodes,
+    /// Which of them serves what, where that is not one alone.
+    cluster: Option<Box<Cluster>>,
+    /// Since when the cluster stands as it does as a whole, and why.
+    whole_since: Instant,
+    whole_cause: Option<Cause>,
     /// How many connections have become ready for requests so far.
     made: u64,
     /// How many names were looked up so far.
@@ -138,6 +149,10 @@ pub struct Engine<W> {
     memory: Memory,
     /// `memory://`: answers everything; there is no server.
     store: Option<SharedStore>,
+    /// This client's place among the subscribers of its store, while it wants something.
+    membership: Option<Membership>,
+    /// How others tell it that there is something to hear.
+    nudge: Option<Nudge>,
     /// Refused by the server for now; goes again at its time. The number keeps the order of equals.
     delayed: BTreeMap<(Instant, u64), Parked>,
     delayed_count: u64,
@@ -259,6 +274,10 @@ impl<W> Engine<W> {
         };
         let label: Arc<str> = match &config.deployment {
             Deployment::Standalone(endpoint) => endpoint.to_string().into(),
+            Deployment::Cluster(seeds) => {
+                let seeds: Vec<_> = seeds.iter().map(ToString::to_string).collect();
+                format!("cluster of {}", seeds.join(",")).into()
+            }
             _ => "memory".into(),
         };
         let endpoint = match &config.deployment {
@@ -270,6 +289,12 @@ impl<W> Engine<W> {
             home.phase = Phase::Live;
         }
         let nodes = Nodes::new(home);
+        let cluster = match &config.deployment {
+            Deployment::Cluster(seeds) => {
+                Some(Box::new(Cluster::new(seeds, config.cluster_map, nodes.home())))
+            }
+            _ => None,
+        };
         let forced = config.forced;
         let mut engine = Engine {
             delays,
@@ -280,10 +305,15 @@ impl<W> Engine<W> {
             connections: Slab::new(),
             pubsub: Subscriptions::new(rng.next(), nodes.home()),
             nodes,
+            cluster,
+            whole_since: now.instant,
+            whole_cause: None,
             made: 0,
             lookups: 0,
             memory,
             store,
+            membership: None,
+            nudge: None,
             delayed: BTreeMap::new(),
             delayed_count: 0,
             held: VecDeque::new(),
@@ -326,7 +356,8 @@ impl<W> Engine<W> {
         self.note_time(now);
         self.stirred = true;
         match input {
-            Input::Timeout => {}
+            // What there is to hear is heard with whatever else there is to do for streams.
+            Input::Timeout | Input::Nudged => {}
             Input::Resolved { lookup, addresses } => self.on_resolved(lookup, addresses),
             Input::Opened { conn } => self.on_opened(conn),
             Input::Closed { conn, cause } => self.on_closed(conn, cause),
@@ -417,6 +448,7 @@ impl<W> Engine<W> {
             connection.written(chunk, count, now.instant);
             if !connection.refused.is_empty() {
                 self.delay_refused(conn);
+                self.settle_detours();
             }
         }
     }
@@ -504,6 +536,7 @@ impl<W> Engine<W> {
     /// them: what drove the sockets is gone. The next submit starts anew.
     pub fn abandon(&mut self, now: Now) {
         self.note_time(now);
+        self.forget_refresh();
         let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
         for conn in connections {
             self.settle_lost(conn, &FailureKind::RuntimeDropped);
@@ -558,8 +591,12 @@ impl<W> Engine<W> {
         self.outputs.push_back(Output::Event(event));
     }
 
+    #[inline]
     fn wake(&mut self, waiter: Option<W>) {
         self.ready.extend(waiter);
+        if self.tickets.has_parts() {
+            self.join_parts();
+        }
     }
 
     /// Ends one command of a request: the only place where that happens. What may be a transaction goes
@@ -617,9 +654,11 @@ impl<W> Engine<W> {
             let phase = node.phase.due(node.conn.is_some());
             node.dial.due().into_iter().chain(phase).min()
         });
+        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
         connections
             .chain(carriers)
             .chain(self.leases_due())
+            .chain(cluster)
             .chain(self.tickets.earliest())
             .chain(nodes)
             .chain(delayed)
@@ -636,6 +675,7 @@ impl<W> Engine<W> {
         let now = self.now.instant;
         self.run_delayed(now);
         self.run_dials(now);
+        self.run_cluster(now);
         self.run_sides(now);
         self.run_retries(now);
         self.run_connections(now);

@@ -1,7 +1,8 @@
 //! What is known of each server, and which of them serves what.
 //!
 //! A standalone deployment has one node, which serves everything and is there from the beginning to the
-//! end.
+//! end: it is *home*. In a cluster home is no server: it stands for whoever will serve what nobody does,
+//! because the cluster has not told yet who, or lacks him.
 
 use std::{
     collections::VecDeque,
@@ -32,8 +33,10 @@ pub(crate) struct NodeId(Id);
 /// All servers that the client knows.
 #[derive(Debug)]
 pub(super) struct Nodes {
-    all: Slab<Node>,
-    home: NodeId,
+    /// Beside the others, where it is found without looking: every request of a standalone deployment
+    /// asks for it.
+    home: Node,
+    others: Slab<Node>,
 }
 
 /// What is known of one server.
@@ -66,8 +69,16 @@ pub(super) struct Node {
     pub(super) account: Account,
     /// Waits for a connection, in order.
     pub(super) backlog: VecDeque<Parked>,
+    /// The cluster does not name it any more, so it goes as soon as nothing is under way to it.
+    pub(super) gone: bool,
+    /// When a redirect last named it.
+    pub(super) named_at: Option<Instant>,
     /// Which scripts were sent with their source since the present connection was made.
     pub(super) scripts_sent: sources::Sent,
+}
+
+impl NodeId {
+    pub(super) const HOME: NodeId = NodeId(Id::NONE);
 }
 
 impl Node {
@@ -96,6 +107,8 @@ impl Node {
             heritage: Heritage::default(),
             account: Account::default(),
             backlog: VecDeque::new(),
+            gone: false,
+            named_at: None,
             scripts_sent: sources::Sent::default(),
         }
     }
@@ -104,27 +117,40 @@ impl Node {
 impl Nodes {
     /// One node, which serves all that no other does.
     pub(super) fn new(home: Node) -> Self {
-        let mut all = Slab::new();
-        let home = NodeId(all.insert(home));
-        Nodes { all, home }
+        Nodes { home, others: Slab::new() }
     }
 
     /// The node that serves all that no other does: of a standalone deployment the only one.
     #[inline]
     pub(super) fn home(&self) -> NodeId {
-        self.home
+        NodeId::HOME
+    }
+
+    pub(super) fn insert(&mut self, node: Node) -> NodeId {
+        NodeId(self.others.insert(node))
+    }
+
+    /// Forgets a node that nothing names any more.
+    pub(super) fn remove(&mut self, node: NodeId) {
+        self.others.remove(node.0);
+    }
+
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        node == NodeId::HOME || self.others.get(node.0).is_some()
     }
 
     pub(super) fn ids(&self) -> Vec<NodeId> {
-        self.all.iter().map(|(id, _)| NodeId(id)).collect()
+        self.iter().map(|(id, _)| id).collect()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        self.all.iter().map(|(id, node)| (NodeId(id), node))
+        let others = self.others.iter().map(|(id, node)| (NodeId(id), node));
+        std::iter::once((NodeId::HOME, &self.home)).chain(others)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Node)> {
-        self.all.iter_mut().map(|(id, node)| (NodeId(id), node))
+        let others = self.others.iter_mut().map(|(id, node)| (NodeId(id), node));
+        std::iter::once((NodeId::HOME, &mut self.home)).chain(others)
     }
 }
 
@@ -134,14 +160,20 @@ impl Index<NodeId> for Nodes {
 
     #[inline]
     fn index(&self, id: NodeId) -> &Node {
-        self.all.get(id.0).expect("a node is there for as long as anything names it")
+        if id == NodeId::HOME {
+            return &self.home;
+        }
+        self.others.get(id.0).expect("a node is there for as long as anything names it")
     }
 }
 
 impl IndexMut<NodeId> for Nodes {
     #[inline]
     fn index_mut(&mut self, id: NodeId) -> &mut Node {
-        self.all.get_mut(id.0).expect("a node is there for as long as anything names it")
+        if id == NodeId::HOME {
+            return &mut self.home;
+        }
+        self.others.get_mut(id.0).expect("a node is there for as long as anything names it")
     }
 }
 
@@ -160,8 +192,25 @@ impl<W> Engine<W> {
 
     /// The node that serves a command.
     #[inline]
-    pub(super) fn route(&self, _: &Op) -> NodeId {
-        self.nodes.home()
+    pub(super) fn route(&self, op: &Op) -> NodeId {
+        match &self.cluster {
+            None => NodeId::HOME,
+            Some(cluster) => self.route_in(cluster, op),
+        }
+    }
+
+    /// The node by which it is told how the client stands: in a cluster one that is connected, or one that
+    /// says why none is.
+    pub(super) fn spokesman(&self) -> &Node {
+        let Some(cluster) = &self.cluster else { return &self.nodes.home };
+        let known = |id: &&NodeId| self.nodes.contains(**id);
+        let mut owners = cluster.primaries().iter().filter(known).map(|id| &self.nodes[*id]);
+        let connected = owners.clone().find(|node| node.conn.is_some());
+        let home = Some(&self.nodes.home).filter(|home| home.rejected.is_some());
+        let refused =
+            || self.nodes.iter().map(|(_, node)| node).find(|node| node.rejected.is_some());
+        let down = owners.find(|node| node.cause.is_some());
+        connected.or(home).or_else(refused).or(down).unwrap_or(&self.nodes.home)
     }
 
     /// What a command's node is called.

@@ -40,6 +40,9 @@ const REFUSED_JITTER_PERCENT: u32 = 20;
 const NEEDS_SERVER: &str = "there is no connection whose reading could be stopped without a server: let the oldest \
      messages be dropped instead";
 
+const SHARDED: &str = "this version subscribes to sharded channels of one server only, not of a cluster; \
+    `subscribe` works there";
+
 impl<W> Engine<W> {
     // ---- callers -------------------------------------------------------------------------------
 
@@ -94,6 +97,9 @@ impl<W> Engine<W> {
         }
         if !self.pubsub.is_open(stream) {
             return refuse(FailureKind::StreamEnded);
+        }
+        if kind == TopicKind::Shard && self.cluster.is_some() {
+            return refuse(FailureKind::Misuse(SHARDED));
         }
         let most = self.config.subscriptions.subscriptions_max;
         if self.pubsub.wanted() + names.arg_count() > most {
@@ -150,6 +156,7 @@ impl<W> Engine<W> {
         now: Now,
     ) -> bool {
         self.note_time(now);
+        self.hear_others();
         let open = self.pubsub.take(stream, into);
         if self.pubsub.stirred {
             self.run_feeds();
@@ -191,6 +198,9 @@ impl<W> Engine<W> {
     /// The connection for requests is ready: it carries channels and patterns as well if it speaks
     /// RESP3.
     pub(super) fn carry_on(&mut self, conn: ConnId) {
+        if self.cluster.is_some() && !self.carries_channels(conn) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         let general = self.pubsub.general();
         let pushes = connection.protocol == Protocol::Resp3;
@@ -215,6 +225,20 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether channels and patterns are to ride on this connection: in a cluster one of its nodes is chosen
+    /// for that.
+    fn carries_channels(&mut self, conn: ConnId) -> bool {
+        let Some(node) = self.node_of(conn) else { return false };
+        let mapped =
+            self.cluster.as_ref().is_some_and(|cluster| cluster.primaries().contains(&node));
+        let general = self.pubsub.general();
+        let Some(carrier) = self.pubsub.get_mut(general) else { return false };
+        if mapped && (carrier.node == self.nodes.home() || carrier.conn.is_none()) {
+            carrier.node = node;
+        }
+        mapped && carrier.node == node
+    }
+
     /// A connection carries nothing any longer.
     pub(super) fn carry_no_more(&mut self, conn: ConnId, cause: &Cause) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
@@ -227,7 +251,7 @@ impl<W> Engine<W> {
     /// Takes the next step of every feed that has one.
     pub(super) fn run_feeds(&mut self) {
         if self.store.is_some() {
-            self.pubsub.settle_locally();
+            self.settle_membership();
         } else if std::mem::take(&mut self.pubsub.stirred) {
             for feed in self.pubsub.feeds() {
                 self.run_feed(feed);
@@ -243,7 +267,10 @@ impl<W> Engine<W> {
             return self.pubsub.forget(feed);
         }
         let Some(conn) = carrier.conn else {
-            self.ensure_dial(self.nodes.home());
+            let node = carrier.node;
+            self.ensure_map();
+            self.ensure_dial(node);
+            self.pubsub_moves();
             return self.ensure_side(feed);
         };
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
@@ -463,6 +490,7 @@ impl<W> Engine<W> {
     /// Ends every stream.
     pub(super) fn end_streams(&mut self, kind: FailureKind) {
         self.pubsub.end_all(&Failure::new(kind, Executed::No, "SUBSCRIBE"));
+        self.membership = None;
         self.settle_streams();
     }
 

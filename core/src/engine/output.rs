@@ -6,7 +6,7 @@ use super::Lineage;
 use crate::{
     config::Forced,
     failure::{Ago, Bound, Cause},
-    fallback::{NativeDone, NativeRun},
+    fallback::{NativeDone, NativeRun, Nudge},
     reply::ServerError,
     resp::Reply,
     slab::Id,
@@ -92,6 +92,8 @@ pub enum Input<'a> {
     },
     /// The answer to [`Output::Run`].
     Ran(NativeDone),
+    /// The nudge that was set with [`set_nudge`](super::Engine::set_nudge) was given.
+    Nudged,
 }
 
 /// What the engine asks of its adapter.
@@ -134,6 +136,8 @@ pub enum Output {
     /// Run a function of the user's, without any lock held, and answer with [`Input::Ran`]. There is
     /// one at a time.
     Run(NativeRun),
+    /// Give this nudge, without any lock held: another client of the same store has messages.
+    Nudge(Nudge),
     /// More may be read from `conn`, on which reading was to stop
     /// ([`may_read`](super::Engine::may_read)); what was read before is to be handed in again.
     Read {
@@ -268,6 +272,27 @@ pub enum Event {
         /// What brought it about, where something did.
         cause: Option<Cause>,
     },
+    /// How the client stands with one node of a cluster has changed.
+    NodeHealthChanged {
+        /// The node.
+        node: Arc<str>,
+        /// Before.
+        from: Health,
+        /// Now.
+        to: Health,
+        /// What brought it about, where something did.
+        cause: Option<Cause>,
+    },
+    /// The client speaks to another node of its cluster from now on.
+    NodeAdded {
+        /// The node.
+        node: Arc<str>,
+    },
+    /// The client has no use for a node any more: it serves nothing, or is not of its cluster.
+    NodeRemoved {
+        /// The node.
+        node: Arc<str>,
+    },
     /// An operator forced something upon the client, or let it go.
     Forced {
         /// Before.
@@ -356,6 +381,9 @@ impl Event {
             Event::Error { .. } => "error",
             Event::Reconnecting { .. } => "reconnecting",
             Event::HealthChanged { .. } => "health",
+            Event::NodeHealthChanged { .. } => "node_health",
+            Event::NodeAdded { .. } => "node_added",
+            Event::NodeRemoved { .. } => "node_removed",
             Event::Forced { .. } => "forced",
             Event::DataSet { .. } => "data_set",
             Event::ReplayRefused { .. } => "replay_refused",
@@ -383,6 +411,14 @@ impl fmt::Display for Event {
                 write!(f, "{from} -> {to}: {cause}")
             }
             Event::HealthChanged { from, to, cause: None } => write!(f, "{from} -> {to}"),
+            Event::NodeHealthChanged { node, from, to, cause: Some(cause) } => {
+                write!(f, "{node}: {from} -> {to}: {cause}")
+            }
+            Event::NodeHealthChanged { node, from, to, cause: None } => {
+                write!(f, "{node}: {from} -> {to}")
+            }
+            Event::NodeAdded { node } => write!(f, "{node} is a node of the cluster"),
+            Event::NodeRemoved { node } => write!(f, "{node} is not needed any more"),
             Event::Forced { to: Some(forced), .. } => write!(f, "forced by an operator: {forced}"),
             Event::Forced { from: Some(from), to: None } => {
                 write!(f, "no longer forced: {from}; health decides")

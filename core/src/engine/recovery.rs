@@ -34,6 +34,7 @@ use crate::{
     fallback::{Answered, Command, Refused, Step},
     reply::ServerError,
     resp::Reply,
+    slot::slot,
 };
 
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl<W> Engine<W> {
             Stage::Between { passed, .. } => self.probe(node, passed),
             Stage::Barrier(_) => {
                 self.trust_data_set(node);
-                self.memory.hand_back(self.now);
+                self.hand_back(node);
                 self.drain(node);
             }
             Stage::Pause(_) => self.drain(node),
@@ -155,6 +156,9 @@ impl<W> Engine<W> {
             Own::Inquire(key) => self.on_inquired(conn, &key, reply),
             Own::Settle(key, _) => self.on_settle_reply(conn, &key, reply),
             Own::StreamEnd => self.on_stream_end(conn, reply),
+            Own::Topology => self.on_topology(conn, reply),
+            // If it was refused, what came right behind it will be as well.
+            Own::Asking => {}
             // What an older connection still says of probes is of no interest.
             _ if self.served_by(conn).is_none() => {}
             Own::Ping => {}
@@ -207,7 +211,7 @@ impl<W> Engine<W> {
     fn drain(&mut self, node: NodeId) {
         let Some(conn) = self.nodes[node].conn else { return };
         let mut bytes = 0;
-        for key in self.memory.next_owed(DRAIN_BATCH) {
+        for key in self.next_owed(node, DRAIN_BATCH) {
             let unknown = self.nodes[node].heritage.is_unknown();
             let step = self.memory.begin(&key, unknown, self.now);
             bytes += self.take_step(conn, &key, step);
@@ -215,9 +219,9 @@ impl<W> Engine<W> {
                 break;
             }
         }
-        if self.memory.sending() > 0 {
+        if self.is_paying(node) {
             self.enter_stage(node, Stage::Draining, None);
-        } else if self.memory.journal_len() > 0 {
+        } else if self.is_in_debt(node) {
             self.enter_stage(node, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
             self.place_held();
         } else {
@@ -258,6 +262,52 @@ impl<W> Engine<W> {
         }
     }
 
+    // ---- whose debts ---------------------------------------------------------------------------
+
+    /// The next keys that are owed something and that this node serves.
+    fn next_owed(&self, node: NodeId, count: usize) -> Vec<Bytes> {
+        match self.cluster {
+            None => self.memory.next_owed(count, |_| true),
+            Some(_) => self.memory.next_owed(count, |key| self.serves(node, key)),
+        }
+    }
+
+    /// Whether something is on its way for a key that this node serves.
+    fn is_paying(&self, node: NodeId) -> bool {
+        self.memory.sending() > 0
+            && (self.cluster.is_none() || self.memory.sends_any(|key| self.serves(node, key)))
+    }
+
+    /// Whether a key is owed something that this node serves.
+    fn is_in_debt(&self, node: NodeId) -> bool {
+        self.memory.journal_len() > 0
+            && (self.cluster.is_none() || self.memory.owes_any(|key| self.serves(node, key)))
+    }
+
+    /// The node answers again for every key that nothing is owed to.
+    pub(super) fn hand_back(&mut self, node: NodeId) {
+        let Engine { memory, cluster, now, .. } = self;
+        match cluster {
+            None => memory.hand_back(*now, |_| true),
+            Some(cluster) => memory.hand_back(*now, |key| cluster.owner(slot(key)) == node),
+        }
+    }
+
+    /// A key may have been paid by the node that has served its slot before: the one that serves it now
+    /// may have waited for that.
+    fn end_other_pieces(&mut self, node: NodeId) {
+        if self.cluster.is_none() {
+            return;
+        }
+        for other in self.nodes.ids() {
+            let drains =
+                matches!(self.nodes[other].phase, Phase::Down { stage: Stage::Draining, .. });
+            if other != node && drains && !self.is_paying(other) {
+                self.enter_stage(other, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+            }
+        }
+    }
+
     fn on_inquired(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
         let Some(node) = self.node_of(conn) else { return };
         if let Answered::Refused(refused) = self.memory.answered(key, reply) {
@@ -288,7 +338,15 @@ impl<W> Engine<W> {
 
     fn on_refused(&mut self, node: NodeId, key: &Bytes, refused: Refused) {
         let Refused { command, error, for_good } = refused;
-        let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
+        let moved = !for_good && self.is_redirect(&error);
+        if moved {
+            self.want_refresh();
+        }
+        let fate = match () {
+            () if for_good => Fate::Forever,
+            () if moved => Fate::NotNow,
+            () => fate_of(command, &error),
+        };
         match fate {
             Fate::Maybe if self.memory.unanswered(key) => {
                 self.reached(Rare::MaybePaid);
@@ -313,14 +371,15 @@ impl<W> Engine<W> {
 
     /// Goes on once nothing is on its way any more.
     fn end_piece(&mut self, node: NodeId) {
-        if self.memory.sending() > 0 {
+        self.end_other_pieces(node);
+        if self.is_paying(node) {
             return;
         }
         if !matches!(self.nodes[node].phase, Phase::Down { stage: Stage::Draining, .. }) {
             self.tell_account(node);
             return self.place_held();
         }
-        if self.memory.journal_len() == 0 {
+        if !self.is_in_debt(node) {
             return self.recovered(node);
         }
         self.enter_stage(node, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
@@ -341,7 +400,7 @@ impl<W> Engine<W> {
             let next = self.next_probe(node);
             self.enter_stage(node, Stage::Waiting(next), Some(cause));
         }
-        if self.memory.sending() == 0 {
+        if !self.is_paying(node) {
             self.tell_account(node);
         }
         self.place_held();
@@ -377,10 +436,11 @@ impl<W> Engine<W> {
                 self.trial.reached(Rare::DebtPutBack);
                 self.memory.put_back(key);
             }
+            Own::Topology => return self.topology_lost(node),
             _ => return,
         }
         self.unheld = true;
-        if self.memory.sending() == 0 {
+        if !self.is_paying(node) {
             self.tell_account(node);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration, time::Instant};
 
-use super::{Closing, Engine, Health};
+use super::{Closing, Engine, Health, NodeId};
 use crate::{
     config::{Config, Forced},
     failure::{Ago, Cause},
@@ -84,9 +84,29 @@ pub struct Status {
     pub answers_shadow: u64,
     /// Answers about keys of which nothing was known in memory.
     pub answers_unknown: u64,
+    /// Each node that serves slots of a cluster, in the order of their first slots; empty where there is no
+    /// cluster.
+    pub shards: Vec<ShardStatus>,
     /// Each fallback rule in the order of declaration, and then what holds for all other keys. Empty for
     /// `memory://`, where no rule is ever asked.
     pub patterns: Vec<PatternStatus>,
+}
+
+/// How the client stands with one shard of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardStatus {
+    /// The node that serves its slots, as `host:port`; where nobody serves some slots, the last entry
+    /// stands for those and has the name of the cluster.
+    pub node: Arc<str>,
+    /// How many slots.
+    pub slots: usize,
+    /// How the client stands with it.
+    pub health: Health,
+    /// Since when.
+    pub since: Instant,
+    /// Why, where something brought it about.
+    pub cause: Option<Cause>,
 }
 
 /// How the keys of one pattern fare.
@@ -253,14 +273,17 @@ impl<W> Engine<W> {
         let (shadow_entries, shadow_bytes) = self.memory.shadow_size();
         let (journal_entries, journal_bytes) = self.memory.journal_size();
         let home = &self.nodes[self.nodes.home()];
-        let since = home.phase_since;
+        let (since, cause) = match self.cluster {
+            None => (home.phase_since, home.cause.clone()),
+            Some(_) => (self.whole_since, self.whole_cause.clone()),
+        };
         let pubsub = self.pubsub.size();
         Status {
             node: home.label.clone(),
             health: self.health(),
             since,
             lasting: self.now.instant.saturating_duration_since(since),
-            cause: home.cause.clone(),
+            cause,
             forced: self.forced,
             forced_since: self.forced_since,
             queued_requests: self.queued.requests,
@@ -289,8 +312,28 @@ impl<W> Engine<W> {
             answers_overlay: self.tally.overlay,
             answers_shadow: self.tally.shadow,
             answers_unknown: self.tally.unknown,
+            shards: self.shards(),
             patterns: self.patterns(),
         }
+    }
+
+    fn shards(&self) -> Vec<ShardStatus> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let home = self.nodes.home();
+        let known = cluster.primaries().iter().filter(|id| self.nodes.contains(**id));
+        let all = known.copied().chain([home]).map(|id| (id, cluster.slots_of(id)));
+        let some = all.filter(|(_, slots)| *slots > 0);
+        let shard = |(id, slots)| {
+            let node = &self.nodes[id];
+            ShardStatus {
+                node: node.label.clone(),
+                slots,
+                health: node.phase.health(),
+                since: node.phase_since,
+                cause: node.cause.clone(),
+            }
+        };
+        some.map(shard).collect()
     }
 
     fn patterns(&self) -> Vec<PatternStatus> {
@@ -319,16 +362,29 @@ impl<W> Engine<W> {
         all.map(of).collect()
     }
 
-    /// Who would answer a request for a key of this mode now.
+    /// Who would answer a request for a key of this mode now: in a cluster, one for which it stands worst.
     fn answered_by(&self, mode: Mode) -> Option<AnsweredBy> {
         if self.closing != Closing::Open {
             return None;
         }
+        let Some(cluster) = &self.cluster else {
+            return self.answered_at(self.nodes.home(), mode);
+        };
         let home = self.nodes.home();
-        let node = &self.nodes[home];
+        let nobodys = (cluster.slots_of(home) > 0).then_some(home);
+        let known = cluster.primaries().iter().copied().filter(|id| self.nodes.contains(*id));
+        let all = known.chain(nobodys).map(|node| self.answered_at(node, mode));
+        all.reduce(|a, b| match (a, b) {
+            (None, _) | (_, None) => None,
+            (Some(AnsweredBy::Server), other) | (other, _) => other,
+        })?
+    }
+
+    fn answered_at(&self, node: NodeId, mode: Mode) -> Option<AnsweredBy> {
+        let settles = self.settles(node);
+        let node = &self.nodes[node];
         let server = node.conn.map(|_| AnsweredBy::Server);
         let insists = self.forced == Some(Forced::Redis);
-        let settles = self.settles(home);
         match mode {
             Mode::Fail if node.phase.is_down() && !settles => None,
             Mode::Wait | Mode::Fail => server,
@@ -373,6 +429,12 @@ impl fmt::Display for Status {
         if let Some(DataSet { run_id, replication_id }) = &self.data_set {
             let said = |id: &Option<String>| id.clone().unwrap_or_else(|| "unknown".into());
             write!(f, "\n  data      run {}, history {}", said(run_id), said(replication_id))?;
+        }
+        for shard in &self.shards {
+            write!(f, "\n  shard     {}: {}, {} slots", shard.node, shard.health, shard.slots)?;
+            if let Some(cause) = &shard.cause {
+                write!(f, " ({cause})")?;
+            }
         }
         let width = self.patterns.iter().map(|pattern| pattern.name().chars().count()).max();
         for pattern in &self.patterns {

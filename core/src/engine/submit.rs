@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Ticket,
+    Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
     tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
@@ -53,6 +53,10 @@ const WATCHES: &str = "a watched key would hold for all who share the connection
 const WAITS: &str = "this command waits for what its own connection wrote, so alone on a shared one its \
     answer would be about nothing: use it in a pipeline, after the writes it is to wait for, or on a \
     connection of your own (`dedicated`)";
+const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
+    all of its nodes";
+pub(super) const LEASES: &str = "this version makes connections of their own to a standalone server only, not to the nodes \
+    of a cluster";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -87,23 +91,28 @@ impl<W> Engine<W> {
         let effect = request.declared_effect();
         let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
+        op.slot = self.slot_for(spec, request.arguments());
         if standing != Standing::Wait {
             op.rule = self.memory.rule_for(spec, request.arguments());
         }
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now) {
+        if let Some(conn) = self.direct(op.slot, standing).filter(|_| room == Room::Now) {
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();
             if noted {
-                let mut bytes = Vec::new();
+                let mut bytes = std::mem::take(&mut self.scratch);
                 request.encode(&mut bytes);
-                op.note = Some(bytes.into());
+                op.note = Some(bytes.as_slice().into());
+                self.scratch = emptied(bytes);
             }
             op.attempts = 1;
             let cost = &mut self.queued.bytes;
             connection.send(op, self.now.instant, |out, op| {
                 let start = out.len();
-                request.encode(out);
+                match &op.note {
+                    Some(note) => out.extend_from_slice(note),
+                    None => request.encode(out),
+                }
                 op.cost = cost_of(&out[start..]);
                 *cost += op.cost as usize;
             });
@@ -122,10 +131,7 @@ impl<W> Engine<W> {
                 self.stand_in_line(vec![Parked { op, bytes: bytes.clone(), cause: None }])
             }
         };
-        bytes.clear();
-        if bytes.capacity() <= SCRATCH_BYTES_MAX {
-            self.scratch = bytes;
-        }
+        self.scratch = emptied(bytes);
         Ok((ticket, flush))
     }
 
@@ -195,8 +201,9 @@ impl<W> Engine<W> {
         let costs = (0..count).map(|at| cost_of(batch.bytes_of(at)) as usize);
         self.queued.bytes += costs.sum::<usize>();
         // Where no key may degrade, all of it goes into the log in one piece.
-        let whole = room == Room::Now && !self.memory.degrades() && !alone;
-        if let Some(conn) = self.direct(Standing::Wait).filter(|_| whole) {
+        let whole =
+            room == Room::Now && !self.memory.degrades() && !alone && self.cluster.is_none();
+        if let Some(conn) = self.direct(Slot::NONE, Standing::Wait).filter(|_| whole) {
             let now = self.now.instant;
             let ops = batch.items.iter().enumerate().map(|(at, item)| {
                 let mut op = Op::new(
@@ -227,6 +234,7 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
+            op.slot = self.slot_for(item.spec, &args);
             if standing != Standing::Wait {
                 op.rule = self.memory.rule_for(item.spec, &args);
             }
@@ -239,6 +247,10 @@ impl<W> Engine<W> {
             if next != Flush::Nothing {
                 flush = next;
             }
+        }
+        if self.cluster.is_some() {
+            // They may have gone to several.
+            self.announce();
         }
         if !in_line.is_empty() {
             flush = self.stand_in_line(in_line);
@@ -267,7 +279,8 @@ impl<W> Engine<W> {
             return ticket;
         }
         self.ensure_dials();
-        if self.store.is_some() || self.was_judged(self.nodes.home()) {
+        self.ensure_map();
+        if self.store.is_some() || self.is_judged() {
             self.end_connect_waits();
         }
         ticket
@@ -305,6 +318,7 @@ impl<W> Engine<W> {
         if let Some(lease) = slot.lease() {
             self.cancel_on_lease(lease, ticket);
         }
+        self.cancel_parts(ticket);
         // A client that is being closed may have waited for this one only.
         self.stirred |= self.closing != Closing::Open;
         self.cancelled += 1;
@@ -346,7 +360,8 @@ impl<W> Engine<W> {
     /// its own. It is the `at`-th of its pipeline.
     #[inline]
     fn check_use(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
-        if self.closing == Closing::Open && !spec.is_session() && !spec.is_blocking() {
+        let plain = !spec.is_session() && !spec.is_blocking();
+        if self.closing == Closing::Open && plain && self.cluster.is_none() {
             return Ok(false);
         }
         self.check_use_of(spec, command, at)
@@ -359,6 +374,7 @@ impl<W> Engine<W> {
             return Ok(false);
         }
         let advice = match spec.name() {
+            "SCAN" if self.cluster.is_some() => SCANS,
             "MULTI" | "EXEC" | "DISCARD" => TRANSACTS,
             "WATCH" | "UNWATCH" => WATCHES,
             "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE"
@@ -369,9 +385,11 @@ impl<W> Engine<W> {
             "ASKING" | "READONLY" | "READWRITE" => ROUTES,
             _ if spec.is_about_own_writes() => match at {
                 0 => WAITS,
+                _ if self.cluster.is_some() => LEASES,
                 _ => return Ok(true),
             },
             _ if spec.is_session() => SHARED_CONNECTION,
+            _ if spec.is_blocking() && self.cluster.is_some() => LEASES,
             _ => return Ok(spec.is_blocking()),
         };
         let kind = FailureKind::Misuse(advice);
@@ -422,6 +440,7 @@ impl<W> Engine<W> {
         if self.unheld {
             self.place_held();
         }
+        self.settle_detours();
         while !self.line.is_empty() && self.has_room() {
             let request = self.line.pop_front().expect("the line is not empty");
             for parked in &request {
@@ -438,7 +457,8 @@ impl<W> Engine<W> {
     fn parked(&self) -> usize {
         let backlogs: usize = self.nodes.iter().map(|(_, node)| node.backlog.len()).sum();
         let waiting = backlogs + self.delayed.len() + self.held.len();
-        waiting + self.scripts.len() + self.line.len() + self.leases.parked()
+        let detours = self.cluster.as_ref().map_or(0, |cluster| cluster.detours.len());
+        waiting + detours + self.scripts.len() + self.line.len() + self.leases.parked()
     }
 
     pub(super) fn tell_full(&mut self, bound: Bound) {
@@ -448,8 +468,8 @@ impl<W> Engine<W> {
 
     /// The connection that takes a new request of this rule at once, in the common case.
     #[inline]
-    pub(super) fn direct(&self, standing: Standing) -> Option<ConnId> {
-        let node = &self.nodes[self.nodes.home()];
+    pub(super) fn direct(&self, slot: u16, standing: Standing) -> Option<ConnId> {
+        let node = &self.nodes[self.direct_to(slot)?];
         let conn = node.conn?;
         let served = node.phase.is_live() || standing == Standing::Wait;
         served.then_some(conn)
@@ -483,6 +503,9 @@ impl<W> Engine<W> {
             return Flush::Nothing;
         }
         let node = self.route(&op);
+        if node == self.nodes.home() {
+            self.ensure_map();
+        }
         self.ensure_dial(node);
         let conn = self.nodes[node].conn;
         let before = conn.map(|conn| (conn, self.unwritten_before(conn)));
@@ -517,6 +540,13 @@ impl<W> Engine<W> {
         {
             return self.place_pinned(of.lease, parked);
         }
+        let parked = match &self.cluster {
+            None => parked,
+            Some(_) => match self.split(parked).and_then(|whole| self.wait_behind_detour(whole)) {
+                Some(parked) => parked,
+                None => return,
+            },
+        };
         let node = self.route(&parked.op);
         let standing = parked.op.standing;
         let only_the_server = standing.waits() || standing == Standing::Fail;
@@ -587,7 +617,7 @@ impl<W> Engine<W> {
         self.unheld = true;
     }
 
-    fn place_on_server(&mut self, node: NodeId, parked: Parked) {
+    pub(super) fn place_on_server(&mut self, node: NodeId, parked: Parked) {
         if let Some(of) = self.tickets.of_lease(parked.op.ticket) {
             return self.place_on_lease(of.lease, parked);
         }
@@ -663,6 +693,9 @@ impl<W> Engine<W> {
         dropped.extend(gone.into_iter().map(|(_, parked)| parked));
         self.delayed = kept.into_iter().collect();
         let tickets = &self.tickets;
+        if let Some(cluster) = &mut self.cluster {
+            dropped.extend(cluster.detours.take(|parked| !tickets.wants(parked.op.ticket)));
+        }
         dropped.extend(self.scripts.take(|parked| !tickets.wants(parked.op.ticket)));
         for parked in dropped {
             self.give_up(&parked.op);
@@ -679,7 +712,18 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether it is known how the server stands, or every node of a cluster.
+    fn is_judged(&self) -> bool {
+        match &self.cluster {
+            None => self.was_judged(self.nodes.home()),
+            Some(cluster) => self.all_judged(cluster),
+        }
+    }
+
     pub(super) fn end_connect_waits(&mut self) {
+        if self.cluster.is_some() && !self.is_judged() && !self.is_isolated() {
+            return;
+        }
         for ticket in self.tickets.waits() {
             let result = self.connect_result();
             let waiter = self.tickets.end_wait(ticket, result);
@@ -689,7 +733,7 @@ impl<W> Engine<W> {
 
     /// What `connect` says now that the server was judged, or its time limit has passed.
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        let node = &self.nodes[self.nodes.home()];
+        let node = self.spokesman();
         if let Some(cause) = &node.rejected {
             let kind = match cause {
                 Cause::Handshake(error) => FailureKind::Server(error.clone()),
@@ -719,6 +763,12 @@ impl<W> Engine<W> {
 /// A scratch buffer that grew beyond this for one large command is given up.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// The buffer for the next command.
+fn emptied(mut scratch: Vec<u8>) -> Vec<u8> {
+    scratch.clear();
+    if scratch.capacity() <= SCRATCH_BYTES_MAX { scratch } else { Vec::new() }
+}
+
 /// What a command counts for: its length, as far as that can be written down. A longer one than that
 /// no server takes; but what was added when it came must be what is subtracted when it ends.
 pub(super) fn cost_of(bytes: &[u8]) -> u32 {
@@ -742,6 +792,8 @@ impl Op {
             spec,
             effect,
             maybe_retry: options.maybe_retry.unwrap_or(config.retry.maybe),
+            slot: Slot::NONE,
+            redirects: 0,
             attempts: 0,
             maybe: false,
             rehandshaken: false,

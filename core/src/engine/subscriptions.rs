@@ -548,14 +548,16 @@ impl<W> Subscriptions<W> {
 
     // ---- without a server ----------------------------------------------------------------------
 
-    /// Does what a server would: whatever is wanted is there, whatever is not is gone.
-    pub(super) fn settle_locally(&mut self) {
+    /// Does what a server would: whatever is wanted is there, whatever is not is gone. `change` is told of
+    /// each.
+    pub(super) fn settle_locally(&mut self, mut change: impl FnMut(Action, &Topic)) {
         self.stirred = false;
         for feed in self.feeds() {
             while let Some(carrier) = self.carriers.get_mut(feed.0)
                 && let Some(step) = carrier.feed.next_step()
             {
-                for (topic, _) in step.topics {
+                for (topic, name) in step.topics {
+                    change(step.action, &name);
                     match step.action {
                         Action::Subscribe => self.added(feed, topic),
                         Action::Unsubscribe => self.dropped(feed, topic),
@@ -571,11 +573,10 @@ impl<W> Subscriptions<W> {
         &mut self,
         kind: TopicKind,
         channel: &[u8],
-        payload: &[u8],
+        payload: &Bytes,
     ) -> usize {
         let mut reached = 0;
-        let payload = Bytes::copy_from_slice(payload);
-        let payload = View::bulk(&payload);
+        let payload = View::bulk(payload);
         for feed in self.feeds() {
             let Some(carrier) = self.carriers.get(feed.0) else { continue };
             let mut matching: Vec<Arc<Topic>> = Vec::new();
@@ -600,14 +601,6 @@ impl<W> Subscriptions<W> {
         reached
     }
 
-    /// The topics of a kind that are wanted, each once, in the order of their names.
-    pub(super) fn wanted_of(&self, kind: TopicKind) -> BTreeSet<&[u8]> {
-        let carriers = self.carriers.iter();
-        carriers
-            .flat_map(|(_, carrier)| carrier.feed.wanted_of(kind).map(|topic| &*topic.name))
-            .collect()
-    }
-
     // ---- books ---------------------------------------------------------------------------------
 
     pub(super) fn feeds(&self) -> Vec<FeedId> {
@@ -616,6 +609,11 @@ impl<W> Subscriptions<W> {
 
     pub(super) fn general(&self) -> FeedId {
         self.general
+    }
+
+    /// Whether a carrier is to be subscribed to this node.
+    pub(super) fn leads_to(&self, node: NodeId) -> bool {
+        self.carriers.iter().any(|(_, carrier)| carrier.node == node)
     }
 
     pub(super) fn get(&self, feed: FeedId) -> Option<&Carrier> {

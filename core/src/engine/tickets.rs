@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Lease, Outcomes, StreamId, Ticket, sources::Called};
+use super::{Lease, NodeId, Outcomes, StreamId, Ticket, gather::GatherId, sources::Called};
 use crate::{
     Failure,
     resp::{Kind, Reply},
@@ -18,6 +18,8 @@ pub(crate) struct Tickets<W> {
     /// No deadline is earlier than this. Kept as a lower bound, so that ending a request costs
     /// nothing; a scan makes it exact when it passes.
     earliest: Option<Instant>,
+    /// Parts that have ended since they were last asked for.
+    parts: Vec<(GatherId, u32, Outcome)>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,12 @@ pub(crate) enum Work {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
     },
+    /// A part of a command that was split, and the node that it is for, if it is for one in particular.
+    Part {
+        of: GatherId,
+        at: u32,
+        pinned: Option<NodeId>,
+    },
     /// A transaction, which ends as a whole.
     Whole(Option<Outcomes>),
     /// Waits for the first connection, or for its judgement: ends without a reply.
@@ -74,7 +82,7 @@ pub(crate) enum Work {
 
 impl<W> Tickets<W> {
     pub(crate) fn new() -> Self {
-        Tickets { slots: Slab::new(), earliest: None }
+        Tickets { slots: Slab::new(), earliest: None, parts: Vec::new() }
     }
 
     #[inline]
@@ -113,6 +121,29 @@ impl<W> Tickets<W> {
         self.slots.len()
     }
 
+    /// The node that a part of a command is for, where it is for one in particular.
+    pub(super) fn pin_of(&self, ticket: Ticket) -> Option<NodeId> {
+        match self.slots.get(ticket.0)?.work {
+            Work::Part { pinned, .. } => pinned,
+            _ => None,
+        }
+    }
+
+    /// Whether parts of commands have ended.
+    #[inline]
+    pub(super) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
+    /// Those that have, each with what it is a part of and its place there.
+    pub(super) fn take_parts(&mut self) -> Vec<(GatherId, u32, Outcome)> {
+        std::mem::take(&mut self.parts)
+    }
+
+    pub(super) fn deadline_of(&self, ticket: Ticket) -> Option<Instant> {
+        Some(self.slots.get(ticket.0)?.deadline)
+    }
+
     /// Gives back the waiter that this one replaces.
     pub(crate) fn set_waiter(&mut self, ticket: Ticket, waiter: W) -> Option<W> {
         match self.slots.get_mut(ticket.0) {
@@ -143,6 +174,11 @@ impl<W> Tickets<W> {
                 if *left > 0 {
                     return None;
                 }
+            }
+            Work::Part { of, at, .. } => {
+                self.parts.push((*of, *at, outcome));
+                self.slots.free(ticket.0);
+                return None;
             }
             Work::Whole(_) => return self.fail_whole(ticket, outcome),
             Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => {
@@ -387,6 +423,7 @@ impl<W> Slot<W> {
     fn has_ended(&self) -> bool {
         match &self.work {
             Work::One(outcome) => outcome.is_some(),
+            Work::Part { .. } => false,
             Work::Many { left, .. } => *left == 0,
             Work::Whole(outcomes) => outcomes.is_some(),
             Work::Wait(result) | Work::Sleep(result) | Work::Topics { result, .. } => {

@@ -16,10 +16,9 @@
 use std::borrow::Cow;
 
 use super::{
-    Batch, ConnId, Engine, Flush, Lease, Outcomes, Parked, Rejected, Ticket,
+    Batch, ConnId, Engine, Flush, Lease, Outcomes, Parked, Rejected, Slot, Ticket,
     block::{Block, Blocks, EXEC, MULTI, Progress, Refused, executed_in, not_run, parts},
     classify::classify,
-    local::{is_about_channels, misuse_of_channels},
     sources::self_contained,
     status::NO_PATTERN,
     submit::{Room, cost_of},
@@ -29,10 +28,9 @@ use super::{
 use crate::{
     Failure, Now,
     commands::Spec,
-    config::Deployment,
     connection::Op,
     failure::{Abort, Cause, Executed, FailureKind, MEMORY},
-    fallback::{Memory, Part, Standing, Stopped, Why},
+    fallback::{Memory, Part, Standing, Stopped, Why, is_about_channels, misuse_of_channels},
     reply::ServerError,
     request::Effect,
     resp::{Kind, Reply, Source},
@@ -58,10 +56,12 @@ impl<W> Engine<W> {
         for (at, item) in batch.items.iter().enumerate() {
             self.check_item(item.spec, batch.name_of(at))?;
         }
-        if let Deployment::Cluster(_) = self.config.deployment
-            && let Err(at) = one_slot(batch)
-        {
-            return Err(misuse(CROSS_SLOT, batch.name_of(at)));
+        let mut common = Slot::NONE;
+        if self.cluster.is_some() {
+            match one_slot(batch) {
+                Ok(slot) => common = slot.unwrap_or(Slot::NONE),
+                Err(at) => return Err(misuse(CROSS_SLOT, batch.name_of(at))),
+            }
         }
         let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         if batch.is_empty() {
@@ -82,6 +82,7 @@ impl<W> Engine<W> {
             if self.memory.degrades() { parts(&batch.items, &batch.bytes) } else { Vec::new() };
         let (standing, noted) = self.memory.mode_for_all(&parts);
         let mut op = self.transaction(ticket, batch, &parts, standing);
+        op.slot = common;
         let write = |out: &mut Vec<u8>| {
             out.reserve(MULTI.len() + batch.bytes.len() + EXEC.len());
             out.extend_from_slice(MULTI);
@@ -93,7 +94,8 @@ impl<W> Engine<W> {
             write(&mut bytes);
             op.note = Some(bytes.into());
         }
-        if let Some(conn) = self.direct(standing).filter(|_| room == Room::Now && lease.is_none()) {
+        let direct = room == Room::Now && lease.is_none();
+        if let Some(conn) = self.direct(op.slot, standing).filter(|_| direct) {
             op.attempts = 1;
             let connection = self.connections.get_mut(conn.0).expect("the node's connection");
             let before = connection.log.unwritten();

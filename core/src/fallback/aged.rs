@@ -27,10 +27,10 @@ impl<V> Aged<V> {
 
     /// Puts a value at `key`, as the youngest of all. Gives the one that it replaces.
     pub(super) fn insert(&mut self, key: &[u8], value: V) -> Option<V> {
-        if let Some((_, old)) = self.by_key.get_mut(key) {
-            let old = std::mem::replace(old, value);
-            self.renew(key);
-            return Some(old);
+        if let Some((age, old)) = self.by_key.get_mut(key) {
+            self.count += 1;
+            rejuvenate(&mut self.by_age, age, self.count);
+            return Some(std::mem::replace(old, value));
         }
         let key = Bytes::copy_from_slice(key);
         self.count += 1;
@@ -42,10 +42,8 @@ impl<V> Aged<V> {
     /// Makes what is at `key` the youngest of all.
     pub(super) fn renew(&mut self, key: &[u8]) {
         let Some((age, _)) = self.by_key.get_mut(key) else { return };
-        let key = self.by_age.remove(age).expect("both lists hold the same keys");
         self.count += 1;
-        *age = self.count;
-        self.by_age.insert(self.count, key);
+        rejuvenate(&mut self.by_age, age, self.count);
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<V> {
@@ -79,6 +77,12 @@ impl<V> Aged<V> {
         self.by_age.clear();
         self.by_key.clear();
     }
+}
+
+fn rejuvenate(by_age: &mut BTreeMap<u64, Bytes>, age: &mut u64, youngest: u64) {
+    let key = by_age.remove(age).expect("both lists hold the same keys");
+    *age = youngest;
+    by_age.insert(youngest, key);
 }
 
 impl<V> fmt::Debug for Aged<V> {

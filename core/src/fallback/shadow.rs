@@ -95,18 +95,18 @@ impl Shadow {
             Expiry::At(at) => (true, at),
             Expiry::Unknown | Expiry::Kept => (false, None),
         };
-        if value.bytes() > self.value_max || !self.put(key, value, now) {
+        if value.bytes() > self.value_max || !self.put(key, value, at, now) {
             return self.remove(key, now);
         }
-        self.values.set_expiry(key, at, now);
         self.known.insert(key, Known { fresh_until: now.after(max_age), expiry: known });
     }
 
-    fn put(&mut self, key: &[u8], value: &Whole<'_>, now: Now) -> bool {
+    /// Gives whether it is there now: not so an empty collection.
+    fn put(&mut self, key: &[u8], value: &Whole<'_>, at: Option<u64>, now: Now) -> bool {
         let name: &[u8] = match value {
             Whole::Text(text) => {
                 let text = Bytes::copy_from_slice(text);
-                return self.values.insert_string(key, text, None, now).is_ok();
+                return self.values.insert_string(key, text, at, now).is_ok();
             }
             Whole::Hash(_) => b"HSET",
             Whole::List(_) => b"RPUSH",
@@ -118,7 +118,11 @@ impl Shadow {
         self.values.remove(key, now);
         // Without any member the store refuses it, as a server does.
         let stored = self.values.execute(&words, now);
-        matches!(stored, Answer::Reply(_)) && self.values.contains(key, now)
+        if !matches!(stored, Answer::Reply(_)) || !self.values.contains(key, now) {
+            return false;
+        }
+        self.values.set_expiry(key, at, now);
+        true
     }
 
     /// Sets when a remembered value expires.

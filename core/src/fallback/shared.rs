@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     Part, ScriptStore, Stopped,
+    hub::{Hub, Mail, Nudge, is_about_channels, misuse_of_channels},
     script::Declared,
     store::{Answer, Bounds, Savepoint, Store as Database},
 };
@@ -16,8 +17,9 @@ use crate::{
     Now,
     commands::Spec,
     config::Config,
-    config::MemoryLimits,
+    config::{MemoryLimits, SubscriptionLimits},
     failure::Bound,
+    pubsub::{Action, Topic},
     request::Effect,
     resp::{Reply, Source, Value},
 };
@@ -30,6 +32,8 @@ use crate::{
 ///
 /// It is as true to Redis 7.0 as `memory://` is: the same replies, errors and expiry for the commands
 /// that it supports. It evicts nothing; beyond its [`Bounds`] it answers OOM as Redis does.
+///
+/// Its clients hear each other's PUBLISH, as those of one server do.
 ///
 /// # Time
 ///
@@ -94,6 +98,13 @@ pub trait Ambient: 'static {
 struct Inner {
     database: Database,
     clock: Clock,
+    hub: Hub,
+}
+
+/// A client's place among those of one store that hear each other. Dropped, it is given up.
+pub(crate) struct Membership {
+    store: Store,
+    id: u64,
 }
 
 /// What time it is in the store.
@@ -158,9 +169,13 @@ impl<A> Store<A> {
     /// test up, and for seeing what came of it.
     ///
     /// Gives the reply in the shape that RESP3 gives it. Errors are replies too: OOM where there is no
-    /// room, and one of the store's own for a command that it does not support.
+    /// room, and one of the store's own for a command that it does not support. Clients hear what is
+    /// published.
     pub fn execute<W: AsRef<[u8]>>(&self, words: &[W]) -> Value {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+        if let Some(value) = self.execute_on_channels(&words) {
+            return value;
+        }
         let now = self.now();
         match self.lock().execute(&words, now) {
             Answer::Reply(value) | Answer::Full(value) => value,
@@ -168,11 +183,28 @@ impl<A> Store<A> {
         }
     }
 
+    /// Runs a command about channels; `None` for all others.
+    fn execute_on_channels(&self, words: &[&[u8]]) -> Option<Value> {
+        let (name, rest) = words.split_first()?;
+        let command = Spec::find(std::str::from_utf8(name).ok()?)?;
+        let spec = rest.first().and_then(|word| command.subcommand(word)).unwrap_or(command);
+        if !is_about_channels(spec) {
+            return None;
+        }
+        if let Some(error) = misuse_of_channels(spec, words) {
+            return Some(Value::error(error));
+        }
+        let (value, nudges) =
+            Store::from(self).answer_about_channels(spec.name(), &words[spec.words()..], None);
+        nudges.iter().for_each(Nudge::give);
+        value
+    }
+
     /// How many entries there are, without those that have expired.
     #[must_use]
     pub fn len(&self) -> usize {
         let now = self.now();
-        let Inner { database, clock } = &mut *self.lock();
+        let Inner { database, clock, .. } = &mut *self.lock();
         database.expire(clock.shifted(now));
         database.len()
     }
@@ -224,7 +256,8 @@ impl<A> Store<A> {
 
     fn over(database: Database, read: Option<fn() -> Now>) -> Self {
         let clock = Clock { read, ahead: Duration::ZERO, standing: None };
-        Store { inner: Arc::new(Mutex::new(Inner { database, clock })), ambient: PhantomData }
+        let inner = Inner { database, clock, hub: Hub::default() };
+        Store { inner: Arc::new(Mutex::new(inner)), ambient: PhantomData }
     }
 
     /// Reads the clock. Not under the lock: how it is read is foreign code.
@@ -257,7 +290,7 @@ impl Store {
         watched: &[Savepoint],
         now: Now,
     ) -> Option<Result<Vec<Reply>, Stopped>> {
-        let Inner { database, clock } = &mut *self.lock();
+        let Inner { database, clock, .. } = &mut *self.lock();
         let now = clock.shifted(now);
         if !watched.iter().all(|before| database.stands_as(before, now)) {
             return None;
@@ -269,7 +302,7 @@ impl Store {
 
     /// What stands at some keys, to be compared with what does later. Takes a copy of it.
     pub(crate) fn savepoint_at(&self, keys: &[&[u8]], now: Now) -> Savepoint {
-        let Inner { database, clock } = &*self.lock();
+        let Inner { database, clock, .. } = &*self.lock();
         database.savepoint(keys.iter().copied(), clock.shifted(now))
     }
 
@@ -281,7 +314,7 @@ impl Store {
         seed: u64,
         now: Now,
     ) -> ScriptStore {
-        let Inner { database, clock } = &*self.lock();
+        let Inner { database, clock, .. } = &*self.lock();
         let now = clock.shifted(now);
         let mut lent = ScriptStore::new(seed, database.bounds(), now)
             .read_only(spec.effect() == Effect::Read)
@@ -296,7 +329,7 @@ impl Store {
     /// Takes over what a script has written, all of it or nothing. Gives whether it did: not where what
     /// stands at the keys is no longer what was lent.
     pub(crate) fn take_from_script(&self, from: &ScriptStore, now: Now) -> Result<bool, Bound> {
-        let Inner { database, clock } = &mut *self.lock();
+        let Inner { database, clock, .. } = &mut *self.lock();
         let now = clock.shifted(now);
         if !from.was_lent().is_some_and(|before| database.stands_as(before, now)) {
             return Ok(false);
@@ -304,6 +337,25 @@ impl Store {
         let wrote: Vec<_> = from.wrote().map(|(key, _)| &key[..]).collect();
         database.take_over(from.store(), &wrote, now)?;
         Ok(true)
+    }
+
+    /// Takes a client in among those that hear each other.
+    pub(crate) fn join(&self, limits: &SubscriptionLimits, nudge: Option<Nudge>) -> Membership {
+        Membership { store: self.clone(), id: self.lock().hub.join(limits, nudge) }
+    }
+
+    /// Answers a command of a client about channels, by its name; `None` for all others. Gives who is to be
+    /// told that there is mail, once no lock is held any more.
+    pub(crate) fn answer_about_channels(
+        &self,
+        name: &str,
+        args: &[&[u8]],
+        asking: Option<&Membership>,
+    ) -> (Option<Value>, Vec<Nudge>) {
+        let mut nudges = Vec::new();
+        let asking = asking.map(|membership| membership.id);
+        let value = self.lock().hub.answer(name, args, asking, &mut nudges);
+        (value, nudges)
     }
 
     /// Which bound the last write was in the way of that was refused for lack of room.
@@ -315,6 +367,26 @@ impl Store {
     pub(crate) fn size(&self) -> (usize, usize) {
         let inner = self.lock();
         (inner.database.len(), inner.database.bytes())
+    }
+}
+
+impl Membership {
+    /// The client has subscribed to a topic, or given it up.
+    pub(crate) fn change(&self, action: Action, topic: &Topic) {
+        let wanted = matches!(action, Action::Subscribe);
+        self.store.lock().hub.set(self.id, topic.kind, &topic.name, wanted);
+    }
+
+    /// What was published and this client has not heard yet.
+    pub(crate) fn take_mail(&self) -> Mail {
+        self.store.lock().hub.take_mail(self.id)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        let left = self.store.lock().hub.leave(self.id);
+        drop(left);
     }
 }
 
@@ -390,7 +462,7 @@ impl<A> From<&Store<A>> for Store {
 impl<A> fmt::Debug for Store<A> {
     /// Counts only: keys and values can be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { database, clock } = &*self.lock();
+        let Inner { database, clock, .. } = &*self.lock();
         f.debug_struct("Store")
             .field("entries", &database.len())
             .field("bytes", &database.bytes())

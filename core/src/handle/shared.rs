@@ -28,6 +28,7 @@ use crate::{
     config::{Config, Forced},
     engine::{Batch, Engine, Flush, Input, Lease, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
+    fallback::Nudge,
     request::Request,
 };
 
@@ -114,7 +115,24 @@ impl Shared {
             subscribers: Vec::new(),
             closers: Vec::new(),
         });
-        Ok(Arc::new(Shared { state, config, node, clocks, start, writer, embedded }))
+        let shared = Arc::new(Shared { state, config, node, clocks, start, writer, embedded });
+        if embedded {
+            let weak = Arc::downgrade(&shared);
+            shared.lock().engine.set_nudge(Nudge::new(move || {
+                if let Some(shared) = weak.upgrade() {
+                    shared.nudged();
+                }
+            }));
+        }
+        Ok(shared)
+    }
+
+    /// Another client of the same store has messages for this one.
+    fn nudged(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        state.engine.handle_input(Input::Nudged, now);
+        self.settle_and_wake(state);
     }
 
     /// The configuration.

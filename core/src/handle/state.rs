@@ -18,7 +18,7 @@ use crate::{
     connection::Chunk,
     engine::{ConnId, Engine, Event, Input, Linger, Lookup, Output, SocketOptions, Target},
     failure::Cause,
-    fallback::NativeRun,
+    fallback::{NativeRun, Nudge},
 };
 
 /// What stands under the lock.
@@ -152,6 +152,7 @@ pub struct Wakes {
     more: Vec<Waker>,
     events: Vec<Event>,
     pub(super) runs: Vec<NativeRun>,
+    nudges: Vec<Nudge>,
 }
 
 impl State {
@@ -255,6 +256,7 @@ impl State {
                 Output::Push(_) => {}
                 Output::Event(event) => self.tell(event, wakes),
                 Output::Run(run) => wakes.runs.push(run),
+                Output::Nudge(nudge) => wakes.nudges.push(nudge),
                 Output::Wait(at) => {
                     let closed =
                         self.engine.is_closed() && self.drivers.iter().all(Option::is_none);
@@ -479,13 +481,16 @@ impl Wakes {
         }
     }
 
-    /// Wakes all and logs what there is to log. Not under the lock.
+    /// Wakes all, gives the nudges and logs what there is to log. Not under the lock.
     pub fn wake(&mut self) {
         if let Some(waker) = self.one.take() {
             waker.wake();
         }
         for waker in self.more.drain(..) {
             waker.wake();
+        }
+        for nudge in self.nudges.drain(..) {
+            nudge.give();
         }
         if !self.events.is_empty() {
             for event in mem::take(&mut self.events) {

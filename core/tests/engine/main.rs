@@ -1,6 +1,7 @@
 //! The engine against bytes: what it says and does, step by step.
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
+mod cluster;
 mod degraded;
 mod doubts;
 mod events;

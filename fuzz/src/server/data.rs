@@ -130,6 +130,14 @@ impl Server {
                 members.extend(words[2..].iter().cloned());
                 Value::Integer((members.len() - before) as i64)
             }
+            // Nobody waits in this model: where there is nothing, it is as if somebody had unblocked it.
+            "BLPOP" => match self.data.get_mut(words[1].as_bytes()) {
+                Some((Data::List(items), _)) if !items.is_empty() => {
+                    Value::Array(vec![bulk(&words[1]), bulk(&items.remove(0))])
+                }
+                Some((Data::List(_), _)) | None => Value::Null,
+                Some(_) => wrong,
+            },
             "HSET" | "HINCRBY" => {
                 let empty = || (Data::Hash(BTreeMap::new()), None);
                 let (Data::Hash(fields), _) = self.data.entry(key()).or_insert_with(empty) else {
@@ -223,5 +231,6 @@ pub fn is_write(name: &str) -> bool {
             | "RPUSH"
             | "HSET"
             | "HINCRBY"
+            | "BLPOP"
     )
 }

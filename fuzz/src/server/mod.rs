@@ -26,6 +26,8 @@ pub use requests::canonical;
 pub struct Ledger {
     /// How often it was carried out.
     pub executed: u32,
+    /// How often of that it was a pop that found nothing, which is as if it had not been.
+    pub empty: u32,
     /// When it was carried out last.
     pub last: u64,
     /// How often of that inside of a transaction.

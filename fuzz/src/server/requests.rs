@@ -4,7 +4,10 @@ use bytes::Bytes;
 use unfazed_core::resp::Value;
 
 use super::{Block, Multi, Server, Session, Tampering, When, bulk, is_write};
-use crate::{setup::SCRIPT, workload::script};
+use crate::{
+    setup::SCRIPT,
+    workload::{line_of, script},
+};
 
 impl Server {
     pub(super) fn answer(
@@ -19,7 +22,7 @@ impl Server {
             return None;
         }
         let Some(run) = canonical(words) else { return Some(Value::error(NO_SCRIPT)) };
-        let line = run.join(" ");
+        let line = line_of(&run);
         let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
         let words = &run[..];
         let name = words[0].to_ascii_uppercase();
@@ -115,7 +118,7 @@ impl Server {
 
     /// Carries a command out, unless it is refused.
     fn run(&mut self, name: &str, words: &[String], when: When) -> Value {
-        let line = words.join(" ");
+        let line = line_of(words);
         if let Some(text) = self.refusal(name) {
             self.refused += u64::from(!text.starts_with("ERR"));
             return Value::error(text);
@@ -133,6 +136,7 @@ impl Server {
         let again = self.tampering.execute_twice && is_write(name);
         let again = again || (merge_twice && is_write(name) && key.starts_with("sum:n"));
         let entry = self.ledger.entry(line).or_default();
+        entry.empty += u32::from(name == "BLPOP" && value == Value::Null);
         if again && !matches!(value, Value::Error(_)) {
             entry.executed += 1;
             self.execute(name, words, when);

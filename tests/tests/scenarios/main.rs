@@ -7,6 +7,7 @@
 mod adapters;
 mod bounds;
 mod cancelled;
+mod clusters;
 mod collections;
 mod commands;
 mod dedicated;

@@ -1,7 +1,7 @@
 //! Subscriptions on real servers: what is published comes, once and in order, or its loss is told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,6 +19,7 @@ use unfazed_core::{
     handle::{Subscribe, Views},
     pubsub::{Incoming, TopicKind},
 };
+use unfazed_smol::Store;
 use unfazed_tests::{Cluster, Layout, Raw, RawReply, Server as TestServer, eventually, slot_tag};
 
 use crate::{
@@ -44,7 +45,8 @@ scenarios! {
     a_server_that_is_away_is_waited_for_within_the_deadline,
     closing_ends_every_stream,
     a_stream_keeps_its_client_open,
-    in_memory_the_streams_of_one_client_hear_it;
+    in_memory_the_streams_of_one_client_hear_it,
+    in_memory_the_clients_of_one_store_hear_each_other_in_one_order;
     async
     subscriptions_given_up_at_random_leave_nothing_behind,
     a_stream_ends_with_its_runtime,
@@ -814,6 +816,58 @@ fn in_memory_the_streams_of_one_client_hear_it<A: Adapter>() {
     let refused = A::listen(client.subscriber().stop_reading().subscribe("a"));
     let refused = refused.err().expect("there is nothing to stop");
     assert!(matches!(refused.kind(), FailureKind::Misuse(_)), "{refused}");
+}
+
+fn in_memory_the_clients_of_one_store_hear_each_other_in_one_order<A: Adapter>() {
+    const ROUNDS: usize = 200;
+    let store = Store::new();
+    let connect = || A::connect(Config::in_store(&store)).expect("nothing to be away");
+    let clients: Vec<A::Client> = (0..4).map(|_| connect()).collect();
+    let readers: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let mut stream = A::listen(client.psubscribe("c*")).expect("it is at once there");
+            spawn::<A, _>(async move {
+                let mut heard = Vec::new();
+                while heard.len() < 4 * ROUNDS {
+                    match A::next(&mut stream, LIMIT).await {
+                        Ok(Some(Incoming::Message(message))) => {
+                            heard.push(message.payload.to_str().expect("text").to_owned());
+                        }
+                        other => panic!("not a message: {other:?}"),
+                    }
+                }
+                heard
+            })
+        })
+        .collect();
+    join_all::<A, _, _>((0..4).map(|number| {
+        let client = clients[number].clone();
+        async move {
+            for round in 0..ROUNDS {
+                let reached = client.publish(format!("c{number}"), format!("{number}:{round}"));
+                assert_eq!(A::done(reached).await.expect("a PUBLISH"), 4);
+            }
+        }
+    }));
+    let heard: Vec<Vec<String>> = readers.into_iter().map(|reader| reader.join()).collect();
+    assert!(heard.iter().all(|other| *other == heard[0]), "all in the same order");
+    assert_eq!(heard[0].iter().collect::<BTreeSet<_>>().len(), 4 * ROUNDS, "each once");
+    // Whoever waits on another client's stream is woken, by the store as well.
+    let mut stream = subscribe::<A>(&clients[0], &["late"]);
+    let waiting = spawn::<A, _>(async move {
+        match A::next(&mut stream, LIMIT).await {
+            Ok(Some(Incoming::Message(message))) => message.payload.to_bytes(),
+            other => panic!("not a message: {other:?}"),
+        }
+    });
+    thread::sleep(QUIET);
+    store.execute(&["PUBLISH", "late", "here"]);
+    assert_eq!(waiting.join(), "here");
+    eventually("nobody to want anything any more", LIMIT, || {
+        let counts = clients[1].pubsub_numsub::<Vec<(String, u64)>>(["late"]);
+        (A::wait(counts).expect("a question")[0].1 == 0).then_some(())
+    });
 }
 
 fn subscriptions_given_up_at_random_leave_nothing_behind<A: Async>() {

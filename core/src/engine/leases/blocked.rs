@@ -11,13 +11,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, Held, Lease, Output, Parked};
+use super::{Engine, Held, Lease, Output, Parked, Ticket};
 use crate::{
     Failure,
     commands::Spec,
     connection::{Op, Own, Role},
     engine::ConnId,
-    failure::{Executed, FailureKind, Stage},
+    failure::{Executed, FailureKind},
     request::{WAIT_MIN, seconds, split_command},
     resp::{Kind, Reply, encode},
 };
@@ -48,6 +48,8 @@ pub(super) struct Blocked {
     ids: Ids,
     /// What is on its way.
     slice: Option<Slice>,
+    /// Its caller's limit is too near for another one.
+    pub(super) is_late: bool,
 }
 
 /// What becomes of `$`.
@@ -113,7 +115,18 @@ impl Blocked {
         let ids = if places.is_empty() { Ids::Known } else { Ids::Asked { places, answers: 0 } };
         let words = words.iter().map(|word| Box::from(*word)).collect();
         let at = at + first;
-        Some(Blocked { words, at, millis, wait, until: None, limit, grace, ids, slice: None })
+        Some(Blocked {
+            words,
+            at,
+            millis,
+            wait,
+            until: None,
+            limit,
+            grace,
+            ids,
+            slice: None,
+            is_late: false,
+        })
     }
 
     /// The keys whose streams' last ids are to be asked for.
@@ -237,8 +250,8 @@ impl<W> Engine<W> {
         }
         let ticket = op.ticket;
         let Some((bytes, span)) = blocked.next_slice(now.instant, most) else {
-            let kind = FailureKind::DeadlinePassed(Stage::Connection);
-            return self.end_without_answer(&op, kind);
+            // No time is left for the server to wait and to answer.
+            return self.let_it_be_late(lease, op);
         };
         // While it waits at the server, its caller waits as long as it was told to.
         let deadline = blocked.deadline().unwrap_or_else(|| now.after(Duration::MAX));
@@ -291,10 +304,7 @@ impl<W> Engine<W> {
             AfterNothing::Over => {
                 self.end_blocked(conn, &op, reply);
             }
-            AfterNothing::Late => {
-                let kind = FailureKind::DeadlinePassed(Stage::Reply);
-                self.end_without_answer(&op, kind);
-            }
+            AfterNothing::Late => self.let_it_be_late(lease, op),
             AfterNothing::Again => {
                 // Each slice is an attempt of its own.
                 op.attempts = op.attempts.saturating_sub(1);
@@ -303,6 +313,31 @@ impl<W> Engine<W> {
             }
         }
         self.settle_lease(lease);
+    }
+
+    /// Nothing more can come of a command before its caller's limit, and it ends no sooner than that.
+    fn let_it_be_late(&mut self, lease: Lease, op: Op) {
+        if let Some(leased) = self.leases.get_mut(lease) {
+            if let Held::ByRequest { blocked: Some(blocked), .. } = &mut leased.held {
+                blocked.is_late = true;
+            }
+            leased.backlog.push_back(Parked { op, bytes: Vec::new(), cause: None });
+        }
+    }
+
+    /// A command that waits has no connection, for the first time or again: it has as long to get one as
+    /// any other has.
+    pub(super) fn grant_time_to_connect(&mut self, lease: Lease, ticket: Ticket) {
+        let now = self.now;
+        let Some(Held::ByRequest { blocked: Some(blocked), .. }) =
+            self.leases.get_mut(lease).map(|leased| &mut leased.held)
+        else {
+            return;
+        };
+        if blocked.limit.is_none() {
+            let deadline = now.after(blocked.grace);
+            self.tickets.set_deadline(ticket, deadline);
+        }
     }
 
     fn end_blocked(&mut self, conn: ConnId, op: &Op, reply: Reply) {

@@ -173,7 +173,11 @@ impl<W> Engine<W> {
         if leased.seat.is_none() {
             leased.node = node;
         }
+        let (ticket, again) = (parked.op.ticket, parked.op.attempts > 0);
         leased.backlog.push_back(parked);
+        if again {
+            self.grant_time_to_connect(lease, ticket);
+        }
         self.serve(lease);
     }
 
@@ -356,6 +360,11 @@ impl<W> Engine<W> {
 
     /// Gives seats that are free to those who stand in line.
     fn pass_seats_on(&mut self) {
+        self.give_to_those_in_line();
+        self.drop_empty_seats();
+    }
+
+    fn give_to_those_in_line(&mut self) {
         while let Some(lease) = self.leases.line.front().copied() {
             let node = self.leases.get(lease).map(|leased| leased.node);
             let Some(seat) = node.and_then(|node| self.free_seat(node)) else { return };
@@ -428,6 +437,7 @@ impl<W> Engine<W> {
                 std::mem::take(&mut leased.backlog).into_iter().partition(expired);
             leased.backlog = kept.into();
             let stage = match leased.seat {
+                Some(_) if leased.held.is_late() => Stage::Reply,
                 Some(_) => Stage::Connection,
                 None => Stage::Lease(Bound::Leases),
             };
@@ -553,6 +563,11 @@ impl Held {
             Held::ByRequest { .. } => true,
             Held::ByUser(session) => session.is_clean(),
         }
+    }
+
+    /// Whether its command has waited for as long as its caller's limit lets it.
+    fn is_late(&self) -> bool {
+        matches!(self, Held::ByRequest { blocked: Some(blocked), .. } if blocked.is_late)
     }
 
     /// Whether what is sent now is only queued at the server.

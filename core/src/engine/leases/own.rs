@@ -10,7 +10,10 @@ use crate::{
     Failure, Now, Request,
     commands::Spec,
     connection::Op,
-    engine::{Batch, Flush, Parked, Rejected, Ticket, submit::Room, submit::cost_of},
+    engine::{
+        Batch, Flush, Parked, Rejected, Ticket,
+        submit::{LEASES, Room, cost_of},
+    },
     failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Savepoint, Standing},
     request::split_arguments,
@@ -80,11 +83,14 @@ impl<W> Engine<W> {
     ///
     /// # Errors
     ///
-    /// When the client is closed, or as many wait for one as requests may be queued.
+    /// When the client is closed, or as many wait for one as requests may be queued; and with a cluster.
     pub fn lease(&mut self, now: Now) -> Result<Lease, Failure> {
         self.note_time(now);
         if let Err(Rejected::Failed(failure)) = self.check_open("lease") {
             return Err(failure);
+        }
+        if self.cluster.is_some() {
+            return Err(Failure::new(FailureKind::Misuse(LEASES), Executed::No, "lease"));
         }
         if self.leases.leases.len() >= self.config.queue.requests_max {
             self.tell_full(Bound::QueueRequests);

@@ -225,9 +225,8 @@ impl<W> Engine<W> {
         let seats: Vec<_> = self.leases.seats.iter().map(|(id, _)| SeatId(id)).collect();
         for id in seats {
             let Some(seat) = self.leases.seats.get_mut(id.0) else { continue };
-            let unused = seat.is_free() && !matches!(seat.dial, Dial::Opening { .. });
+            let unused = seat.is_free();
             match (&seat.dial, seat.conn) {
-                (_, None) if unused => _ = self.leases.seats.remove(id.0),
                 (_, Some(conn))
                     if unused && seat.idle_since + self.config.leases.idle_after <= now =>
                 {
@@ -250,6 +249,18 @@ impl<W> Engine<W> {
         self.dial_seats();
     }
 
+    /// Forgets the seats that nobody has and that have nothing.
+    pub(super) fn drop_empty_seats(&mut self) {
+        let empty = |seat: &Seat| {
+            let opening = matches!(seat.dial, Dial::Opening { .. });
+            seat.is_free() && seat.conn.is_none() && !opening
+        };
+        let seats = self.leases.seats.iter().filter(|(_, seat)| empty(seat));
+        for id in seats.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.leases.seats.remove(id);
+        }
+    }
+
     /// The connection for requests was found silent. Those that wait at the same server for ever would
     /// never find out.
     pub(in super::super) fn silence_seats(&mut self, node: NodeId) {
@@ -270,5 +281,6 @@ impl<W> Engine<W> {
                 _ => seat.dial = Dial::Idle,
             }
         }
+        self.drop_empty_seats();
     }
 }

@@ -252,12 +252,13 @@ impl Memory {
 
     /// The server answers again for every key that nothing is owed to: what was written to such keys
     /// in memory is dropped, so that another outage can't bring it back.
-    pub(crate) fn hand_back(&mut self, now: Now) {
+    /// Only the keys for which `whose` holds.
+    pub(crate) fn hand_back(&mut self, now: Now, whose: impl Fn(&[u8]) -> bool) {
         // In the order of the keys: a map has none that is the same in every run.
         let mut written: Vec<_> = self.written.keys().cloned().collect();
         written.sort_unstable();
         for key in written {
-            if !self.journal.contains(&key) {
+            if !self.journal.contains(&key) && whose(&key) {
                 self.drop_key(&key, now);
             }
         }

@@ -59,8 +59,19 @@ pub(crate) struct Refused {
 
 impl Memory {
     /// The keys that are owed something and that nothing is on its way for, the oldest first.
-    pub(crate) fn next_owed(&self, count: usize) -> Vec<Bytes> {
-        self.journal.next(count)
+    /// Only those for which `whose` holds.
+    pub(crate) fn next_owed(&self, count: usize, whose: impl Fn(&[u8]) -> bool) -> Vec<Bytes> {
+        self.journal.next(count, whose)
+    }
+
+    /// Whether something is owed to a key for which `whose` holds.
+    pub(crate) fn owes_any(&self, whose: impl Fn(&[u8]) -> bool) -> bool {
+        self.journal.keys().any(|key| whose(key))
+    }
+
+    /// Whether something is on its way for a key for which `whose` holds.
+    pub(crate) fn sends_any(&self, whose: impl Fn(&[u8]) -> bool) -> bool {
+        self.journal.keys().any(|key| self.journal.is_sending(key) && whose(key))
     }
 
     /// For how many keys something is on its way.

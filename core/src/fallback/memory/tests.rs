@@ -242,7 +242,7 @@ proptest! {
                 }
                 5 => {
                     let other_data = millis > 700;
-                    for key in memory.next_owed(2) {
+                    for key in memory.next_owed(2, |_| true) {
                         drop(memory.begin(&key, other_data, now));
                     }
                 }
@@ -261,7 +261,7 @@ proptest! {
                     Answered::Refused(_) if millis > 700 => memory.put_last(&key),
                     Answered::Refused(_) => drop(memory.unanswered(&key)),
                 },
-                8 if millis < 300 => memory.hand_back(now),
+                8 if millis < 300 => memory.hand_back(now, |_| true),
                 8 if millis > 1_400 => memory.drop_shadow(),
                 9 if !standing.waits() && standing != Standing::Fail => {
                     let call = [&b"EVAL"[..], b"x", b"2", &key, KEYS[other].as_bytes()];

@@ -146,6 +146,14 @@ impl Keyspace {
 
     /// Puts an entry at `key` in place of whatever is there, its expiry included.
     pub(super) fn put(&mut self, key: &[u8], entry: Entry, at: u64) -> Result<(), Refusal> {
+        // The key is looked up once where there is room, as there is nearly always.
+        if let Some(place) = self.live(key, at) {
+            let bytes = |entry: &Entry| Room { entries: 0, bytes: entry.data.bytes() };
+            if self.lacks(bytes(&entry), bytes(&self.entries[place])).is_none() {
+                self.update(place, |old| *old = entry);
+                return Ok(());
+            }
+        }
         self.reserve(&[(key, entry.data.bytes())], at)?;
         self.put_reserved(key, entry);
         Ok(())

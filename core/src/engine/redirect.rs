@@ -1,0 +1,339 @@
+//! MOVED and ASK: a command goes to another node, and what came after it for its slot does not overtake it.
+//!
+//! ```text
+//!   from this node:   MOVED  MOVED  (a third is owed)           newer commands of the slot
+//!                       │      │                                  │
+//!   detour of the slot: [ bounced, in order ........... ] [ newer, in order ]
+//!                       └── when nothing of the slot is owed any more, and where it leads is known:
+//!                           all of it to the node that serves the slot now
+//! ```
+//!
+//! A redirect is believed where the map names the node that it leads to: no other is shown credentials.
+//! Else, and always where a script gave it, which can answer with any text, a refresh has to say the same
+//! first.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{ConnId, Engine, NodeId, Parked, classify::Class};
+use crate::{
+    connection::{Op, Own},
+    failure::{Cause, Executed},
+    reply::ServerError,
+    slot::SLOTS,
+    topology::{Asked, Redirect, RedirectKind},
+};
+
+/// The first wait of a command that was redirected more than once: while a slot changes hands its nodes
+/// may disagree for a moment.
+const REDIRECT_BASE: Duration = Duration::from_millis(2);
+
+/// What that wait doubles up to.
+const REDIRECT_MAX: Duration = Duration::from_millis(256);
+
+/// The slots of which commands were redirected and have not gone on yet.
+#[derive(Debug, Default)]
+pub(super) struct Detours(BTreeMap<u16, Detour>);
+
+#[derive(Debug)]
+struct Detour {
+    /// The connection that redirected, on which others of the slot may still be owed.
+    from: ConnId,
+    bounced: VecDeque<Bounced>,
+    newer: VecDeque<Parked>,
+}
+
+#[derive(Debug)]
+struct Bounced {
+    parked: Parked,
+    to: To,
+    /// Not before.
+    due: Instant,
+}
+
+#[derive(Debug)]
+enum To {
+    /// Whoever serves the slot.
+    Owner,
+    /// Whoever serves it once more refreshes than these have ended.
+    OwnerAfter(u64),
+    /// The same, if that is not this node: else the redirect was a script's own words.
+    OtherAfter(u64, NodeId, ServerError),
+    /// This node, after ASKING.
+    Ask(NodeId),
+}
+
+impl Detours {
+    #[inline]
+    pub(super) fn concern(&self, slot: u16) -> bool {
+        !self.0.is_empty() && self.0.contains_key(&slot)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(|detour| detour.bounced.len() + detour.newer.len()).sum()
+    }
+
+    /// When the first of them can go on for all that time has to say.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let latest = |detour: &Detour| detour.bounced.iter().map(|bounced| bounced.due).max();
+        self.0.values().filter_map(latest).min()
+    }
+
+    /// Takes those out for which `gone` holds.
+    pub(super) fn take(&mut self, gone: impl Fn(&Parked) -> bool) -> Vec<Parked> {
+        let mut taken = Vec::new();
+        for detour in self.0.values_mut() {
+            for bounced in std::mem::take(&mut detour.bounced) {
+                if gone(&bounced.parked) {
+                    taken.push(bounced.parked);
+                } else {
+                    detour.bounced.push_back(bounced);
+                }
+            }
+            for parked in std::mem::take(&mut detour.newer) {
+                if gone(&parked) {
+                    taken.push(parked);
+                } else {
+                    detour.newer.push_back(parked);
+                }
+            }
+        }
+        taken
+    }
+}
+
+impl<W> Engine<W> {
+    /// Whether a refusal redirects, and is to be followed.
+    pub(super) fn is_redirect(&self, error: &ServerError) -> bool {
+        self.cluster.is_some() && Redirect::is_one(error)
+    }
+
+    /// The server has redirected a command, or a script says so.
+    pub(super) fn on_redirect(
+        &mut self,
+        conn: ConnId,
+        mut op: Op,
+        error: ServerError,
+        class: Class,
+        start: u64,
+        end: u64,
+    ) {
+        let executed = match class {
+            Class::Told(executed) => executed,
+            _ => Executed::No,
+        };
+        op.redirects = op.redirects.saturating_add(1);
+        let may_go = u32::from(op.redirects) <= self.config.retry.redirects_max;
+        let readable = self.read_redirect(conn, &error).is_some();
+        if !may_go || !readable || !self.tickets.wants(op.ticket) {
+            return self.end_with_error(&op, error, executed);
+        }
+        op.attempts = op.attempts.saturating_sub(1);
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        match connection.log.copy(start, end) {
+            Some(bytes) => {
+                let bytes = bytes.to_vec();
+                self.detour(conn, op, bytes, error);
+            }
+            None => connection.refused.push((op, start, end, error, Duration::ZERO)),
+        }
+    }
+
+    fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
+        let node = self.node_of(conn)?;
+        let at = self.nodes[node].endpoint.as_ref()?;
+        let (map, tls) = (&self.config.address_map, self.config.tls);
+        Redirect::read(error, &Asked { at, map, tls })
+    }
+
+    /// Lets a command that was redirected go on, as soon as it may.
+    pub(super) fn detour(&mut self, conn: ConnId, op: Op, bytes: Vec<u8>, error: ServerError) {
+        let (Some(node), Some(redirect)) = (self.node_of(conn), self.read_redirect(conn, &error))
+        else {
+            return self.end_with_error(&op, error, Executed::No);
+        };
+        let slot = if op.slot < SLOTS { op.slot } else { redirect.slot };
+        let to = self.follow(conn, node, &op, slot, redirect, &error);
+        let delay = match op.redirects {
+            0 | 1 => Duration::ZERO,
+            times => {
+                let doubled = REDIRECT_BASE * 2u32.pow(u32::from(times - 2).min(10));
+                doubled.min(REDIRECT_MAX)
+            }
+        };
+        let due = self.now.instant + delay;
+        let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
+        let Some(cluster) = &mut self.cluster else { return };
+        let detour = cluster.detours.0.entry(slot).or_insert_with(|| Detour {
+            from: conn,
+            bounced: VecDeque::new(),
+            newer: VecDeque::new(),
+        });
+        detour.from = conn;
+        detour.bounced.push_back(Bounced { parked, to, due });
+        self.stirred = true;
+    }
+
+    fn follow(
+        &mut self,
+        conn: ConnId,
+        node: NodeId,
+        op: &Op,
+        slot: u16,
+        redirect: Redirect,
+        error: &ServerError,
+    ) -> To {
+        let Some(cluster) = &self.cluster else { return To::Owner };
+        let adopted = cluster.adopted();
+        if op.spec.is_script() {
+            self.want_refresh();
+            return To::OtherAfter(adopted, node, error.clone());
+        }
+        let itself = redirect.to.is_some() && redirect.to == self.nodes[node].endpoint;
+        if itself {
+            // It does not know itself under this connection: another one first, then the map.
+            self.want_refresh();
+            self.retire(conn, Cause::NotReady(error.clone()));
+            return To::Owner;
+        }
+        let Some(to) = redirect.to.filter(|to| cluster.names(to)) else {
+            self.want_refresh();
+            return To::OwnerAfter(adopted);
+        };
+        let target = self.node_at(&to);
+        self.nodes[target].named_at = Some(self.now.instant);
+        self.ensure_dial(target);
+        match redirect.kind {
+            RedirectKind::Ask => To::Ask(target),
+            RedirectKind::Moved => {
+                self.give_slot(slot, target);
+                self.want_refresh();
+                To::Owner
+            }
+        }
+    }
+
+    /// Lets a command wait behind those of its slot that were redirected; gives it back where there are
+    /// none.
+    pub(super) fn wait_behind_detour(&mut self, parked: Parked) -> Option<Parked> {
+        let Some(cluster) = &mut self.cluster else { return Some(parked) };
+        match cluster.detours.0.get_mut(&parked.op.slot) {
+            Some(detour) => {
+                detour.newer.push_back(parked);
+                None
+            }
+            None => Some(parked),
+        }
+    }
+
+    /// What was owed by the connection that has redirected others of its slot, and is lost: it goes after
+    /// those and before what is newer. Gives it back where there are none.
+    fn lost_in_detour(&mut self, parked: Parked) -> Option<Parked> {
+        let now = self.now.instant;
+        let Some(cluster) = &mut self.cluster else { return Some(parked) };
+        match cluster.detours.0.get_mut(&parked.op.slot) {
+            Some(detour) => {
+                detour.bounced.push_back(Bounced { parked, to: To::Owner, due: now });
+                None
+            }
+            None => Some(parked),
+        }
+    }
+
+    /// The same for all that was owed; gives back what belongs to no detour.
+    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>) -> Vec<Parked> {
+        if self.cluster.is_none() {
+            return back;
+        }
+        back.into_iter().filter_map(|parked| self.lost_in_detour(parked)).collect()
+    }
+
+    /// An answer for which the map may be to blame.
+    pub(super) fn suspect_map(&mut self, error: &ServerError) {
+        if error.code() == "CLUSTERDOWN" {
+            self.want_refresh();
+        }
+    }
+
+    /// Lets those go on that can.
+    pub(super) fn settle_detours(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        if cluster.detours.0.is_empty() {
+            return;
+        }
+        let slots: Vec<u16> = cluster.detours.0.keys().copied().collect();
+        let mut any = false;
+        for slot in slots {
+            if !self.is_passable(slot) {
+                continue;
+            }
+            let Some(cluster) = &mut self.cluster else { return };
+            let Some(detour) = cluster.detours.0.remove(&slot) else { continue };
+            any = true;
+            for Bounced { parked, to, .. } in detour.bounced {
+                self.go_on(slot, parked, to);
+            }
+            for parked in detour.newer {
+                self.place(parked);
+            }
+        }
+        if any {
+            self.announce();
+        }
+    }
+
+    fn is_passable(&self, slot: u16) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        let Some(detour) = cluster.detours.0.get(&slot) else { return false };
+        let now = self.now.instant;
+        let ready = |bounced: &Bounced| {
+            bounced.due <= now
+                && match &bounced.to {
+                    To::Owner => true,
+                    To::OwnerAfter(adopted) | To::OtherAfter(adopted, ..) => {
+                        cluster.adopted() > *adopted
+                    }
+                    To::Ask(node) => {
+                        !self.nodes.contains(*node)
+                            || self.nodes[*node].conn.is_some()
+                            || self.nodes[*node].phase.is_down()
+                    }
+                }
+        };
+        let owed =
+            self.connections.get(detour.from.0).is_some_and(|connection| connection.owes_for(slot));
+        !owed && detour.bounced.iter().all(ready)
+    }
+
+    fn go_on(&mut self, slot: u16, parked: Parked, to: To) {
+        match to {
+            To::Owner | To::OwnerAfter(_) => self.place(parked),
+            To::OtherAfter(_, node, error) => {
+                let Some(cluster) = &self.cluster else { return };
+                if cluster.owner(slot) != node {
+                    return self.place(parked);
+                }
+                if !self.tickets.wants(parked.op.ticket) {
+                    return self.give_up(&parked.op);
+                }
+                self.taint(&parked.op);
+                self.end_with_error(&parked.op, error, Executed::Maybe);
+            }
+            To::Ask(node) => {
+                let conn = self.nodes.contains(node).then(|| self.nodes[node].conn).flatten();
+                // Nothing may come between ASKING and what it is for, so that has to go out.
+                let goes = !parked.op.maybe || parked.op.may_repeat();
+                let wanted = goes && self.tickets.wants(parked.op.ticket);
+                match conn.filter(|_| wanted) {
+                    Some(conn) => {
+                        self.ask(conn, Own::Asking, &[b"ASKING"]);
+                        self.place_on_server(node, parked);
+                    }
+                    None => self.place(parked),
+                }
+            }
+        }
+    }
+}

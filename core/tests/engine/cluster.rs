@@ -1,0 +1,711 @@
+//! A cluster of scripted nodes: who is asked, in which order, and what follows from what they say.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::BytesMut;
+use unfazed_core::{
+    Cause, Config, Engine, Executed, Failure, FailureKind, Now, Request,
+    config::{AddressMap, ClusterMap, Endpoint},
+    engine::{Batch, ConnId, Health, Input, Output, Target, Ticket},
+    fallback::{Fallback, Policy},
+    reply::FromReply,
+    slot::slot,
+};
+
+const A: u16 = 7001;
+const B: u16 = 7002;
+const C: u16 = 7003;
+
+/// One slot each of A, B and C; and a second one of A.
+const OF_A: &str = "hello";
+const OF_B: &str = "name";
+const OF_C: &str = "foo";
+const ALSO_OF_A: &str = "bar";
+
+type Words = Vec<String>;
+
+/// One node: its connection, and what it was asked and has not answered.
+#[derive(Default)]
+struct Peer {
+    conn: Option<ConnId>,
+    asked: VecDeque<Words>,
+    sent: Vec<u8>,
+    dials: usize,
+    refuses: bool,
+    /// What it says of the cluster.
+    map: String,
+}
+
+struct World {
+    engine: Engine<u32>,
+    now: Now,
+    peers: BTreeMap<u16, Peer>,
+    ports: BTreeMap<ConnId, u16>,
+    events: Vec<String>,
+    timer: Option<Instant>,
+    hosts: Vec<SocketAddr>,
+}
+
+impl World {
+    fn plain() -> Config {
+        Config::cluster([Endpoint::tcp("127.0.0.1", A)]).client_info(false)
+    }
+
+    fn new(config: Config) -> Self {
+        let now = Now::new(Instant::now(), SystemTime::now());
+        let engine = Engine::new(config, 7, now).expect("a sound configuration");
+        let mut world = World {
+            engine,
+            now,
+            peers: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            events: Vec::new(),
+            timer: None,
+            hosts: Vec::new(),
+        };
+        world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]));
+        world
+    }
+
+    fn live(config: Config) -> Self {
+        let mut world = World::new(config);
+        let ticket = world.engine.connect(None, world.now);
+        world.drain();
+        assert!(world.engine.take_wait(ticket).expect("connected").is_ok());
+        assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+        world
+    }
+
+    fn map_all(&mut self, map: &str) {
+        for port in [A, B, C, 7004] {
+            self.peer(port).map = map.to_owned();
+        }
+    }
+
+    fn peer(&mut self, port: u16) -> &mut Peer {
+        self.peers.entry(port).or_default()
+    }
+
+    fn drain(&mut self) {
+        let mut idle = 0;
+        loop {
+            match self.engine.poll_output() {
+                Output::Open { conn, target: Target::Tcp(address), .. } => {
+                    self.hosts.push(address);
+                    self.ports.insert(conn, address.port());
+                    let peer = self.peer(address.port());
+                    peer.dials += 1;
+                    if peer.refuses {
+                        let cause = Cause::Refused;
+                        self.engine.handle_input(Input::Closed { conn, cause }, self.now);
+                        continue;
+                    }
+                    (peer.conn, peer.sent) = (Some(conn), Vec::new());
+                    peer.asked.clear();
+                    self.engine.handle_input(Input::Opened { conn }, self.now);
+                }
+                Output::Close { conn, .. } => {
+                    let port = self.ports[&conn];
+                    let peer = self.peer(port);
+                    if peer.conn == Some(conn) {
+                        peer.conn = None;
+                    }
+                    let cause = Cause::Local;
+                    self.engine.handle_input(Input::Closed { conn, cause }, self.now);
+                }
+                Output::Event(event) => self.events.push(event.to_string()),
+                Output::Wait(at) => {
+                    self.timer = at;
+                    if self.exchange() {
+                        continue;
+                    }
+                    if at.is_none_or(|at| at > self.now.instant) {
+                        return;
+                    }
+                    idle += 1;
+                    assert!(idle < 100, "a timer that is due and changes nothing");
+                    self.engine.handle_input(Input::Timeout, self.now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes what there is, and has the nodes answer what is the client's own; gives whether anything
+    /// was.
+    fn exchange(&mut self) -> bool {
+        let mut any = false;
+        for port in self.peers.keys().copied().collect::<Vec<_>>() {
+            let Some(conn) = self.peer(port).conn else { continue };
+            while let Some(chunk) = self.engine.take_output(conn) {
+                let bytes = chunk.unwritten().to_vec();
+                self.engine.written(conn, chunk, bytes.len(), self.now);
+                let peer = self.peer(port);
+                peer.sent.extend_from_slice(&bytes);
+                while let Some(words) = take_command(&mut peer.sent) {
+                    peer.asked.push_back(words);
+                }
+            }
+            while let Some(answer) = self.own_answer(port) {
+                self.peer(port).asked.pop_front();
+                self.receive(port, &answer);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn own_answer(&mut self, port: u16) -> Option<String> {
+        let peer = self.peer(port);
+        let words: Vec<_> = peer.asked.front()?.iter().map(String::as_str).collect();
+        Some(match words[..] {
+            ["HELLO", ..] => "%0\r\n".to_owned(),
+            ["CLUSTER", _] => peer.map.clone(),
+            ["ASKING"] => "+OK\r\n".to_owned(),
+            ["INFO", _] => format!("+run_id:{port}\r\n"),
+            ["ROLE"] => "*1\r\n+master\r\n".to_owned(),
+            ["DEL", "unfazed:probe:absent"] => ":0\r\n".to_owned(),
+            ["PING"] => "+PONG\r\n".to_owned(),
+            _ => return None,
+        })
+    }
+
+    fn receive(&mut self, port: u16, bytes: &str) {
+        let conn = self.peer(port).conn.expect("it is connected");
+        let mut inbox = BytesMut::from(bytes.as_bytes());
+        self.engine.received(conn, &mut inbox, self.now);
+    }
+
+    /// A node answers the next command that it was asked.
+    #[track_caller]
+    fn say(&mut self, port: u16, answer: &str) {
+        self.peer(port).asked.pop_front().expect("it was asked something");
+        self.receive(port, &format!("{answer}\r\n"));
+        self.drain();
+    }
+
+    /// What a node was asked and has not answered, but for the client's own questions behind it.
+    fn asked(&mut self, port: u16) -> Vec<String> {
+        let asked = self.peer(port).asked.iter().filter(|words| words[0] != "CLUSTER");
+        asked.map(|words| words.join(" ")).collect()
+    }
+
+    fn lose(&mut self, port: u16, cause: Cause) {
+        let conn = self.peer(port).conn.take().expect("it is connected");
+        self.engine.handle_input(Input::Closed { conn, cause }, self.now);
+        self.drain();
+    }
+
+    fn run(&mut self, command: &str) -> Ticket {
+        let request = Request::new(command);
+        let (ticket, _) = self.engine.submit(&request, None, self.now).expect("room");
+        self.drain();
+        ticket
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let end = self.now.instant + span;
+        while let Some(at) = self.timer.filter(|at| *at <= end) {
+            self.now = self.now + at.saturating_duration_since(self.now.instant);
+            self.engine.handle_input(Input::Timeout, self.now);
+            self.drain();
+        }
+        self.now = self.now + (end - self.now.instant);
+    }
+
+    #[track_caller]
+    fn value<T: FromReply>(&mut self, ticket: Ticket) -> T {
+        let reply = self.engine.take(ticket).expect("ended").expect("no failure");
+        T::from_reply(&reply).expect("the type asked for")
+    }
+
+    #[track_caller]
+    fn failure(&mut self, ticket: Ticket) -> Failure {
+        self.engine.take(ticket).expect("ended").expect_err("a failure")
+    }
+}
+
+fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
+    let text = String::from_utf8(bytes.clone()).expect("text");
+    let mut lines = text.split_inclusive("\r\n");
+    let count: usize = lines.next()?.trim_end().strip_prefix('*')?.parse().ok()?;
+    let mut taken = text.len() - lines.clone().map(str::len).sum::<usize>();
+    let mut words = Vec::new();
+    for _ in 0..count {
+        let header = lines.next()?;
+        let word = lines.next()?;
+        taken += header.len() + word.len();
+        words.push(word.trim_end().to_owned());
+    }
+    bytes.drain(..taken);
+    Some(words)
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+/// What CLUSTER SHARDS says of masters, each with its first and last slot.
+fn shards(masters: &[(u16, u16, u16)]) -> String {
+    let shard = |(port, first, last): &(u16, u16, u16)| {
+        let slots =
+            if first > last { "*0\r\n".into() } else { format!("*2\r\n:{first}\r\n:{last}\r\n") };
+        format!(
+            "*4\r\n{}{slots}{}*1\r\n*8\r\n{}:{port}\r\n{}{}{}{}{}{}",
+            bulk("slots"),
+            bulk("nodes"),
+            bulk("port"),
+            bulk("endpoint"),
+            bulk("127.0.0.1"),
+            bulk("role"),
+            bulk("master"),
+            bulk("health"),
+            bulk("online"),
+        )
+    };
+    format!("*{}\r\n{}", masters.len(), masters.iter().map(shard).collect::<String>())
+}
+
+fn moved(key: &str, port: u16) -> String {
+    format!("-MOVED {} 127.0.0.1:{port}", slot(key.as_bytes()))
+}
+
+fn ask(key: &str, port: u16) -> String {
+    format!("-ASK {} 127.0.0.1:{port}", slot(key.as_bytes()))
+}
+
+#[test]
+fn the_keys_of_these_tests_are_where_they_are_said_to_be() {
+    let of = |key: &str| slot(key.as_bytes());
+    assert!(of(OF_A) <= 5460 && of(ALSO_OF_A) <= 5460);
+    assert!((5461..=10_922).contains(&of(OF_B)) && of(OF_C) >= 10_923);
+}
+
+#[test]
+fn each_request_goes_to_the_node_of_its_slot() {
+    let mut world = World::live(World::plain());
+    let tickets = [OF_A, OF_B, OF_C].map(|key| world.run(&format!("GET {key}")));
+    for (port, ticket) in [A, B, C].into_iter().zip(tickets) {
+        assert_eq!(world.asked(port).len(), 1);
+        world.say(port, &format!(":{port}"));
+        assert_eq!(world.value::<u16>(ticket), port);
+    }
+    assert_eq!(world.engine.status().shards.len(), 3);
+    assert_eq!(world.engine.status().queued_requests, 0);
+}
+
+#[test]
+fn requests_from_before_the_map_wait_for_it() {
+    let mut world = World::new(World::plain());
+    let (ticket, _) = world.engine.submit(&Request::new("GET foo"), None, world.now).expect("room");
+    world.drain();
+    assert_eq!(world.asked(C), ["GET foo"]);
+    world.say(C, "$1\r\nx");
+    assert_eq!(world.value::<String>(ticket), "x");
+}
+
+#[test]
+fn a_dead_seed_hinders_nobody_and_without_any_connect_says_why() {
+    let seeds = [Endpoint::tcp("127.0.0.1", 7009), Endpoint::tcp("127.0.0.1", A)];
+    let mut world = World::new(Config::cluster(seeds).client_info(false));
+    world.peer(7009).refuses = true;
+    let ticket = world.engine.connect(None, world.now);
+    world.drain();
+    assert!(world.engine.take_wait(ticket).expect("connected").is_ok());
+
+    let mut world = World::new(World::plain());
+    world.peer(A).refuses = true;
+    let ticket = world.engine.connect(None, world.now);
+    world.drain();
+    let failure = world.engine.take_wait(ticket).expect("judged").expect_err("nobody is there");
+    assert!(matches!(failure.kind(), FailureKind::Down(Cause::Refused)), "{failure}");
+}
+
+#[test]
+fn a_pipeline_across_slots_keeps_results_and_order() {
+    let mut world = World::live(World::plain());
+    let mut batch = Batch::new();
+    for command in ["SET hello 1", "GET foo", "GET name", "INCR hello"] {
+        batch.push(&Request::new(command));
+    }
+    let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+    world.drain();
+    assert_eq!(world.asked(A), ["SET hello 1", "INCR hello"]);
+    world.say(C, "$1\r\nc");
+    world.say(B, "-WRONGTYPE no");
+    world.say(A, "+OK");
+    world.say(A, ":2");
+    let outcomes = world.engine.take_batch(ticket).expect("ended").spread().expect("a pipeline");
+    let texts: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.map(|reply| String::from_reply(&reply).expect("text")))
+        .map(|outcome| outcome.map_err(|failure| failure.executed()))
+        .collect();
+    let ok = |text: &str| Ok(text.to_owned());
+    assert_eq!(texts, [ok("OK"), ok("c"), Err(Executed::Yes), ok("2")]);
+}
+
+#[test]
+fn a_transaction_goes_to_one_slot_or_nowhere() {
+    let mut world = World::live(World::plain());
+    let batch = |commands: &[&str]| {
+        let mut batch = Batch::new();
+        commands.iter().for_each(|command| _ = batch.push(&Request::new(command)));
+        batch.into_transaction()
+    };
+    assert!(world.engine.submit_batch(&batch(&["GET foo", "GET hello"]), None, world.now).is_err());
+    let one = batch(&["SET {foo}1 1", "INCR {foo}1"]);
+    let (ticket, _) = world.engine.submit_batch(&one, None, world.now).expect("room");
+    world.drain();
+    assert_eq!(world.asked(C), ["MULTI", "SET {foo}1 1", "INCR {foo}1", "EXEC"]);
+    // The slot has moved: nothing ran, and the whole goes again.
+    world.say(C, "+OK");
+    world.say(C, &moved("foo", B));
+    world.say(C, &moved("foo", B));
+    world.say(C, "-EXECABORT Transaction discarded because of previous errors.");
+    assert_eq!(world.asked(B), ["MULTI", "SET {foo}1 1", "INCR {foo}1", "EXEC"]);
+    for answer in ["+OK", "+QUEUED", "+QUEUED", "*2\r\n+OK\r\n:2"] {
+        world.say(B, answer);
+    }
+    assert_eq!(world.engine.take_batch(ticket).expect("ended").spread().expect("ran").len(), 2);
+}
+
+#[test]
+fn moved_is_followed_and_newer_requests_of_the_slot_stay_behind() {
+    let mut world = World::live(World::plain());
+    let first = world.run("INCR foo");
+    let second = world.run("INCR foo");
+    world.say(C, &moved("foo", B));
+    let third = world.run("INCR foo");
+    assert!(world.asked(B).is_empty(), "the second may still be carried out by C");
+    world.say(C, &moved("foo", B));
+    assert_eq!(world.asked(B).len(), 3);
+    for (ticket, number) in [first, second, third].into_iter().zip(1..) {
+        world.say(B, &format!(":{number}"));
+        assert_eq!(world.value::<i64>(ticket), number);
+    }
+    let fourth = world.run("INCR foo");
+    assert_eq!(world.asked(B), ["INCR foo"]);
+    world.say(B, ":4");
+    assert_eq!(world.value::<i64>(fourth), 4);
+}
+
+#[test]
+fn ask_sends_asking_and_the_command_in_one_piece_and_changes_no_map() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("GET foo");
+    let conn = world.peer(B).conn.take().expect("connected");
+    world.say(C, &ask("foo", B));
+    let chunk = world.engine.take_output(conn).expect("something to write");
+    assert_eq!(chunk.unwritten(), b"*1\r\n$6\r\nASKING\r\n*2\r\n$3\r\nGET\r\n$3\r\nfoo\r\n");
+    let count = chunk.unwritten().len();
+    world.engine.written(conn, chunk, count, world.now);
+    world.peer(B).conn = Some(conn);
+    world.receive(B, "+OK\r\n$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(ticket), "x");
+    world.run("GET foo");
+    assert_eq!(world.asked(C), ["GET foo"], "the slot is C's still");
+}
+
+#[test]
+fn a_redirect_to_a_node_that_the_map_does_not_name_waits_for_the_map() {
+    let mut world = World::live(World::plain().password("secret"));
+    let ticket = world.run("GET foo");
+    let dialled = world.hosts.len();
+    world.say(C, &moved("foo", 7066));
+    world.wait(Duration::from_secs(1));
+    assert!(world.hosts[dialled..].iter().all(|host| host.port() != 7066), "no credentials there");
+    assert!(world.engine.is_pending(ticket));
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (7004, 10_923, 16_383)]));
+    // It has gone back to C meanwhile, as the map said.
+    while !world.asked(C).is_empty() {
+        world.say(C, &moved("foo", 7066));
+        world.wait(Duration::from_millis(500));
+    }
+    assert_eq!(world.asked(7004), ["GET foo"]);
+    world.say(7004, "$1\r\nx");
+    assert_eq!(world.value::<String>(ticket), "x");
+    assert!(world.events.iter().any(|event| event.contains("127.0.0.1:7003 is not needed")));
+}
+
+#[test]
+fn nodes_that_redirect_in_a_circle_are_followed_so_often_and_no_more() {
+    let mut world = World::live(World::plain().redirects_max(5));
+    let ticket = world.run("GET foo");
+    let (mut at, mut asked) = (C, 0);
+    let begin = world.now.instant;
+    while world.engine.is_pending(ticket) {
+        if world.asked(at).is_empty() {
+            world.wait(Duration::from_millis(1));
+            continue;
+        }
+        asked += 1;
+        let next = if at == C { B } else { C };
+        world.say(at, &moved("foo", next));
+        at = next;
+        if let Some(outcome) = world.engine.take(ticket) {
+            let failure = outcome.expect_err("a circle");
+            assert_eq!(failure.executed(), Executed::No);
+            break;
+        }
+        assert!(asked < 20, "it goes round and round");
+    }
+    assert_eq!(asked, 6);
+    // The first goes at once, the others wait 2, 4, 8 and 16 ms.
+    assert!(world.now.instant - begin >= Duration::from_millis(30));
+}
+
+#[test]
+fn moved_to_itself_reconnects_first() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("GET foo");
+    let dials = world.peer(C).dials;
+    world.say(C, &moved("foo", C));
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.peer(C).dials, dials + 1);
+    assert_eq!(world.asked(C), ["GET foo"]);
+    world.say(C, "$1\r\nx");
+    assert_eq!(world.value::<String>(ticket), "x");
+}
+
+#[test]
+fn a_scripts_redirect_is_believed_when_the_map_says_the_same() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("EVAL script 1 foo");
+    world.say(C, &moved("foo", B));
+    world.wait(Duration::from_secs(1));
+    let failure = world.failure(ticket);
+    assert_eq!((failure.executed(), world.asked(B).len()), (Executed::Maybe, 0));
+
+    let ticket = world.run("EVAL script 1 foo");
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.say(C, &moved("foo", B));
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.asked(B), ["EVAL script 1 foo"]);
+    world.say(B, ":1");
+    assert_eq!(world.value::<i64>(ticket), 1);
+}
+
+#[test]
+fn commands_on_several_slots_are_split_and_joined_in_order() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("MGET foo hello name bar");
+    assert_eq!(world.asked(A), ["MGET hello", "MGET bar"]);
+    world.say(C, "*1\r\n$1\r\n1");
+    world.say(B, "*1\r\n_");
+    world.say(A, "*1\r\n$1\r\n2");
+    assert!(world.engine.take(ticket).is_none());
+    world.say(A, "*1\r\n$1\r\n4");
+    let expected = [Some("1".to_owned()), Some("2".into()), None, Some("4".into())];
+    assert_eq!(world.value::<Vec<Option<String>>>(ticket), expected);
+
+    let ticket = world.run("MSET foo 1 hello 2");
+    assert_eq!(
+        (world.asked(A), world.asked(C)),
+        (vec!["MSET hello 2".into()], vec!["MSET foo 1".into()])
+    );
+    world.say(A, "+OK");
+    world.say(C, "-OOM no");
+    let failure = world.failure(ticket);
+    assert_eq!(failure.executed(), Executed::Maybe, "one half of it was");
+    assert_eq!(failure.node(), Some("127.0.0.1:7003"));
+    assert_eq!((world.engine.status().queued_requests, world.engine.status().tickets), (0, 0));
+}
+
+#[test]
+fn a_split_command_that_is_given_up_leaves_nothing_behind() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("DEL foo hello");
+    world.engine.cancel(ticket, world.now);
+    world.say(A, ":1");
+    world.say(C, ":1");
+    assert_eq!((world.engine.status().queued_requests, world.engine.status().tickets), (0, 0));
+    let ticket = world.run("DEL foo hello");
+    world.say(A, ":1");
+    world.wait(Duration::from_secs(10));
+    let failure = world.failure(ticket);
+    assert_eq!(failure.executed(), Executed::Maybe);
+}
+
+#[test]
+fn what_concerns_all_nodes_is_asked_of_all_and_joined() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("DBSIZE");
+    for port in [A, B, C] {
+        assert_eq!(world.asked(port), ["DBSIZE"]);
+        world.say(port, ":10");
+    }
+    assert_eq!(world.value::<i64>(ticket), 30);
+    let ticket = world.run("KEYS *");
+    for (port, key) in [(A, OF_A), (B, OF_B), (C, OF_C)] {
+        world.say(port, &format!("*1\r\n{}", bulk(key).trim_end()));
+    }
+    assert_eq!(world.value::<Vec<String>>(ticket), [OF_A, OF_B, OF_C]);
+    let ticket = world.run("FLUSHALL");
+    for port in [A, B] {
+        world.say(port, "+OK");
+    }
+    world.say(C, "-NOPERM no");
+    assert_eq!(world.failure(ticket).node(), Some("127.0.0.1:7003"));
+}
+
+#[test]
+fn one_shard_that_is_down_holds_up_nobody_else_and_its_successor_takes_over() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_secs(1));
+    world.peer(C).refuses = true;
+    world.lose(C, Cause::Reset);
+    let waits = world.run("GET foo");
+    let other = world.run("GET hello");
+    world.say(A, "$1\r\nx");
+    assert_eq!(world.value::<String>(other), "x");
+    let healths: Vec<_> = world.engine.status().shards.iter().map(|shard| shard.health).collect();
+    assert_eq!(healths, [Health::Live, Health::Live, Health::Degraded]);
+    assert!(
+        world.events.iter().any(|event| event.starts_with("127.0.0.1:7003: suspect -> degraded"))
+    );
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (7004, 10_923, 16_383)]));
+    world.wait(Duration::from_millis(600));
+    assert_eq!(world.asked(7004), ["GET foo"]);
+    world.say(7004, "$1\r\ny");
+    assert_eq!(world.value::<String>(waits), "y");
+    assert_eq!(world.engine.health(), Health::Live);
+}
+
+#[test]
+fn keys_of_a_shard_that_is_down_are_answered_from_memory_and_paid_to_its_successor() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    world.peer(C).refuses = true;
+    world.lose(C, Cause::Reset);
+    let set = world.run("SET foo 1");
+    world.value::<()>(set);
+    let live = world.run("SET hello 1");
+    assert_eq!(world.asked(A), ["SET hello 1"], "its shard is well");
+    world.say(A, "+OK");
+    world.value::<()>(live);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (7004, 10_923, 16_383)]));
+    for _ in 0..60 {
+        world.wait(Duration::from_millis(50));
+        if world.asked(7004) == ["DEL foo"] {
+            world.say(7004, ":1");
+        }
+    }
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    let status = world.engine.status();
+    assert_eq!((status.journal_entries, status.overlay_entries), (0, 0));
+    let get = world.run("GET foo");
+    world.say(7004, "_");
+    assert_eq!(world.value::<Option<String>>(get), None);
+}
+
+#[test]
+fn a_slot_that_nobody_serves_is_an_error_after_one_refresh() {
+    let mut world = World::live(World::plain());
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922)]));
+    let first = world.run("GET foo");
+    world.say(C, "-CLUSTERDOWN Hash slot not served");
+    world.wait(Duration::from_secs(1));
+    // It may have gone to C once more, before the map was there.
+    while !world.asked(C).is_empty() {
+        world.say(C, "-CLUSTERDOWN Hash slot not served");
+        world.wait(Duration::from_secs(1));
+    }
+    let failure = world.failure(first);
+    assert!(matches!(failure.kind(), FailureKind::Uncovered(12_182)), "{failure}");
+    assert_eq!(failure.executed(), Executed::No);
+}
+
+#[test]
+fn what_most_nodes_say_holds() {
+    let mut world = World::live(World::plain());
+    let truth = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
+    world.peer(A).map = truth.clone();
+    world.peer(B).map = truth;
+    world.wait(Duration::from_secs(80));
+    let status = world.engine.status();
+    assert_eq!(status.shards.len(), 2, "{status}");
+}
+
+#[test]
+fn refreshes_are_one_at_a_time_and_not_right_after_one_another() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_secs(1));
+    // A node that hangs, and that everybody is redirected by.
+    world.peer(A).map = String::new();
+    let before = world.now.instant;
+    let mut asked = 0;
+    for _ in 0..50 {
+        let ticket = world.run("GET foo");
+        world.say(C, &moved("foo", C));
+        world.engine.cancel(ticket, world.now);
+        world.wait(Duration::from_millis(10));
+        asked = asked.max(world.events.len());
+    }
+    let dials = world.peer(C).dials;
+    assert!(world.now.instant - before < Duration::from_secs(2));
+    assert!(dials < 10, "{dials} dials in half a second");
+}
+
+#[test]
+fn every_address_goes_through_the_map() {
+    let map = AddressMap::new()
+        .function(|host, port| (host == "127.0.0.1").then(|| ("127.0.0.9".to_owned(), port)));
+    let mut world = World::new(World::plain().address_map(map));
+    let ticket = world.run("GET foo");
+    let learned = &world.hosts[1..];
+    assert!(learned.iter().all(|host| host.ip().to_string() == "127.0.0.9"), "{learned:?}");
+    world.say(C, &moved("foo", B));
+    assert_eq!(world.asked(B), ["GET foo"]);
+    world.say(B, "_");
+    assert_eq!(world.value::<Option<String>>(ticket), None);
+}
+
+#[test]
+fn cluster_slots_is_asked_where_it_is_chosen_or_nothing_else_is_known() {
+    let node = |port: u16| format!("*3\r\n{}:{port}\r\n{}", bulk(""), bulk("id"));
+    let slots = format!("*1\r\n*3\r\n:0\r\n:16383\r\n{}", node(A));
+    let mut world = World::new(World::plain().cluster_map(ClusterMap::Slots));
+    world.map_all(&slots);
+    world.run("GET foo");
+    assert_eq!(world.asked(A), ["GET foo"], "no host is the one that was asked");
+
+    let mut world = World::new(World::plain());
+    world.map_all("-ERR unknown subcommand 'SHARDS'. Try CLUSTER HELP.\r\n");
+    let ticket = world.run("GET foo");
+    world.map_all(&slots);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.asked(A), ["GET foo"]);
+    world.say(A, "_");
+    assert_eq!(world.value::<Option<String>>(ticket), None);
+}
+
+#[test]
+fn a_server_that_is_no_cluster_is_an_error() {
+    let mut world = World::new(World::plain());
+    world.map_all("-ERR This instance has cluster support disabled\r\n");
+    let ticket = world.engine.connect(None, world.now);
+    world.drain();
+    let failure = world.engine.take_wait(ticket).expect("judged").expect_err("no cluster");
+    assert!(failure.to_string().contains("cluster support disabled"), "{failure}");
+}
+
+#[test]
+fn after_shutdown_nothing_is_left() {
+    let mut world = World::live(World::plain());
+    let tickets = ["MGET foo hello", "DBSIZE", "GET foo"].map(|command| world.run(command));
+    world.say(C, &moved("foo", B));
+    world.engine.shutdown(Duration::ZERO, world.now);
+    world.drain();
+    for ticket in tickets {
+        assert!(matches!(world.failure(ticket).kind(), FailureKind::ClientClosed));
+    }
+    let status = world.engine.status();
+    assert_eq!((status.queued_requests, status.queued_bytes, status.tickets), (0, 0, 0));
+    assert_eq!((status.health, status.connections), (Health::Closed, 0));
+}
