@@ -48,7 +48,7 @@ impl<F: FnMut(&[u8]) -> bool> Search<F> {
         let mut too_short = 0;
         while enough.len() > too_short + 1 && self.left > 0 {
             let middle = too_short + (enough.len() - too_short) / 2;
-            if self.try_out(&enough[..middle].to_vec()) {
+            if self.try_out(&enough[..middle]) {
                 enough.truncate(middle);
             } else {
                 too_short = middle;
