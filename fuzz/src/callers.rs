@@ -166,18 +166,25 @@ impl World {
         };
         self.oracle.on_submitted(&asked, self.setup.config.retry.maybe);
         self.expect(asked);
+        self.flush_for(flush);
+        None
+    }
+
+    /// Does what a submit asks of its caller.
+    pub(crate) fn flush_for(&mut self, flush: Flush) {
         match flush {
             Flush::Nothing => {}
             Flush::AfterOthers(conn) | Flush::Now(conn) => self.flush(conn),
         }
-        None
     }
 
     /// A caller loses interest.
     pub(crate) fn give_up(&mut self, waker: u64) {
         let Some(asked) = self.asked.remove(&waker) else { return };
         self.cancelled.insert(waker);
-        let detachable = !matches!(asked.shape, Shape::Connect | Shape::Sleep);
+        let waits = [Shape::Connect, Shape::Sleep, Shape::Dialogue];
+        let detachable = !waits.contains(&asked.shape);
+        self.talk_given_up(waker);
         let detached = detachable && self.entropy.chance(50);
         self.change_given_up(waker, detached);
         if detached {
@@ -245,6 +252,10 @@ impl World {
                     return self.oracle.fail(1, "a wait was woken and has not ended");
                 };
                 return self.connected(&asked, result);
+            }
+            Shape::Dialogue => {
+                let outcomes = self.engine.take_batch(ticket).and_then(|found| found.spread().ok());
+                return self.talk_answered(&asked, outcomes);
             }
             Shape::Sleep => {
                 let Some(result) = self.engine.take_wait(ticket) else {

@@ -6,16 +6,19 @@ use unfazed_core::{Cause, config::Forced, engine::Input};
 
 use crate::{
     mutants::Mutant,
-    network::Stage,
-    server::When,
+    network::{Stage, Weather},
+    server::{Condition, Origin},
     setup::FORCED,
     world::{Action, World},
 };
 
+/// How many kinds of faults there are to choose from; likely ones have several numbers.
+const FAULTS: u64 = 29;
+
 /// The end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Undo {
-    Start { keeps: bool, other: bool, loading: bool },
+    Start { origin: Origin, loading: bool },
     Resume,
     Loading,
     Readonly,
@@ -23,6 +26,10 @@ pub(crate) enum Undo {
     Locked,
     Denied,
     Moved,
+    Condition,
+    Crowded,
+    Weather,
+    Stalled,
     Everything,
 }
 
@@ -31,7 +38,7 @@ impl World {
         if self.healed {
             return;
         }
-        let kind = self.entropy.below(19);
+        let kind = self.entropy.below(FAULTS);
         // A world has only some of the faults, so that there is time between those it has.
         if self.setup.faults >> (1 + kind) & 1 == 1 {
             self.fault(kind);
@@ -101,8 +108,93 @@ impl World {
                 self.at(span, Action::Undo(Undo::Moved));
             }
             18 => self.take_topics_away(false),
+            19 | 20 => {
+                let condition = self.entropy.pick(&Condition::ALL);
+                self.count(condition.name());
+                self.server.condition = Some(condition);
+                self.at(span, Action::Undo(Undo::Condition));
+            }
+            21 => {
+                self.count("fault: too many clients");
+                self.server.crowded = true;
+                self.at(span, Action::Undo(Undo::Crowded));
+            }
+            22 => self.kill_client(),
+            23 => self.cut_in_mid_frame(),
+            24 => self.weather(span),
+            25 => self.stall(span / 2),
+            26 => {
+                self.count("fault: the client stands still");
+                self.frozen_until = self.now + span;
+            }
+            27 => {
+                self.count("fault: scripts are flushed");
+                self.server.knows_script = false;
+            }
+            28 => {
+                self.count("fault: everybody is signed out");
+                self.server.sign_out();
+            }
             _ => {}
         }
+    }
+
+    /// CLIENT KILL: what was answered still arrives, and then the end.
+    fn kill_client(&mut self) {
+        let Some(id) = self.any_open().filter(|id| self.links[id].served) else { return };
+        self.count("fault: CLIENT KILL");
+        let link = self.links.get_mut(&id).expect("open");
+        link.served = false;
+        let left = link.down.len();
+        link.down_cut = Some(link.down_cut.map_or(left, |cut| cut.min(left)));
+        self.server.forget(id);
+        self.read_down(id);
+    }
+
+    /// The connection ends at some byte of what is on its way to the client.
+    fn cut_in_mid_frame(&mut self) {
+        let on_its_way = |link: &&crate::network::Link| {
+            link.stage == Stage::Open && link.served && !link.silent && link.down.len() > 1
+        };
+        let busy = self.links.iter().filter(|(_, link)| on_its_way(link));
+        let Some(id) = busy.map(|(id, _)| *id).next() else { return };
+        self.count("fault: cut in the middle of what is on its way");
+        let link = self.links.get_mut(&id).expect("just found");
+        let left = 1 + self.entropy.below(link.down.len() as u64 - 1) as usize;
+        link.down_cut = Some(left);
+        link.served = false;
+        self.server.forget(id);
+        self.read_down(id);
+    }
+
+    /// Something happens to the network as a whole, for a while.
+    fn weather(&mut self, span: Duration) {
+        let fair = Weather::default();
+        let (what, weather) = match self.entropy.below(4) {
+            0 => ("fault: nothing gets to the server", Weather { cut_up: true, ..fair }),
+            1 => ("fault: nothing gets to the client", Weather { cut_down: true, ..fair }),
+            2 => ("fault: nothing gets anywhere", Weather { cut_up: true, cut_down: true, ..fair }),
+            _ => {
+                let clogged_micros = self.entropy.between(5_000, 300_000);
+                ("fault: the network is clogged", Weather { clogged_micros, ..fair })
+            }
+        };
+        self.count(what);
+        self.weather = weather;
+        self.at(span, Action::Undo(Undo::Weather));
+    }
+
+    /// The kernel accepts nothing on any connection, and perhaps nothing comes in either.
+    fn stall(&mut self, span: Duration) {
+        self.links.values_mut().for_each(|link| link.stalled = true);
+        if self.entropy.chance(40) {
+            self.count("fault: both directions are full");
+            self.weather = Weather { cut_down: true, ..Weather::default() };
+            self.at(span, Action::Undo(Undo::Weather));
+        } else {
+            self.count("fault: writes stall");
+        }
+        self.at(span, Action::Undo(Undo::Stalled));
     }
 
     /// An operator changes what is forced upon the client.
@@ -110,12 +202,23 @@ impl World {
         let Some(span) = self.setup.operator_millis.filter(|_| !self.healed) else { return };
         let forced = self.entropy.pick(&FORCED);
         self.force(forced);
+        if self.entropy.chance(20) {
+            // Who changes his mind at once.
+            let forced = self.entropy.pick(&FORCED);
+            self.force(forced);
+        }
         let delay = self.entropy.millis(1, 2 * span);
         self.at(delay, Action::Operator);
     }
 
     pub(crate) fn force(&mut self, forced: Option<Forced>) {
-        self.settle();
+        // What has ended has ended under the order before this one; what was asked for last may not have
+        // been done yet.
+        if self.healed || self.entropy.chance(50) {
+            self.settle();
+        } else {
+            self.wake();
+        }
         self.trace(format_args!("forced: {forced:?}"));
         self.seq += 1;
         if !self.engine.is_closed() {
@@ -156,10 +259,22 @@ impl World {
             }
             self.read_down(id);
         }
-        let keeps = self.entropy.chance(50);
-        let other = self.entropy.chance(30);
+        let origin = self.entropy.pick(&[
+            Origin::Disk,
+            Origin::Disk,
+            Origin::Replica,
+            Origin::Empty,
+            Origin::Empty,
+            Origin::Other,
+        ]);
+        self.count(match origin {
+            Origin::Disk => "fault: restart with all data",
+            Origin::Replica => "fault: a replica takes over",
+            Origin::Empty => "fault: restart without data",
+            Origin::Other => "fault: restart with other data",
+        });
         let loading = self.entropy.chance(40);
-        self.at(span, Action::Undo(Undo::Start { keeps, other, loading }));
+        self.at(span, Action::Undo(Undo::Start { origin, loading }));
     }
 
     fn cut(&mut self) {
@@ -306,16 +421,17 @@ impl World {
         self.trace(format_args!("over: {undo:?}"));
         let all = undo == Undo::Everything;
         match undo {
-            Undo::Start { keeps, other, loading } if !self.server.up => {
-                let when = When { ..self.when() };
-                self.server.start(keeps, other, when);
+            Undo::Start { origin, loading } if !self.server.up => {
+                self.server.start(origin, self.when());
                 if loading && !self.healed {
                     self.server.loading = true;
                     let span = self.entropy.millis(5, 500);
                     self.at(span, Action::Undo(Undo::Loading));
                 }
             }
-            Undo::Everything if !self.server.up => self.server.start(true, false, self.when()),
+            Undo::Everything if !self.server.up => {
+                self.server.start(Origin::Disk, self.when());
+            }
             _ => {}
         }
         if all || undo == Undo::Resume {
@@ -339,6 +455,26 @@ impl World {
         }
         if all || undo == Undo::Moved {
             self.server.moved = None;
+        }
+        if all || undo == Undo::Condition {
+            self.server.condition = None;
+        }
+        self.server.crowded &= !(all || undo == Undo::Crowded);
+        if all || undo == Undo::Stalled {
+            self.links.values_mut().for_each(|link| link.stalled = false);
+            for link in self.links.values_mut().filter(|link| link.blocked && link.room() > 0) {
+                link.blocked = false;
+            }
+            for conn in self.links.values().map(|link| link.conn).collect::<Vec<_>>() {
+                self.flush(conn);
+            }
+        }
+        if all || undo == Undo::Weather {
+            self.weather = Weather::default();
+            for id in self.links.keys().copied().collect::<Vec<_>>() {
+                self.read_up(id);
+                self.read_down(id);
+            }
         }
     }
 }

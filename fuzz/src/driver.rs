@@ -8,7 +8,8 @@ use unfazed_core::{
 use crate::{
     mutants::Mutant,
     network::{Link, Stage},
-    server::parse,
+    server::{canonical, parse},
+    workload::line_of,
     world::{Action, World},
 };
 
@@ -37,6 +38,9 @@ impl World {
         }
         if Self::is_at(target, 3) {
             return;
+        }
+        if self.weather.cut_up || self.weather.cut_down {
+            return self.count("fault: dial never answered");
         }
         if self.server.up {
             match self.entropy.below(20) {
@@ -75,8 +79,15 @@ impl World {
                 link.stage = Stage::Open;
                 link.served = true;
                 let conn = link.conn;
-                self.server.accept(id);
+                if self.server.crowded {
+                    link.served = false;
+                    link.send(b"-ERR max number of clients reached\r\n", false);
+                    link.down_cut = Some(link.down.len());
+                } else {
+                    self.server.accept(id);
+                }
                 self.input(Input::Opened { conn });
+                self.read_down(id);
             }
             Ok(()) => self.ending(id, Cause::Refused),
             Err(cause) => self.ending(id, cause),
@@ -137,7 +148,8 @@ impl World {
         if link.stage != Stage::Open || link.chunk.is_some() {
             return;
         }
-        if link.room() == 0 && !link.silent && link.up_cut != Some(0) {
+        let vanishes = link.silent || link.up_cut == Some(0);
+        if link.room() == 0 && (link.stalled || !vanishes) {
             link.blocked = true;
             return self.count("a write is blocked");
         }
@@ -146,7 +158,7 @@ impl World {
         let bytes = chunk.unwritten();
         let mut seen = [&link.partial[..], bytes].concat();
         for line in take_commands(&mut seen) {
-            *self.oracle.offered.entry(line).or_default() += 1;
+            self.oracle.offered.insert(line);
         }
         let mut count = bytes.len();
         if !link.silent && link.up_cut != Some(0) {
@@ -202,7 +214,10 @@ impl World {
         self.engine.written(conn, chunk, count, self.clock());
     }
 
-    fn read_up(&mut self, id: u64) {
+    pub(crate) fn read_up(&mut self, id: u64) {
+        if self.weather.cut_up {
+            return;
+        }
         let Some(link) = self.links.get_mut(&id) else { return };
         if !link.up_due && !link.up.is_empty() && !link.silent {
             link.up_due = true;
@@ -223,7 +238,11 @@ impl World {
     }
 
     fn latency(&mut self) -> std::time::Duration {
-        let most = if self.entropy.chance(2) && !self.healed { 40_000 } else { 400 };
+        let most = match self.weather.clogged_micros {
+            0 if self.entropy.chance(2) && !self.healed => 40_000,
+            0 => 400,
+            micros => micros,
+        };
         self.entropy.micros(20, most)
     }
 
@@ -231,7 +250,7 @@ impl World {
     pub(crate) fn up(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.up_due = false;
-        if self.server.paused || link.silent || link.up.is_empty() {
+        if self.server.paused || self.weather.cut_up || link.silent || link.up.is_empty() {
             return;
         }
         if !link.served {
@@ -271,7 +290,7 @@ impl World {
                 self.links.remove(&id);
                 return self.server.forget(id);
             }
-        } else if link.blocked {
+        } else if link.blocked && link.room() > 0 {
             link.blocked = false;
             let conn = link.conn;
             self.flush(conn);
@@ -284,7 +303,7 @@ impl World {
 
     pub(crate) fn read_down(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if link.down_due || link.silent || link.stage != Stage::Open {
+        if link.down_due || link.silent || link.stage != Stage::Open || self.weather.cut_down {
             return;
         }
         if !self.engine.may_read(link.conn) {
@@ -307,7 +326,8 @@ impl World {
     pub(crate) fn down(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.down_due = false;
-        if link.stage != Stage::Open || link.silent || !self.engine.may_read(link.conn) {
+        let cut = link.silent || self.weather.cut_down;
+        if link.stage != Stage::Open || cut || !self.engine.may_read(link.conn) {
             return;
         }
         let mut count = link.down.len();
@@ -378,7 +398,7 @@ impl World {
 fn take_commands(bytes: &mut Vec<u8>) -> Vec<String> {
     let (mut lines, mut used) = (Vec::new(), 0);
     while let Ok(Some((words, length))) = parse(&bytes[used..]) {
-        lines.push(crate::workload::line_of(&words));
+        lines.push(line_of(&canonical(&words).unwrap_or(words)));
         used += length;
     }
     bytes.drain(..used);

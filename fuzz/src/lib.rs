@@ -10,11 +10,19 @@
 //! | [`setup`] | what kind of world it is: the client's configuration, which faults come |
 //! | [`server`] | parses, answers, and keeps a ledger of what it carried out |
 //! | [`network`] | one connection: bytes on their way in both directions |
+//! | `dialogues` | who scans, and what must come up |
 //! | [`workload`] | what callers ask for |
 //! | `listeners` | who subscribes, and what must come |
-//! | [`world`] | the clock and the queue of what happens next; drives the engine as an adapter does |
-//! | [`oracle`] | what must hold |
-//! | [`mutants`] | deliberate faults outside the engine, by which the oracle is tested |
+//! | [`world`] | the clock and the queue of what happens next |
+//! | `hands`, `driver` | drive the engine as an adapter does: what it asks for, and the bytes |
+//! | `chaos` | what goes wrong, and how it is put right |
+//! | `callers` | submit, wait, cancel, and take what came of it |
+//! | `checks` | what is looked at after every step, and how a world ends |
+//! | [`oracle`] | what must hold, by the numbers of [`invariants`] |
+//! | [`hunt`] | many worlds on all cores |
+//! | [`mod@shrink`] | a story that breaks a promise is made shorter |
+//! | [`mutants`] | deliberate faults, by which the oracle is tested |
+//! | [`targets`] | what fuzzers attack: decoders, URLs, the store beside a [`model`], the whole world |
 //!
 //! ```
 //! let story = unfazed_fuzz::world::run(1, None, false).expect("no promise is broken");
@@ -23,13 +31,21 @@
 
 mod callers;
 mod chaos;
+mod checks;
+mod dialogues;
 mod driver;
 pub mod entropy;
+mod hands;
+pub mod hunt;
+pub mod invariants;
 mod listeners;
+pub mod model;
 pub mod mutants;
 pub mod network;
 pub mod oracle;
 pub mod server;
 pub mod setup;
+pub mod shrink;
+pub mod targets;
 pub mod workload;
 pub mod world;

@@ -1,8 +1,9 @@
 //! Deliberate faults, one for each thing that is checked: a check that no fault can trip checks
 //! nothing.
 
-/// One fault, put into the modelled server, the network, or the hands that drive the engine; never
-/// into the engine.
+use unfazed_core::engine::Sabotage;
+
+/// One fault, put into the modelled server, the network, the hands that drive the engine, or the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// The server carries out only a part of a transaction.
@@ -71,10 +72,16 @@ pub enum Mutant {
     MakeUp,
     /// The client is not told what its operator wants.
     DisobeyOperator,
+    /// The driver dials twice.
+    DialTwice,
+    /// The runner of a dialogue says that one and the same connection gave all its answers.
+    OneConnection,
+    /// The engine itself does something wrong.
+    Engine(Sabotage),
 }
 
 impl Mutant {
-    /// All of them, each with the number of the invariant whose check must find it; 0 is a panic, and
+    /// All of them, each with the number of the invariant whose check must find it; 19 is a panic, and
     /// 13 may also be found as a lack of progress.
     pub const ALL: &[(Mutant, u8)] = &[
         (Mutant::EndTwice, 1),
@@ -102,7 +109,7 @@ impl Mutant {
         (Mutant::NoReadWhileBlocked, 15),
         (Mutant::StaleIsCurrent, 16),
         (Mutant::ForgeSource, 18),
-        (Mutant::OverWritten, 0),
+        (Mutant::OverWritten, 19),
         (Mutant::OtherPieces, 20),
         (Mutant::LeakSecret, 21),
         (Mutant::LoseReplays, 7),
@@ -110,5 +117,18 @@ impl Mutant {
         (Mutant::MergeTwice, 6),
         (Mutant::MakeUp, 18),
         (Mutant::DisobeyOperator, 22),
+        (Mutant::DialTwice, 17),
+        (Mutant::OneConnection, 2),
+        (Mutant::Engine(Sabotage::RepeatWrites), 6),
+        (Mutant::Engine(Sabotage::ForgetDeadlines), 12),
+        (Mutant::Engine(Sabotage::ForgetTimers), 13),
+        (Mutant::Engine(Sabotage::ForgetDebts), 7),
+        (Mutant::Engine(Sabotage::DialTwice), 17),
+        (Mutant::Engine(Sabotage::PassOverFaults), 3),
+        (Mutant::Engine(Sabotage::KeepRefused), 1),
+        (Mutant::Engine(Sabotage::LosePlace), 2),
+        (Mutant::Engine(Sabotage::TrustTheDead), 16),
+        (Mutant::Engine(Sabotage::AnswerAnything), 18),
+        (Mutant::Engine(Sabotage::LetAnythingThrough), 10),
     ];
 }

@@ -11,6 +11,18 @@ use unfazed_core::{
 
 use crate::entropy::Entropy;
 
+/// What is wrong with the network as a whole, until it is healed. What is sent meanwhile is not lost: it
+/// arrives later, as TCP has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Nothing gets to the server.
+    pub cut_up: bool,
+    /// Nothing gets to the client.
+    pub cut_down: bool,
+    /// Everything takes up to so many microseconds.
+    pub clogged_micros: u64,
+}
+
 /// How far a connection is, as its driver sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -55,8 +67,10 @@ pub struct Link {
     pub up_cut: Option<usize>,
     /// After so many more bytes to the client the connection ends.
     pub down_cut: Option<usize>,
-    /// Nothing arrives on either side, and nobody is told.
+    /// Nothing arrives on either side any more, and nobody is told.
     pub silent: bool,
+    /// The kernel accepts nothing until this is over.
+    pub stalled: bool,
     /// Whether the server still has its side.
     pub served: bool,
     /// Where frames end, as offsets in all that the server sent; those not yet passed.
@@ -97,6 +111,7 @@ impl Link {
             up_cut: None,
             down_cut: None,
             silent: false,
+            stalled: false,
             served: false,
             frames: VecDeque::new(),
             sent: 0,
@@ -117,7 +132,7 @@ impl Link {
     /// How many bytes the kernel would accept now.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.capacity.saturating_sub(self.up.len())
+        if self.stalled { 0 } else { self.capacity.saturating_sub(self.up.len()) }
     }
 
     /// The kernel accepts bytes.

@@ -49,6 +49,8 @@ pub struct Setup {
     pub callers: u64,
     /// The longest a caller waits before the next request.
     pub think_micros: u64,
+    /// Whether somebody scans, now and then.
+    pub talks: bool,
     /// How many subscribers there are.
     pub listeners: u64,
     /// The longest between two messages.
@@ -167,6 +169,7 @@ impl Setup {
             policy,
             named,
             callers: entropy.between(1, 5),
+            talks: entropy.chance(40),
             listeners: if entropy.chance(50) { entropy.between(1, 4) } else { 0 },
             publish_micros: entropy.pick(&[2_000, 10_000, 50_000]),
             output_max: entropy.pick(&[1_000, 10_000, 1 << 20]),

@@ -1,20 +1,31 @@
 //! What the simulated callers ask for. Each command carries its key and, where it can, a number that
 //! no other command has, so that what comes back and what was carried out can be told apart.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-use unfazed_core::{Effect, Options, Request, config::MaybeRetry, engine::Batch, engine::Ticket};
+use unfazed_core::{
+    Effect, Options, Request, Script, config::MaybeRetry, engine::Batch, engine::Ticket,
+};
 
 use crate::{entropy::Entropy, setup::SCRIPT};
 
 /// The key patterns of a world, and with it what its keys do while the server is down.
 pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
 
+/// The one script of this world, which callers know by its digest.
+#[must_use]
+pub fn script() -> &'static Script {
+    static KNOWN: LazyLock<Script> = LazyLock::new(|| Script::new(SCRIPT));
+    &KNOWN
+}
+
 /// One command.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// Its name and arguments.
     pub words: Vec<String>,
+    /// It is a script that is called by its digest, whatever the words say.
+    pub by_digest: bool,
     /// Its own number; `None` where another command of the same words may exist.
     pub id: Option<u64>,
     /// Its keys, without those that only carry its number.
@@ -38,9 +49,9 @@ impl Command {
     #[must_use]
     pub fn effect(&self) -> Effect {
         match self.name() {
-            "GET" | "MGET" | "PTTL" | "PING" | "SMEMBERS" | "LRANGE" => Effect::Read,
+            "GET" | "MGET" | "PTTL" | "PING" | "SMEMBERS" | "LRANGE" | "HGETALL" => Effect::Read,
             "SET" | "MSET" => Effect::Repeatable,
-            "DEL" | "PEXPIRE" | "SADD" => Effect::IdempotentWrite,
+            "DEL" | "PEXPIRE" | "SADD" | "HSET" => Effect::IdempotentWrite,
             _ => Effect::Write,
         }
     }
@@ -48,6 +59,9 @@ impl Command {
     /// The request to be submitted.
     #[must_use]
     pub fn request(&self) -> Request<'_> {
+        if self.by_digest {
+            return self.words[2..].iter().fold(Request::script(script()), Request::arg);
+        }
         let request = Request::new(&self.words[0]);
         self.words[1..].iter().fold(request, Request::arg)
     }
@@ -97,8 +111,21 @@ impl Command {
                 tagged(&words, &[&first, &second])
             }
             79..82 => tagged(&["APPEND", &first, &value(&first)], &[&first]),
-            82..85 => tagged(&["EVAL", SCRIPT, "1", &first, &value(&first)], &[&first]),
-            85..91 => {
+            82..85 => {
+                let call = tagged(&["EVAL", SCRIPT, "1", &first, &value(&first)], &[&first]);
+                Command { by_digest: entropy.chance(60), ..call }
+            }
+            85..88 => {
+                let hash = format!("{class}:hash");
+                let field = format!("f{}", entropy.below(3));
+                match entropy.below(4) {
+                    0 => Command::new(&["HGETALL", &hash], &[&hash], None),
+                    // What is added up may look like one of its parts.
+                    1 if class != "sum" => tagged(&["HINCRBY", &hash, &field, &number], &[&hash]),
+                    _ => tagged(&["HSET", &hash, &field, &number], &[&hash]),
+                }
+            }
+            88..91 => {
                 let tag = format!("{class}:t:{id}");
                 tagged(&["DEL", &first, &tag], &[&first])
             }
@@ -142,7 +169,7 @@ impl Command {
 
     fn new(words: &[&str], keys: &[&str], id: Option<u64>) -> Self {
         let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Command { words: own(words), id, keys: own(keys) }
+        Command { words: own(words), by_digest: false, id, keys: own(keys) }
     }
 }
 
@@ -169,6 +196,8 @@ pub enum Shape {
     Topics,
     /// A wait for time alone.
     Sleep,
+    /// A pipeline of a dialogue.
+    Dialogue,
 }
 
 /// Something that was submitted.
@@ -240,7 +269,8 @@ impl Wish {
         } else if shape == Shape::One && entropy.chance(4) {
             let words = ["RPUSH".into(), "wallet:queue".into(), ids.to_string()];
             let keys = vec!["wallet:queue".into()];
-            commands[0] = Command { words: words.to_vec(), id: Some(*ids), keys };
+            let (words, id) = (words.to_vec(), Some(*ids));
+            commands[0] = Command { words, by_digest: false, id, keys };
         }
         let deadline = match entropy.below(4) {
             // Of its own it may take as long as it waits, and as any other besides.

@@ -1,29 +1,27 @@
 //! The clock, the queue of what happens next, and the hands that drive the engine as an adapter does.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Arguments,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use unfazed_core::{
     Cause, Engine, Now,
-    config::Forced,
-    engine::{ConnId, Event, Health, Input, Lineage, Linger, Lookup, Output, Target, Ticket},
-    failure::Bound,
+    engine::{ConnId, Input, Lookup, Ticket},
     fallback::NativeRun,
 };
 
 use crate::{
     chaos::Undo,
+    dialogues::Talk,
     entropy::Entropy,
     listeners::{Change, Listener},
     mutants::Mutant,
-    network::{Link, Stage},
+    network::{Link, Weather},
     oracle::{Oracle, Tally, Violation},
-    server::{Server, When},
-    setup::{Ending, SECRET, Setup},
+    server::{Origin, Server, When},
+    setup::{SECRET, Setup},
     workload::Asked,
 };
 
@@ -38,8 +36,10 @@ pub struct Story {
     pub commands: u64,
     /// What came of them.
     pub tally: Tally,
-    /// Faults, and the branches that are rarely taken, by name.
+    /// Faults, and what else is of interest, by name.
     pub counters: BTreeMap<&'static str, u64>,
+    /// The branches of the engine that are rarely taken, all of them, and how often each was.
+    pub branches: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the world of a seed to its end.
@@ -74,6 +74,7 @@ pub(crate) enum Action {
     Written(u64),
     End(u64),
     Caller(u64),
+    Talker(u64),
     Listener(u64),
     Hear(u64),
     Publish,
@@ -87,12 +88,19 @@ pub(crate) enum Action {
     Check,
 }
 
+impl Action {
+    /// Whether it is the client's process that does it.
+    fn is_clients(&self) -> bool {
+        !matches!(self, Action::Up(_) | Action::Publish | Action::Undo(_))
+    }
+}
+
 pub(crate) struct World {
     pub(crate) entropy: Entropy,
     pub(crate) engine: Engine<u64>,
     pub(crate) setup: Setup,
     pub(crate) mutant: Option<Mutant>,
-    start: Instant,
+    pub(crate) start: Instant,
     pub(crate) now: Duration,
     /// How far the client's wall clock is off, in milliseconds.
     pub(crate) skew: i64,
@@ -102,6 +110,11 @@ pub(crate) struct World {
     pub(crate) links: BTreeMap<u64, Link>,
     pub(crate) gone: Vec<ConnId>,
     pub(crate) lookups: Vec<Lookup>,
+    pub(crate) weather: Weather,
+    /// The client's process gets no turn until then.
+    pub(crate) frozen_until: Duration,
+    /// Dialogues under way, by number.
+    pub(crate) talks: BTreeMap<u64, Talk>,
     pub(crate) server: Server,
     pub(crate) oracle: Oracle,
     /// What waits for its end, by waker.
@@ -113,7 +126,7 @@ pub(crate) struct World {
     /// Requests for topics under way, by waker.
     pub(crate) changes: BTreeMap<u64, Change>,
     /// The last messages were published.
-    published_last: bool,
+    pub(crate) published_last: bool,
     /// The runtime is gone.
     pub(crate) abandoned: bool,
     /// Some stream has stopped reading: what its connection has to say may be seen late.
@@ -121,23 +134,19 @@ pub(crate) struct World {
     pub(crate) ids: u64,
     pub(crate) wakers: u64,
     pub(crate) armed: Option<Duration>,
-    timer_at: Option<Duration>,
+    pub(crate) timer_at: Option<Duration>,
     spins: (Duration, u32),
     pub(crate) healed: bool,
     pub(crate) over: bool,
     pub(crate) closing_since: Option<Duration>,
-    done: bool,
+    pub(crate) done: bool,
+    /// When connections were asked for within the last second.
+    pub(crate) dials: VecDeque<Duration>,
     pub(crate) pushes: (u64, u64),
     pub(crate) counters: BTreeMap<&'static str, u64>,
     hash: u64,
     print: bool,
 }
-
-/// How late the driver is at most, and some.
-const LATE_MAX: Duration = Duration::from_millis(50);
-
-/// Within which everything must have finished after healing.
-const PROGRESS: Duration = Duration::from_secs(15);
 
 impl World {
     fn new(mut entropy: Entropy, mutant: Option<Mutant>, print: bool) -> Self {
@@ -148,7 +157,7 @@ impl World {
         let seed = entropy.draw();
         let engine = Engine::new(setup.config.clone(), seed, now).expect("a sound configuration");
         let password = setup.config.password.as_ref().map(|_| SECRET.to_owned());
-        let mut server = Server::default();
+        let mut server = Server::new();
         (server.up, server.password) = (entropy.chance(85), password);
         server.resp2 = entropy.chance(10);
         server.hangs_up_at_hello = entropy.chance(5);
@@ -178,6 +187,9 @@ impl World {
             links: BTreeMap::new(),
             gone: Vec::new(),
             lookups: Vec::new(),
+            weather: Weather::default(),
+            frozen_until: Duration::ZERO,
+            talks: BTreeMap::new(),
             server,
             oracle,
             asked: BTreeMap::new(),
@@ -198,12 +210,16 @@ impl World {
             over: false,
             closing_since: None,
             done: false,
+            dials: VecDeque::new(),
             pushes: (0, 0),
             counters: BTreeMap::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             print,
             setup,
         };
+        if let Some(Mutant::Engine(sabotage)) = mutant {
+            world.engine.sabotage(sabotage);
+        }
         world.begin();
         world
     }
@@ -218,7 +234,7 @@ impl World {
         }
         if !self.server.up {
             let delay = self.entropy.millis(10, 1_500);
-            self.at(delay, Action::Undo(Undo::Start { keeps: true, other: false, loading: false }));
+            self.at(delay, Action::Undo(Undo::Start { origin: Origin::Disk, loading: false }));
         }
         if self.entropy.chance(70) {
             self.connect();
@@ -230,6 +246,9 @@ impl World {
         for listener in 0..self.setup.listeners {
             let delay = self.entropy.micros(0, 20_000);
             self.at(delay, Action::Listener(listener));
+        }
+        if self.setup.talks {
+            self.at(Duration::from_millis(1), Action::Talker(0));
         }
         if self.setup.listeners > 0 {
             self.at(Duration::ZERO, Action::Publish);
@@ -250,6 +269,10 @@ impl World {
         while !self.done && self.oracle.violation.is_none() {
             let Some((key, action)) = self.queue.pop_first() else { break };
             self.now = key.0;
+            if self.now < self.frozen_until && action.is_clients() {
+                self.at(self.frozen_until - self.now, action);
+                continue;
+            }
             self.seq += 1;
             self.oracle.now = self.now;
             if let Some(seen) = self.step(action) {
@@ -265,6 +288,7 @@ impl World {
         let (states, sums) = self.oracle.settled;
         counters.insert("keys held against their last state", states);
         counters.insert("keys held against what was added", sums);
+        counters.insert("NOSCRIPT", self.server.scripts_unknown);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
         counters.insert("server: subscribed", self.server.subscribed.0);
         counters.insert("server: refused to subscribe or unsubscribe", self.server.subscribed.1);
@@ -276,6 +300,7 @@ impl World {
             commands: self.ids,
             tally: self.oracle.tally,
             counters,
+            branches: self.engine.rare_branches().collect(),
         })
     }
 
@@ -301,6 +326,7 @@ impl World {
             Action::Written(link) => self.written(link),
             Action::End(link) => self.end(link),
             Action::Caller(caller) => self.caller(caller),
+            Action::Talker(at) => self.talker(at),
             Action::Listener(at) => self.listener(at),
             Action::Hear(at) => self.slow_reader(at),
             Action::Publish => self.publish(),
@@ -364,366 +390,6 @@ impl World {
             self.oracle.fail(13, what);
         }
     }
-
-    // ---- the engine's control plane ------------------------------------------------------------
-
-    /// Hands an input in and drains. Gives whether anything came out.
-    pub(crate) fn input(&mut self, input: Input<'_>) -> bool {
-        self.trace(format_args!("-> {input:?}"));
-        self.engine.handle_input(input, self.clock());
-        let mut came_out = self.drain();
-        came_out |= self.wake();
-        let late = self.asked.values().find(|asked| asked.deadline <= self.now);
-        if let Some(asked) = late {
-            let what = format!("{:?} is past its deadline {:?}", asked.commands, asked.deadline);
-            self.oracle.fail(12, what);
-        }
-        came_out
-    }
-
-    pub(crate) fn drain(&mut self) -> bool {
-        let mut came_out = false;
-        loop {
-            let output = self.engine.poll_output();
-            if let Output::Wait(at) = output {
-                let armed = at.map(|at| at.saturating_duration_since(self.start));
-                self.armed = armed;
-                if self.mutant == Some(Mutant::Hurry) {
-                    self.armed = Some(self.now);
-                }
-                self.arm();
-                return came_out;
-            }
-            came_out = true;
-            let text = format!("{output:?}");
-            self.oracle.formatted(&text);
-            self.trace(format_args!("<- {text}"));
-            self.obey(output);
-        }
-    }
-
-    fn arm(&mut self) {
-        let Some(armed) = self.armed.filter(|_| self.mutant != Some(Mutant::IgnoreTimer)) else {
-            return;
-        };
-        let late = Duration::from_micros(self.entropy.below(self.setup.late_micros + 1));
-        // An instant is given in nanoseconds, and being early would be a fault of its own.
-        let at = armed.max(self.now) + late;
-        if self.timer_at.is_none_or(|timer_at| at < timer_at || timer_at < armed) {
-            self.timer_at = Some(at);
-            self.at(at - self.now, Action::Timer);
-        }
-    }
-
-    fn obey(&mut self, output: Output) {
-        match output {
-            Output::Resolve { lookup, .. } => {
-                self.oracle.on_socket("a look-up");
-                self.lookups.push(lookup);
-                let slow = !self.healed && self.entropy.chance(10);
-                let delay = if slow {
-                    self.entropy.millis(200, 4_000)
-                } else {
-                    self.entropy.micros(50, 5_000)
-                };
-                if !self.healed && self.entropy.chance(5) {
-                    return self.count("fault: look-up hangs");
-                }
-                self.at(delay, Action::Resolve(lookup));
-            }
-            Output::Open { conn, target, .. } => self.open(conn, &target),
-            Output::Close { conn, linger } => self.close_asked(conn, linger),
-            Output::Flush { conn } => self.flush(conn),
-            Output::Read { conn } => {
-                if let Some(id) = self.link_of(conn) {
-                    self.at(Duration::ZERO, Action::Resume(id));
-                }
-            }
-            Output::Push(_) => {
-                self.pushes.1 += u64::from(self.mutant != Some(Mutant::LosePush));
-            }
-            Output::Event(event) => self.on_event(&event),
-            Output::Run(run) => {
-                self.count("native scripts run");
-                let delay = self.entropy.pick(&[0, 0, 100, 20_000]);
-                let delay = self.entropy.micros(0, delay);
-                self.at(delay, Action::Ran(run));
-            }
-            _ => {}
-        }
-    }
-
-    fn on_event(&mut self, event: &Event) {
-        self.oracle.formatted(&event.to_string());
-        self.trace(format_args!("   {event}"));
-        match event {
-            Event::HealthChanged { from, to, cause } => {
-                self.oracle.on_health(*from, *to, self.seq);
-                match (from, to, cause) {
-                    (_, Health::Degraded, Some(Cause::Refused)) if *from != Health::Recovering => {
-                        self.count("trip: refused");
-                    }
-                    (_, Health::Degraded, Some(Cause::Silent)) => self.count("trip: silence"),
-                    (_, Health::Degraded, Some(Cause::NotReady(_)))
-                        if *from != Health::Recovering =>
-                    {
-                        self.count("trip: not ready");
-                    }
-                    (Health::Recovering, Health::Degraded, _) => self.count("recovery failed"),
-                    (Health::Recovering, Health::Live, _) => self.count("recovered"),
-                    (Health::Suspect, Health::Live, _) => self.count("suspect and live again"),
-                    (_, Health::Degraded, _) => self.count("trip: otherwise"),
-                    _ => {}
-                }
-            }
-            Event::Forced { to, .. } => {
-                self.oracle.on_forced_told(*to);
-                self.count(match to {
-                    None => "event: no longer forced",
-                    Some(Forced::Redis) => "event: forced to redis",
-                    Some(Forced::Memory) => "event: forced to memory",
-                    Some(_) => "event: forced to isolation",
-                });
-            }
-            Event::DataSet { lineage: Lineage::Unknown, .. } => {
-                self.count("event: data set unknown");
-            }
-            Event::DataSet { .. } => self.count("event: the same data set"),
-            Event::ReplayRefused { .. } => {
-                self.oracle.gave_up = true;
-                self.count("event: what was owed was refused");
-            }
-            Event::MergesSkipped { .. } => {
-                self.oracle.gave_up = true;
-                self.count("event: merges skipped");
-            }
-            Event::MergesUnanswered { .. } => {
-                self.oracle.gave_up = true;
-                self.count("event: merges unanswered");
-            }
-            Event::TooOld { .. } => self.count("event: too old"),
-            Event::StillDown { .. } => self.count("event: still down"),
-            Event::Full { bound: Bound::QueueRequests | Bound::QueueBytes } => {
-                self.count("event: queue full");
-            }
-            Event::Full { bound: Bound::JournalEntries | Bound::JournalBytes } => {
-                self.count("event: journal full");
-            }
-            Event::Full { .. } => self.count("event: memory full"),
-            _ => {}
-        }
-    }
-
-    fn resolve(&mut self, lookup: Lookup) {
-        let address = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 6379);
-        if !self.healed && self.entropy.chance(10) {
-            self.count("fault: look-up fails");
-            let cause = Cause::NameNotFound("no such host".into());
-            self.input(Input::Resolved { lookup, addresses: Err(cause) });
-            return;
-        }
-        let mut addresses = vec![address(1)];
-        if self.entropy.chance(40) {
-            // One that refuses, or one that nobody answers at.
-            addresses.insert(0, address(self.entropy.between(2, 3) as u8));
-            self.count("a name with a dead address");
-        }
-        self.input(Input::Resolved { lookup, addresses: Ok(&addresses) });
-    }
-
-    /// Where a target leads: to the server, to nobody, or into the void.
-    pub(crate) fn is_at(target: &Target, last: u8) -> bool {
-        matches!(target, Target::Tcp(address) if matches!(address.ip(), IpAddr::V4(ip) if ip.octets()[3] == last))
-    }
-
-    fn close_asked(&mut self, conn: ConnId, linger: Linger) {
-        let Some(id) = self.link_of(conn) else { return };
-        let link = self.links.get_mut(&id).expect("just found");
-        if self.mutant == Some(Mutant::IgnoreClose) && link.poisoned.is_some() {
-            return;
-        }
-        if matches!(link.stage, Stage::Dialling | Stage::Open) {
-            if linger == Linger::Reset {
-                let kept = self.entropy.below(link.up.len() as u64 + 1) as usize;
-                link.up.truncate(kept);
-            }
-            link.stage = Stage::Ending(Cause::Local);
-            let delay = self.entropy.pick(&[0, 0, 300, 30_000]);
-            let delay = self.entropy.micros(0, delay);
-            self.at(delay, Action::End(id));
-        }
-    }
-
-    // ---- after every step ----------------------------------------------------------------------
-
-    pub(crate) fn settle(&mut self) {
-        if self.engine.has_output() {
-            self.drain();
-        }
-        self.wake();
-        if self.engine.has_output() {
-            self.drain();
-            self.wake();
-        }
-        self.check();
-    }
-
-    fn check(&mut self) {
-        let status = self.engine.status();
-        let limits = &self.setup.config;
-        self.detached.retain(|ticket| self.engine.is_pending(*ticket));
-        let expected = self.asked.len() + self.detached.len();
-        let mut broken: Option<(u8, String)> = None;
-        let mut demand = |number, holds: bool, what: &str| {
-            if !holds && broken.is_none() {
-                broken = Some((number, format!("{what}: {status:?}, {expected} tickets expected")));
-            }
-        };
-        demand(14, status.tickets == expected, "tickets");
-        let queued = status.queued_requests - status.waiting_requests;
-        demand(14, queued < limits.queue.requests_max + BATCH_MAX, "queued requests");
-        let queued = status.queued_bytes - status.waiting_bytes;
-        demand(14, queued < limits.queue.bytes_max + BATCH_BYTES_MAX, "queued bytes");
-        let (waiting, own) = self.stream_bounds();
-        let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
-        let ending = self.links.values().filter(ending).count();
-        let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
-        demand(14, status.connections <= 3 + sides + status.leases, "connections");
-        demand(14, status.leases <= self.setup.config.leases.leases_max, "leases");
-        demand(14, status.messages_waiting <= waiting, "messages");
-        demand(14, status.streams <= self.listeners.len(), "streams");
-        let memory = &limits.memory;
-        demand(14, status.journal_entries <= memory.journal_entries_max, "journal");
-        let entries = status.overlay_entries + status.shadow_entries;
-        demand(14, entries <= memory.entries_max, "overlay and shadow");
-        let first = self.asked.values().map(|asked| asked.deadline).min();
-        demand(
-            13,
-            first.is_none_or(|first| self.armed.is_some_and(|armed| armed <= first)),
-            "something is pending, and no timer is set for its deadline",
-        );
-        demand(
-            12,
-            first.is_none_or(|first| self.now <= first + LATE_MAX),
-            "something is pending long after its deadline",
-        );
-        if self.closing_since.is_some() && self.engine.health() == Health::Closed {
-            demand(14, status.queued_requests == 0 && status.connections == 0, "after closing");
-            demand(14, status.journal_entries == 0, "journal after closing");
-            demand(14, status.streams + status.subscriptions == 0, "streams after closing");
-            demand(14, status.overlay_entries + status.shadow_entries == 0, "memory after closing");
-            demand(14, self.armed.is_none(), "a timer after closing");
-        }
-        if let Some((number, what)) = broken {
-            self.oracle.formatted(&what);
-            self.oracle.fail(number, what);
-        }
-        if self.mutant == Some(Mutant::LeakSecret) && self.seq == 100 {
-            let text = self.setup.config.to_url_with_secrets();
-            self.oracle.formatted(&text);
-        }
-        if self.seq.is_multiple_of(256) {
-            self.oracle.check_ledger(&self.server);
-        }
-    }
-
-    // ---- the end -------------------------------------------------------------------------------
-
-    fn heal(&mut self) {
-        self.healed = true;
-        self.undo(Undo::Everything);
-        self.force(None);
-        for link in self.links.values_mut() {
-            // What was lost on its way is not made good by healing: such a connection is half-open.
-            link.silent |= link.up_cut == Some(0);
-            (link.up_cut, link.down_cut) = (None, None);
-        }
-        self.find_half_open();
-        let over = self.setup.over_at - self.setup.heal_at;
-        self.at(over, Action::Check);
-    }
-
-    fn check_progress(&mut self) {
-        self.over = true;
-        self.oracle.check_ledger(&self.server);
-        let status = self.engine.status();
-        let closing = self.closing_since.is_some();
-        let goal = if closing { Health::Closed } else { Health::Live };
-        let quiet = self.asked.is_empty() && self.detached.is_empty() && status.health == goal;
-        let topics = if closing { None } else { self.unsettled_topics() };
-        if quiet && status.queued_requests == 0 && topics.is_none() {
-            if self.setup.listeners == 0 || closing {
-                return self.finish();
-            }
-            // Everybody must hear what is published now.
-            if !std::mem::replace(&mut self.published_last, true) {
-                self.publish_last();
-            } else if self.unheard().is_none() {
-                return self.finish();
-            }
-        }
-        if self.now > self.setup.over_at + PROGRESS {
-            if let Some(what) = topics.or_else(|| self.unheard()).filter(|_| quiet) {
-                return self.oracle.fail(11, what);
-            }
-            return self.oracle.stuck(format!("not finished: {:?}, {status:?}", self.asked));
-        }
-        self.at(Duration::from_millis(50), Action::Check);
-    }
-
-    fn finish(&mut self) {
-        if self.closing_since.is_some() {
-            self.check_ended();
-            self.done = true;
-            return;
-        }
-        let status = self.engine.status();
-        if status.queued_bytes + status.journal_entries + status.overlay_entries > 0 {
-            self.oracle.fail(14, format!("something is left: {status:?}"));
-        }
-        self.oracle.check_settled(&self.server, self.when().unix);
-        match self.setup.ending {
-            Ending::Nothing => self.done = true,
-            Ending::Shutdown => {
-                for caller in 0..self.setup.callers {
-                    self.ask(caller);
-                }
-                self.close();
-                self.at(Duration::from_millis(50), Action::Check);
-            }
-            Ending::Abandon => {
-                for caller in 0..self.setup.callers {
-                    self.ask(caller);
-                }
-                self.abandoned = true;
-                self.engine.abandon(self.clock());
-                self.links.clear();
-                self.settle();
-                self.check_ended();
-                if !self.asked.is_empty() || self.engine.status().queued_requests > 0 {
-                    let what = format!("pending after its runtime is gone: {:?}", self.asked);
-                    self.oracle.fail(1, what);
-                }
-                self.count("abandoned");
-                self.done = true;
-            }
-        }
-    }
-
-    fn close(&mut self) {
-        if self.closing_since.is_some() {
-            return;
-        }
-        let grace = self.entropy.millis(0, 500);
-        self.trace(format_args!("closing, {grace:?}"));
-        self.count("closed");
-        self.closing_since = Some(self.now);
-        self.engine.shutdown(grace, self.clock());
-    }
 }
-
-/// The most commands in one pipeline, and the most bytes that they take.
-const BATCH_MAX: usize = 6;
-const BATCH_BYTES_MAX: usize = 2_048;
 
 const EPOCH_MILLIS: u64 = 1_700_000_000_000;

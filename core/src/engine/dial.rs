@@ -16,6 +16,7 @@ use std::{
 
 use super::{
     Closing, ConnId, Engine, Event, Lookup, Node, NodeId, Output, Phase, SocketOptions, Target,
+    trial::{Rare, Sabotage},
 };
 use crate::{
     config::{Endpoint, ProtocolChoice},
@@ -103,8 +104,9 @@ impl<W> Engine<W> {
         let closing = self.connections.iter().any(|(_, found)| {
             found.node == node && found.is_main() && found.was_ready() && !found.retiring
         });
-        let idle = self.nodes[node].conn.is_none() && matches!(self.nodes[node].dial, Dial::Idle);
-        if open && !closing && idle {
+        let dials = !matches!(self.nodes[node].dial, Dial::Idle);
+        let idle = self.nodes[node].conn.is_none() && !dials;
+        if open && !closing && (idle || (dials && self.trial.is(Sabotage::DialTwice))) {
             self.dial(node);
         }
     }
@@ -156,6 +158,7 @@ impl<W> Engine<W> {
                     self.nodes[node].dial = self.open(node, Role::Main, first, addresses, until);
                 }
                 None => {
+                    self.reached(Rare::NoAddress);
                     let cause = Cause::NameNotFound("it has no address".into());
                     self.dial_failed(node, cause, false);
                 }
@@ -250,6 +253,7 @@ impl<W> Engine<W> {
         let hung_up = matches!(cause, Cause::EndOfStream | Cause::Reset) && awaited_hello;
         if hung_up && self.config.protocol == ProtocolChoice::Auto && !self.nodes[node].resp2_only {
             // Some proxies end the stream at a command they do not know.
+            self.reached(Rare::GuessedResp2);
             self.nodes[node].resp2_only = true;
             self.nodes[node].resp2_guessed = true;
             return self.dial(node);
@@ -260,6 +264,7 @@ impl<W> Engine<W> {
         }
         match rest.pop_front() {
             Some(next) if !lasting && self.now.instant < end => {
+                self.reached(Rare::NextAddress);
                 self.nodes[node].dial = self.open(node, Role::Main, Target::Tcp(next), rest, end);
             }
             _ => self.dial_failed(node, cause, lasting),
@@ -269,12 +274,14 @@ impl<W> Engine<W> {
     pub(super) fn dial_failed(&mut self, node: NodeId, cause: Cause, lasting: bool) {
         self.nodes[node].failed_dials = self.nodes[node].failed_dials.saturating_add(1);
         if std::mem::take(&mut self.nodes[node].resp2_guessed) {
+            self.reached(Rare::GuessTakenBack);
             self.nodes[node].resp2_only = false;
         }
         self.nodes[node].window.fault(&self.config.breaker, self.now.instant);
         self.event(Event::Error { node: self.nodes[node].label.clone(), cause: cause.clone() });
         self.dial_later(node);
         if lasting {
+            self.reached(Rare::Rejected);
             self.refuse_waiting(node, &cause);
             if self.cluster.as_ref().is_some_and(|cluster| !cluster.is_mapped()) {
                 self.refuse_waiting(self.nodes.home(), &cause);
@@ -318,6 +325,7 @@ impl<W> Engine<W> {
             self.nodes[node].failed_dials = 0;
             self.dial(node);
         } else {
+            self.reached(Rare::YoungConnectionLost);
             self.nodes[node].failed_dials = self.nodes[node].failed_dials.saturating_add(1);
             self.dial_later(node);
         }
@@ -353,11 +361,13 @@ impl<W> Engine<W> {
             }
             Dial::Resolving { until, .. } if *until <= now => {
                 self.nodes[node].dial = Dial::Idle;
+                self.reached(Rare::LateLookup);
                 let cause = Cause::NameNotFound("the look-up took too long".into());
                 self.dial_failed(node, cause, false);
             }
             Dial::Opening { conn, until: Some(until), .. } if *until <= now => {
                 let conn = *conn;
+                self.reached(Rare::LateDial);
                 self.kill(conn, Cause::ConnectTimeout);
             }
             _ => {}

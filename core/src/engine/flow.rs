@@ -12,6 +12,7 @@ use super::{
     block::Block,
     classify::{Class, classify, classify_repeatable},
     transaction::forget,
+    trial::{Rare, Sabotage},
 };
 use crate::{
     config::{Backoff, Forced, MaybeRetry},
@@ -61,7 +62,10 @@ impl<W> Engine<W> {
         }
         let mut decoder = connection.lend_decoder();
         let decoded = decoder.decode_into(bytes, &mut Frames { engine: self, conn });
-        if let Err(fault) = decoded {
+        if let Err(fault) = decoded
+            && !self.trial.is(Sabotage::PassOverFaults)
+        {
+            self.reached(Rare::Fault);
             self.kill(conn, Cause::Protocol(fault));
         }
         if let Some(connection) = self.connections.get_mut(conn.0) {
@@ -135,6 +139,7 @@ impl<W> Engine<W> {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         match connection.answered_early(|op| self.blocks.of(op).map_or(0, Block::due)) {
             Some((Owed { owner: Owner::Transaction(op), end }, start)) => {
+                self.reached(Rare::Early);
                 self.on_transaction_reply(conn, op, reply.clone(), start, end);
             }
             _ => self.on_unasked(conn, reply),
@@ -145,9 +150,13 @@ impl<W> Engine<W> {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         match reply.error() {
             Some(error) if matches!(connection.state, State::Handshaking(_)) => {
+                self.trial.reached(Rare::RefusedAtOnce);
                 self.refused(conn, refused_unasked(error));
             }
-            _ => self.kill(conn, Cause::UnexpectedReply),
+            _ => {
+                self.reached(Rare::Unasked);
+                self.kill(conn, Cause::UnexpectedReply);
+            }
         }
     }
 
@@ -163,6 +172,10 @@ impl<W> Engine<W> {
 
     #[inline]
     fn on_reply(&mut self, conn: ConnId, op: Op, reply: Reply, start: u64, end: u64) {
+        if self.trial.is(Sabotage::LosePlace) && !self.tickets.wants(op.ticket) {
+            self.give_up(&op);
+            return self.on_answer(conn, reply);
+        }
         if let Some(error) = reply.error() {
             return self.on_error_reply(conn, op, error, start, end);
         }
@@ -185,6 +198,7 @@ impl<W> Engine<W> {
                 self.memory.observe(op.spec, note, reply, self.now);
             } else {
                 // An older connection may tell what the newer one has overtaken.
+                self.trial.reached(Rare::OlderConnection);
                 self.memory.forget(op.spec, Some(note), self.now);
             }
         }
@@ -247,6 +261,7 @@ impl<W> Engine<W> {
             Class::NotReady => {
                 self.want_refresh();
                 if self.memory.degrades() {
+                    self.reached(Rare::NotReadyTrips);
                     self.trip(node, Cause::NotReady(error.clone()));
                 }
             }
@@ -263,6 +278,7 @@ impl<W> Engine<W> {
                 if std::mem::replace(&mut op.rehandshaken, true) {
                     return self.end_with_error(&op, error, Executed::No);
                 }
+                self.reached(Rare::HandshakeAnew);
                 self.retire(conn, Cause::Handshake(error.clone()));
                 self.retire_leased(conn, Cause::Handshake(error.clone()));
             }
@@ -293,7 +309,10 @@ impl<W> Engine<W> {
                 self.delay(parked, delay);
             }
             // A caller writes at this moment and has the bytes; it brings them back in an instant.
-            None => connection.refused.push((op, start, end, error, delay)),
+            None => {
+                connection.refused.push((op, start, end, error, delay));
+                self.reached(Rare::RefusedWhileWriting);
+            }
         }
     }
 
@@ -412,6 +431,7 @@ impl<W> Engine<W> {
         let Some(node) = self.served_by(conn) else { return };
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
         connection.retiring = true;
+        self.trial.reached(Rare::Retired);
         self.nodes[node].conn = None;
         self.carry_no_more(conn, &cause);
         self.stirred = true;
@@ -419,7 +439,12 @@ impl<W> Engine<W> {
     }
 
     pub(super) fn on_closed(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.get(conn.0) else { return };
+        let Some(connection) = self.connections.get(conn.0) else {
+            let current = self.nodes[self.nodes.home()]
+                .conn
+                .filter(|_| self.trial.is(Sabotage::TrustTheDead));
+            return current.into_iter().for_each(|conn| self.kill(conn, cause.clone()));
+        };
         let mut cause = connection.closing_cause().cloned().unwrap_or(cause);
         let node = connection.node;
         let dialled = match connection.role {
@@ -524,8 +549,10 @@ impl<W> Engine<W> {
         let overtaken = self.forced == Some(Forced::Memory)
             && self.is_degraded(node, op.standing)
             && op.effect != Effect::Read;
-        let kept = (!op.maybe || op.may_repeat() || taken_over) && !overtaken;
+        let repeats = op.may_repeat() || self.trial.is(Sabotage::RepeatWrites);
+        let kept = (!op.maybe || repeats || taken_over) && !overtaken;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {
+            self.reached(Rare::SentAgain);
             return Some(Parked { op, bytes, cause: Some(cause.clone()) });
         }
         self.end_without_answer(&op, FailureKind::ConnectionLost(cause.clone()));
@@ -596,6 +623,22 @@ impl<W> Engine<W> {
         forget(&mut self.memory, &self.blocks, op, self.now);
     }
 
+    /// Memory takes over while writes are on their way to a server that may answer them yet: what it
+    /// remembers of their keys is from before them, and must neither be served nor replayed after them.
+    pub(super) fn distrust_unanswered(&mut self) {
+        if self.is_isolated() {
+            // Nothing will be answered: each ends, or goes to memory.
+            return;
+        }
+        for (_, connection) in self.connections.iter().filter(|(_, found)| !found.is_closing()) {
+            let ops = connection.owed().filter_map(|owed| owed.owner.op());
+            for op in ops.filter(|op| op.effect != Effect::Read) {
+                self.trial.reached(Rare::Distrusted);
+                forget(&mut self.memory, &self.blocks, op, self.now);
+            }
+        }
+    }
+
     /// Ends a command to which no server has the last word. Where it may have been executed, nobody
     /// knows what its keys hold now.
     pub(super) fn end_without_answer(&mut self, op: &Op, kind: FailureKind) {
@@ -629,14 +672,18 @@ impl<W> Engine<W> {
                 Due::Silent if late > self.config.response_timeout / 2 => {
                     let connection = self.connections.get_mut(conn.0).expect("it is due");
                     connection.grant_more_time(now);
+                    self.reached(Rare::MoreTime);
                 }
-                Due::Silent => self.kill(conn, Cause::Silent),
+                Due::Silent => {
+                    self.reached(Rare::NoticeOfSilence);
+                    self.kill(conn, Cause::Silent);
+                }
             }
         }
     }
 
     pub(super) fn run_deadlines(&mut self, now: Instant) {
-        if !self.tickets.expire(now) {
+        if self.trial.is(Sabotage::ForgetDeadlines) || !self.tickets.expire(now) {
             return;
         }
         self.expire_sent();
@@ -663,6 +710,7 @@ impl<W> Engine<W> {
             withdrawn.extend(connection.withdraw(|op| tickets.is_expired(op.ticket)));
         }
         for op in withdrawn {
+            self.reached(Rare::TakenBack);
             self.soil(&op);
             self.end_without_answer(&op, FailureKind::DeadlinePassed(Stage::Connection));
         }
@@ -688,6 +736,7 @@ impl<W> Engine<W> {
             }
         }
         for (ticket, item, failure) in expired {
+            self.reached(Rare::ExpiredUnanswered);
             let waiter = self.tickets.end(ticket, item, Err(failure));
             self.wake(waiter);
         }
@@ -712,12 +761,14 @@ impl<W> Engine<W> {
             for parked in &gone {
                 self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
                 self.unheld = true;
+                self.trial.reached(Rare::ExpiredHeld);
             }
             ended.extend(gone.into_iter().map(|parked| (parked, Stage::Connection)));
         }
         if self.delayed.values().any(expired) {
             for (at, parked) in std::mem::take(&mut self.delayed) {
                 if expired(&parked) {
+                    self.trial.reached(Rare::ExpiredDelayed);
                     ended.push((parked, Stage::Retry));
                 } else {
                     self.delayed.insert(at, parked);
@@ -737,6 +788,7 @@ impl<W> Engine<W> {
             self.line = kept.into();
             for parked in gone.into_iter().flatten() {
                 self.in_line.subtract(&parked.op);
+                self.trial.reached(Rare::ExpiredInLine);
                 ended.push((parked, Stage::Room));
             }
         }
@@ -763,7 +815,10 @@ impl<W> Engine<W> {
         for conn in connections {
             // Ended here and not when the adapter has closed them: after this nothing is pending.
             let linger = match self.connections.get(conn.0) {
-                Some(connection) if !connection.owes_nothing() => Linger::Reset,
+                Some(connection) if !connection.owes_nothing() => {
+                    self.trial.reached(Rare::ClosedInTime);
+                    Linger::Reset
+                }
                 _ => Linger::Deliver,
             };
             self.settle_lost(conn, &FailureKind::ClientClosed);

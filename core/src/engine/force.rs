@@ -50,6 +50,8 @@ impl<W> Engine<W> {
         self.place_all_anew();
         self.run_phases(self.now.instant);
         self.admit();
+        // Readers that miss messages now hear of it at once.
+        self.run_feeds();
     }
 
     /// Places everything anew that is on no connection, in the order in which it came.
@@ -157,6 +159,7 @@ impl<W> Engine<W> {
             _ => true,
         });
         for conn in &unopened {
+            self.trial.reached(super::trial::Rare::NeverOpened);
             // Nobody has heard of it, and nobody will say that it is closed.
             self.connections.remove(conn.0);
         }

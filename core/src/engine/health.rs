@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnId, Engine, Event, Health, NodeId, recovery::Stage};
+use super::{ConnId, Engine, Event, Health, NodeId, recovery::Stage, trial::Rare};
 use crate::{Cause, config::Breaker};
 
 #[derive(Debug)]
@@ -152,6 +152,9 @@ impl<W> Engine<W> {
             self.nodes[node].cause.clone_from(&cause);
         }
         if from != to {
+            if to == Health::Degraded {
+                self.distrust_unanswered();
+            }
             self.scripts.stale();
             self.nodes[node].phase_since = self.now.instant;
             self.stirred = true;
@@ -263,6 +266,7 @@ impl<W> Engine<W> {
             self.want_refresh();
         }
         if fault && self.nodes[node].window.trips(&self.config.breaker) {
+            self.reached(Rare::WindowTrips);
             self.trip(node, cause);
         }
         self.dial_anew(node);
@@ -278,6 +282,7 @@ impl<W> Engine<W> {
         let config = &self.config.breaker;
         let again = self.nodes[node].recovered_at.is_some_and(|at| now - at < config.retrip_window);
         self.nodes[node].probe_interval = if again {
+            self.trial.reached(Rare::DownAgainSoon);
             (self.nodes[node].probe_interval * 2).min(config.probe_interval_max)
         } else {
             config.probe_interval
@@ -302,6 +307,7 @@ impl<W> Engine<W> {
     /// is known better now.
     fn confirm_down(&mut self, node: NodeId, cause: Cause) {
         if matches!(self.nodes[node].cause, Some(Cause::Forced(_))) {
+            self.reached(Rare::FoundDown);
             self.nodes[node].cause = Some(cause);
             self.end_connect_waits();
         }

@@ -164,6 +164,7 @@ impl<W> Engine<W> {
     pub(super) fn trust_data_set(&mut self, node: NodeId) {
         let Some(lineage) = self.nodes[node].heritage.found.take() else { return };
         if lineage == Lineage::Unknown {
+            self.reached(super::trial::Rare::OtherData);
             self.memory.drop_shadow();
         }
         // Nobody needs to hear that nothing happened.

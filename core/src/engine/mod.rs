@@ -33,7 +33,7 @@
 //! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
 //! made of), `sources` sends scripts that a server lacks, `scripts` has functions run that stand in for
 //! them; `nodes` is what is known of each server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
-//! what is owed after an outage; `status` is what operators see.
+//! what is owed after an outage; `trial` is for the simulation; `status` is what operators see.
 //!
 //! `leases` has connections for those who can't share one: commands that wait at the server, and whoever
 //! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
@@ -73,6 +73,7 @@ mod submit;
 mod subscriptions;
 mod tickets;
 mod transaction;
+mod trial;
 
 use std::{
     borrow::Cow,
@@ -96,6 +97,8 @@ pub use output::{
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 pub(crate) use subscriptions::FeedId;
+#[cfg(feature = "simulation")]
+pub use trial::Sabotage;
 
 use crate::{
     Failure, Now,
@@ -116,6 +119,9 @@ use nodes::{Node, Nodes};
 use status::Tally;
 use subscriptions::Subscriptions;
 use tickets::Tickets;
+#[cfg(not(feature = "simulation"))]
+use trial::Sabotage;
+use trial::Trial;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
 pub struct Engine<W> {
@@ -183,6 +189,7 @@ pub struct Engine<W> {
     begun: bool,
     closing: Closing,
     scratch: Vec<u8>,
+    trial: Trial,
 }
 
 /// What operators know of memory since the server went down.
@@ -329,6 +336,7 @@ impl<W> Engine<W> {
             begun: false,
             closing: Closing::Open,
             scratch: Vec::new(),
+            trial: Trial::default(),
             rng,
             config,
         };
@@ -623,7 +631,7 @@ impl<W> Engine<W> {
 
     /// The earliest instant at which time alone changes something.
     fn next_timer(&self) -> Option<Instant> {
-        if self.closing == Closing::Closed {
+        if self.closing == Closing::Closed || self.trial.is(Sabotage::ForgetTimers) {
             return None;
         }
         let connections = self

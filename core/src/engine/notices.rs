@@ -377,6 +377,7 @@ impl<W> Engine<W> {
                 self.pubsub.stirred |= last;
             }
             (None, Some(feed)) if action == Action::Unsubscribe => {
+                self.trial.reached(super::trial::Rare::TakenAway);
                 self.pubsub.taken_away(feed, kind, name);
                 self.try_again_later(feed);
             }
@@ -423,6 +424,7 @@ impl<W> Engine<W> {
         else {
             return;
         };
+        self.trial.reached(super::trial::Rare::LateError);
         match connection.late_refusal(&error) {
             LateRefusal::Taken => {}
             LateRefusal::Doubtful => self.kill(conn, Cause::UnexpectedReply),

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use super::{
     ConnId, Engine, Event, NodeId, Phase,
     classify::{Class, classify},
+    trial::{Rare, Sabotage},
 };
 use crate::{
     Cause,
@@ -199,6 +200,7 @@ impl<W> Engine<W> {
         let (failed, passed) = (failed.take(), *passed + 1);
         let now = self.now.instant;
         let next = if let Some(cause) = &failed {
+            self.trial.reached(Rare::ProbeFailed);
             // On this connection it would be the same the next time, on another one perhaps not: the
             // name may lead to another server by now, and a new handshake gives the password anew.
             elsewhere = leads_astray(cause).then(|| cause.clone());
@@ -206,12 +208,14 @@ impl<W> Engine<W> {
         } else if passed < self.config.breaker.probes {
             Stage::Between { passed, until: now + self.config.breaker.probe_gap }
         } else if self.is_held_down() {
+            self.reached(Rare::HeldDown);
             Stage::Waiting(self.next_probe(node))
         } else {
             Stage::Barrier(now + self.rng.percent_of(self.config.breaker.barrier_max, 0, 100))
         };
         self.enter_stage(node, next, failed);
         if let Some(cause) = elsewhere {
+            self.reached(Rare::LedAstray);
             self.retire(conn, cause);
         }
     }
@@ -247,6 +251,10 @@ impl<W> Engine<W> {
                 self.ask(conn, Own::Inquire(key.clone()), &question.words());
                 question.bytes()
             }
+            Step::Pay(_) if self.trial.is(Sabotage::ForgetDebts) => {
+                self.memory.settled(key, self.now);
+                0
+            }
             Step::Pay(commands) => {
                 let last = commands.len() - 1;
                 for (at, command) in commands.iter().enumerate() {
@@ -259,6 +267,7 @@ impl<W> Engine<W> {
                 0
             }
             Step::Skip => {
+                self.reached(Rare::MergeSkipped);
                 if let Some(node) = self.node_of(conn) {
                     self.nodes[node].account.skipped += 1;
                 }
@@ -324,6 +333,8 @@ impl<W> Engine<W> {
         if self.nodes[node].conn == Some(conn) && self.is_draining(node) {
             let step = self.memory.go_on(key, reply, self.now);
             self.take_step(conn, key, step);
+        } else {
+            self.reached(Rare::AnswerTooLate);
         }
         self.end_piece(node);
     }
@@ -353,16 +364,19 @@ impl<W> Engine<W> {
         };
         match fate {
             Fate::Maybe if self.memory.unanswered(key) => {
+                self.reached(Rare::MaybePaid);
                 self.nodes[node].account.unanswered += 1;
                 self.memory.settled(key, self.now);
                 self.end_piece(node);
             }
             // What may be sent again is; but who answered so once may do so for long.
             Fate::NotNow | Fate::Maybe => {
+                self.reached(Rare::NotNow);
                 self.memory.put_last(key);
                 self.stop_drain(node, Cause::NotReady(error));
             }
             Fate::Forever => {
+                self.reached(Rare::NeverPaid);
                 self.nodes[node].account.refuse(command, error);
                 self.memory.settled(key, self.now);
                 self.end_piece(node);
@@ -425,6 +439,7 @@ impl<W> Engine<W> {
     pub(super) fn lost_own(&mut self, node: NodeId, own: &Own, whole: bool) {
         match own {
             Own::Settle(key, true) if whole && self.memory.unanswered(key) => {
+                self.reached(Rare::DebtUnanswered);
                 self.nodes[node].account.unanswered += 1;
                 // Another connection has taken over, on which the server answers for it already.
                 if self.settles(node) && self.nodes[node].conn.is_some() {
@@ -432,7 +447,10 @@ impl<W> Engine<W> {
                 }
             }
             Own::Settle(_, true) if whole => {}
-            Own::Settle(key, true) | Own::Inquire(key) => self.memory.put_back(key),
+            Own::Settle(key, true) | Own::Inquire(key) => {
+                self.trial.reached(Rare::DebtPutBack);
+                self.memory.put_back(key);
+            }
             Own::Topology => return self.topology_lost(node),
             _ => return,
         }

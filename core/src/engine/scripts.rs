@@ -124,6 +124,9 @@ impl<W> Engine<W> {
         let Some(out) = self.scripts.out.take_if(|out| out.run == done.id) else { return };
         if let Some(parked) = out.parked {
             let current = out.era == self.era_of_memory();
+            if !current {
+                self.reached(super::trial::Rare::StaleScript);
+            }
             self.place_with(parked, current.then_some(done));
         }
         // The first of them may be a script again, for which all that follow wait.

@@ -10,6 +10,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
 use super::{
     Closing, ConnId, Engine, FeedId, Linger, Output, Target, dial::Dial, dial::STABLE_AFTER,
+    trial::Rare,
 };
 use crate::{connection::Role, failure::Cause};
 
@@ -98,6 +99,7 @@ impl<W> Engine<W> {
         }
         match rest.pop_front() {
             Some(next) if self.now.instant < end => {
+                self.reached(Rare::SideNextAddress);
                 let dial = self.open(node, Role::Own(feed), Target::Tcp(next), rest, end);
                 self.set_side(feed, dial);
             }
@@ -106,6 +108,7 @@ impl<W> Engine<W> {
     }
 
     fn side_failed(&mut self, feed: FeedId, cause: Cause) {
+        self.reached(Rare::SideFailed);
         let Some(node) = self.pubsub.get(feed).map(|carrier| carrier.node) else { return };
         let Some(side) = self.side_mut(feed) else { return };
         side.failed_dials = side.failed_dials.saturating_add(1);

@@ -80,6 +80,7 @@ impl<W> Engine<W> {
         if error.code() == "NOSCRIPT"
             && let Some(script) = self.script_of(&op).cloned()
         {
+            self.reached(super::trial::Rare::SourceSent);
             // It has lost the others as well, if it ever had them.
             let node = self.route(&op);
             let sent = &mut self.nodes[node].scripts_sent;

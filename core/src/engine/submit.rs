@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
     tickets::{OfLease, Work},
+    trial::{Rare, Sabotage},
 };
 use crate::{
     Failure, Now,
@@ -325,6 +326,7 @@ impl<W> Engine<W> {
         // can be stale, or others may wait for this one.
         if 2 * self.cancelled > self.parked() || !self.memory.is_quiet() {
             self.cancelled = 0;
+            self.reached(Rare::Swept);
             self.drop_unwanted();
         }
         self.admit();
@@ -368,6 +370,9 @@ impl<W> Engine<W> {
     #[cold]
     fn check_use_of(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
         self.check_open(command)?;
+        if self.trial.is(Sabotage::LetAnythingThrough) {
+            return Ok(false);
+        }
         let advice = match spec.name() {
             "SCAN" if self.cluster.is_some() => SCANS,
             "MULTI" | "EXEC" | "DISCARD" => TRANSACTS,
@@ -405,6 +410,10 @@ impl<W> Engine<W> {
         let bytes_max = self.config.queue.bytes_max.saturating_mul(LINE_BYTES_FACTOR);
         let line_is_full = self.in_line.requests >= LINE_MAX || self.in_line.bytes >= bytes_max;
         if options.refuse_when_full || line_is_full {
+            if self.trial.is(Sabotage::KeepRefused) {
+                let work = Work::Wait(None);
+                self.tickets.insert(work, None, self.now.instant, Vec::new());
+            }
             return Err(Rejected::Full);
         }
         Ok(Room::InLine)
@@ -545,7 +554,11 @@ impl<W> Engine<W> {
             return self.end_without_answer(&parked.op, FailureKind::Isolated);
         }
         // What others wait for went to the server before, and goes there again.
-        if standing == Standing::Wait || !self.nodes[node].phase.is_down() || parked.op.engaged {
+        let answers_anything = self.trial.is(Sabotage::AnswerAnything);
+        if (standing == Standing::Wait && !answers_anything)
+            || !self.nodes[node].phase.is_down()
+            || parked.op.engaged
+        {
             return self.place_on_server(node, parked);
         }
         let settles = self.settles(node);
@@ -572,6 +585,7 @@ impl<W> Engine<W> {
             Claim::Server => self.place_on_server(node, parked),
             // It is older than what memory owes to its keys, and would come after it.
             Claim::Held if standing == Standing::Mixed && parked.op.attempts > 0 => {
+                self.reached(Rare::OlderThanDebt);
                 let cause = parked.cause.unwrap_or_else(|| self.down_cause(node));
                 self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
             }
@@ -583,6 +597,7 @@ impl<W> Engine<W> {
     /// memory: they are not written there before it has ended.
     fn place_mixed(&mut self, node: NodeId, mut parked: Parked) {
         if parked.op.effect != Effect::Read {
+            self.reached(Rare::HeldMixed);
             parked.op.engaged = true;
             self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         }
@@ -591,6 +606,7 @@ impl<W> Engine<W> {
 
     /// Lets a command wait behind older ones, and what comes later to its keys behind it.
     fn hold(&mut self, parked: Parked) {
+        self.reached(Rare::Held);
         self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
         self.held.push_back(parked);
     }
@@ -609,7 +625,7 @@ impl<W> Engine<W> {
             return self.nodes[node].backlog.push_back(parked);
         };
         let Parked { mut op, mut bytes, cause } = parked;
-        if op.maybe && !op.may_repeat() {
+        if op.maybe && !op.may_repeat() && !self.trial.is(Sabotage::RepeatWrites) {
             return self.end_maybe(&op, cause);
         }
         if op.spec.is_script() {
@@ -629,6 +645,7 @@ impl<W> Engine<W> {
 
     /// Ends a command that may have been executed and is not to be repeated.
     pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
+        self.reached(Rare::EndsMaybe);
         self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
     }
 

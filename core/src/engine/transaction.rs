@@ -23,6 +23,7 @@ use super::{
     status::NO_PATTERN,
     submit::{Room, cost_of},
     tickets::{OfLease, Work},
+    trial::Rare,
 };
 use crate::{
     Failure, Now,
@@ -186,6 +187,7 @@ impl<W> Engine<W> {
                 self.fail(&op, failure);
             }
             (Some((Refused::Multi, error)), _) => {
+                self.trial.reached(Rare::DiscardedByMulti);
                 let (error, class) = (error.clone(), not_run(classify(op.spec, error)));
                 self.on_refusal(conn, op, error, class, start, end);
             }

@@ -474,6 +474,20 @@ fn a_transaction_that_was_discarded_is_owed_still_and_one_that_failed_inside_is_
 }
 
 #[test]
+fn what_may_have_been_added_and_is_given_up_is_not_remembered_either() {
+    let mut world = world(memory(Policy::MergeDelta), &["SET a 1"]);
+    assert_eq!(world.run_now::<i64>(&Request::new("INCR").arg("a")), 2);
+    let mut peer = Peer::new("one").saying("INCRBY a", "-IOERR error or timeout writing\r\n");
+    world.return_to(&mut peer);
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.told("is not sent again"), 1, "{:?}", world.events);
+    // The server answers for it from now on, and memory forgets what it had made of it.
+    assert_eq!(world.engine.status().overlay_entries, 0);
+    world.fall();
+    assert_eq!(world.read("GET a"), (None, Source::Unknown));
+}
+
+#[test]
 fn where_nobody_knows_the_data_only_what_is_there_is_added_to() {
     let mut world = world(memory(Policy::MergeDelta), &["SET a 1"]);
     for key in ["a", "b", "c"] {

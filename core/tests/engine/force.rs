@@ -8,6 +8,7 @@ use unfazed_core::{
     config::Forced,
     engine::{Health, Input, Output},
     fallback::{Fallback, Policy},
+    pubsub::{StreamOptions, TopicKind},
 };
 
 use super::{World, degraded};
@@ -122,6 +123,39 @@ fn forced_memory_answers_beside_a_server_that_is_well_until_it_is_let_go() {
         (world.count_of("forced by an operator: memory"), world.count_of("no longer")),
         (2, 1)
     );
+}
+
+#[test]
+fn a_reader_hears_at_once_that_isolation_costs_it_messages() {
+    let mut world = World::live(World::plain());
+    let stream = world.engine.open_stream(StreamOptions::default()).expect("there is room");
+    let names = &["news"];
+    let topics = world.engine.subscribe(stream, TopicKind::Channel, names, None, None, world.now);
+    world.write();
+    world.say(">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    world.engine.take_wait(topics.expect("accepted")).expect("confirmed").expect("well");
+    world.engine.set_stream_waiter(stream, 5);
+    world.engine.force(Some(Forced::Isolated), world.now);
+    let mut woken = Vec::new();
+    world.engine.take_ready(&mut woken);
+    assert_eq!(woken, [5]);
+}
+
+#[test]
+fn what_the_server_does_after_memory_took_over_is_not_undone_by_what_was_before() {
+    for policy in [Policy::Invalidate, Policy::ReplayLastWins] {
+        let mut world = World::cached(policy);
+        world.set("cache:a", "1");
+        let newer = world.run(&Request::new("SET").arg("cache:a").arg("2"));
+        world.write();
+        world.force(Forced::Memory);
+        // Done to the value from before, it would be served, or replayed, over the one on its way.
+        let failure = world.failure(&Request::new("PEXPIRE").arg("cache:a").arg("1000"));
+        assert!(matches!(failure.kind(), FailureKind::Memory(_)), "{failure}");
+        world.say("+OK\r\n");
+        world.value::<()>(newer);
+        assert_eq!(world.get("cache:a").as_deref(), Some("2"));
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! What must hold, by its number in the list of invariants.
+//! What must hold, by its number in the list of invariants; [`crate::invariants`] has their names.
 //!
 //! | number | what is checked here or in `world` |
 //! |---|---|
 //! | 1 | each ticket ends exactly once, a cancelled one never; a refused request leaves no trace |
-//! | 2 | an answer is one that the server gave to these very words while the request was under way |
+//! | 2 | an answer is one that the server gave to these very words while the request was under way; a scan that ends well has missed nothing |
 //! | 3 | garbage, or a reply too many, costs the connection at once |
 //! | 4 | every push comes out, in order, and takes no reply's place (2) |
 //! | 5 | the server only ever sees whole commands |
@@ -15,11 +15,15 @@
 //! | 14 | bounds at every step, zero at the end |
 //! | 15 | whole frames are taken as soon as they are there, blocked writes or not |
 //! | 16 | stale inputs change nothing |
+//! | 17 | one attempt to connect at a time, and so many within a second |
 //! | 18 | sources: what may not degrade comes from the server |
-//! | 19 | no panic (told apart by whoever runs a world) |
+//! | 19 | no panic (`hunt` sees to it) |
 //! | 20 | the same bytes in other pieces, the same seed again |
 //! | 21 | no secret in anything that is formatted |
 //! | 22 | what an operator forces: no answer from memory, none from the server, no socket at all |
+
+mod reads;
+mod settled;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,8 +39,12 @@ use unfazed_core::{
     resp::{Reply, Source, Value},
 };
 
+use reads::Reading;
+use settled::{Sum, part_of};
+
 use crate::{
-    server::{Block, Data, Server, is_write},
+    invariants,
+    server::{Block, Server, is_write},
     workload::{Asked, Command, Shape},
 };
 
@@ -56,7 +64,8 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { invariant, what, at, .. } = self;
-        write!(f, "invariant {invariant} at {at:?}: {what}")
+        let name = invariants::name(*invariant);
+        write!(f, "invariant {invariant} ({name}) at {at:?}: {what}")
     }
 }
 
@@ -73,6 +82,19 @@ pub struct Tally {
     pub yes: u64,
     /// By source: server, overlay, shadow, unknown.
     pub sources: [u64; 4],
+}
+
+impl Tally {
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Tally) {
+        self.ok += other.ok;
+        self.no += other.no;
+        self.maybe += other.maybe;
+        self.yes += other.yes;
+        for (count, more) in self.sources.iter_mut().zip(other.sources) {
+            *count += more;
+        }
+    }
 }
 
 /// One write to one key.
@@ -101,19 +123,6 @@ struct WriteFact {
     maybe: bool,
 }
 
-/// What was asked by who reads, and who answered.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    submitted: u64,
-    source: Source,
-    misses: bool,
-    degrades: bool,
-    /// The era in which it was submitted.
-    era: u64,
-    /// It is not known in which stretch it was answered.
-    vague: bool,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct LineFact {
     ok_from_server: u32,
@@ -128,8 +137,8 @@ pub struct Oracle {
     pub violation: Option<Violation>,
     /// What came of commands.
     pub tally: Tally,
-    /// How often each command line was handed to a writer.
-    pub offered: BTreeMap<String, u32>,
+    /// Each command line that was handed to a writer.
+    pub offered: BTreeSet<String>,
     /// The client's policy for `cache:*`, if there is any.
     pub policy: Option<Policy>,
     /// The clock.
@@ -164,20 +173,6 @@ pub struct Oracle {
     /// How many keys were held against their last state in memory, and against what was added.
     pub settled: (u64, u64),
 }
-
-/// What was to be added to one key.
-#[derive(Clone, Debug, Default)]
-struct Sum {
-    acked: i64,
-    open: i64,
-    acked_members: BTreeSet<String>,
-    open_members: BTreeSet<String>,
-    /// Members that may be added more than once.
-    repeated: BTreeSet<String>,
-}
-
-/// How often a command can be sent, by any setting of a world.
-const AGAIN_MAX: i64 = 10;
 
 impl Oracle {
     /// Notes that a promise was broken; the first one counts.
@@ -399,9 +394,13 @@ impl Oracle {
                 let number = if given.peek().is_none() || degrades { 18 } else { 2 };
                 return self.fail(number, format!("{line}: {value:?} is not the server's answer"));
             }
-            // RESP2 knows no sets.
+            // RESP2 knows neither sets nor maps.
             let same = |answer: &Value| match (answer, &value) {
                 (Value::Set(members), Value::Array(items)) => members == items,
+                (Value::Map(pairs), Value::Array(items)) => {
+                    let flat = pairs.iter().flat_map(|(key, value)| [key, value]);
+                    flat.eq(items)
+                }
                 (answer, value) => answer == value,
             };
             if !given.any(|(at, answer)| in_time(*at) && same(answer)) {
@@ -470,140 +469,6 @@ impl Oracle {
         }
     }
 
-    /// Holds what was read against all that was written.
-    fn check_read(&mut self, key: &str, value: &Value, read: Reading, server: &Server) {
-        let Reading { submitted, source, misses, degrades, era, vague } = read;
-        let from_memory = source != Source::Server;
-        if misses && from_memory {
-            if *value != Value::Null {
-                self.fail(18, format!("{key} is a miss, and reads {value:?}"));
-            }
-            return;
-        }
-        if key.ends_with(":list") || key.contains(":n:") || self.policy.is_none() {
-            return;
-        }
-        let [invalidates, replayed, only_read] = [
-            (self.policy == Some(Policy::Invalidate) && key.starts_with("cache"))
-                || key.starts_with("miss"),
-            key.starts_with("last") || key.starts_with("sum"),
-            key.starts_with("old"),
-        ];
-        if !key.starts_with("cache") && !invalidates && !replayed && !only_read {
-            return;
-        }
-        if only_read && from_memory && *value == Value::Null {
-            return self.fail(18, format!("{key} is made up"));
-        }
-        self.weighed += u64::from(from_memory);
-        let facts = self.writes.get(key).map_or(&[][..], Vec::as_slice);
-        let text = match value {
-            Value::Bulk(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Value::Null => {
-                if from_memory && let Some(lost) = self.lost_in_memory(facts, submitted) {
-                    self.fail(7, format!("{key} reads nothing, and {lost:?} was acknowledged"));
-                }
-                return;
-            }
-            other => return self.fail(2, format!("{key} reads {other:?}")),
-        };
-        // When the value came to be: carried out by the server or acknowledged in memory, last of all.
-        let mut born = 0;
-        let mut last = None;
-        for piece in text.split_terminator(';') {
-            let Some((of, number)) = piece.split_once('=') else {
-                return self.fail(2, format!("{key} reads {text:?}"));
-            };
-            if of != key {
-                return self.fail(2, format!("{key} reads what belongs to {of}"));
-            }
-            if let Some(foreign) = number.strip_prefix('x') {
-                (born, last) = (foreign.parse().unwrap_or(0), None);
-                continue;
-            }
-            let id = number.parse().ok();
-            let Some(fact) = facts.iter().find(|fact| fact.id.is_some() && fact.id == id) else {
-                return self.fail(2, format!("{key} reads {text:?}, which nobody wrote"));
-            };
-            if fact.failed_no {
-                return self.fail(6, format!("{key} reads {text:?}, which was not executed"));
-            }
-            let at_server = server.ledger.get(&fact.line).filter(|known| known.executed > 0);
-            let in_memory = fact.acked.filter(|(_, source)| *source != Source::Server);
-            let forgotten = at_server.is_none() && in_memory.is_some() && fact.era < era;
-            if from_memory && forgotten && !replayed {
-                return self.fail(7, format!("{key} reads {text:?}, forgotten by recovery"));
-            }
-            born = at_server.map_or(0, |known| known.last);
-            born = born.max(fact.acked.map_or(0, |(at, _)| at));
-            if fact.ended.is_none() {
-                born = u64::MAX;
-            }
-            last = Some(fact.line.clone());
-        }
-        let newer = facts.iter().find(|newer| {
-            let Some((acked, by)) = newer.acked else { return false };
-            if acked > submitted || !newer.sets || last.as_ref() == Some(&newer.line) {
-                return false;
-            }
-            let invalidates = self.policy == Some(Policy::Invalidate) || key.starts_with("miss");
-            match (by, from_memory) {
-                (Source::Server, true) => born < newer.submitted,
-                (Source::Server, false) => false,
-                // Recovery deletes the key after the write was acknowledged, and before the server is
-                // asked about it again.
-                (_, false) if replayed => degrades && !self.gave_up && born < newer.submitted,
-                (_, false) => degrades && invalidates && born < newer.acked_from,
-                (_, true) if vague || newer.vague => false,
-                (_, true) if newer.stretch == self.stretch => {
-                    !newer.dropped && born < newer.submitted
-                }
-                // A write that was dropped as a miss shows only once its key has been deleted, if it is.
-                (_, true) if newer.dropped => {
-                    invalidates && newer.era < era && born < newer.submitted
-                }
-                (_, true) => {
-                    let kept = invalidates || (replayed && !self.gave_up);
-                    kept && born < newer.submitted
-                }
-            }
-        });
-        if let Some(newer) = newer {
-            let what = format!(
-                "{key} reads {text:?} from {source:?} (of {born}), older than {:?} (of {}, \
-                 acknowledged {:?}, era {} of {})",
-                newer.line, newer.submitted, newer.acked, newer.era, self.era
-            );
-            return self.fail(7, what);
-        }
-        if from_memory
-            && let Some(last) = last
-            && let Some(lost) = self.lost_in_memory(&self.writes[key], submitted)
-            && last != lost
-        {
-            self.fail(7, format!("{key} reads {text:?}, and {lost:?} was acknowledged"));
-        }
-    }
-
-    /// A plain SET that was acknowledged in memory, in this stretch of degraded mode, and that no other
-    /// write came near: it must be what is read.
-    fn lost_in_memory(&self, facts: &[WriteFact], submitted: u64) -> Option<String> {
-        let last = facts.iter().max_by_key(|fact| fact.submitted)?;
-        let (acked, source) = last.acked?;
-        let alone = facts.iter().all(|fact| {
-            std::ptr::eq(fact, last) || fact.ended.is_some_and(|ended| ended < last.submitted)
-        });
-        let stands = last.plain_set
-            && !last.dropped
-            && !last.vague
-            && source != Source::Server
-            && acked <= submitted
-            && last.stretch == self.stretch
-            && self.health == Some(Health::Degraded)
-            && alone;
-        stands.then(|| last.line.clone())
-    }
-
     fn on_failure(
         &mut self,
         asked: &Asked,
@@ -640,7 +505,7 @@ impl Oracle {
             }
             Executed::Maybe => {
                 self.tally.maybe += 1;
-                if !self.offered.contains_key(&line) {
+                if !self.offered.contains(&line) {
                     return self.fail(6, format!("{line}: {failure}, and never handed out"));
                 }
             }
@@ -656,7 +521,8 @@ impl Oracle {
             self.fail(12, format!("{line}: {failure}, before its deadline {:?}", asked.deadline));
         }
         let whole = asked.shape == Shape::Whole && failure.command() == "transaction";
-        if failure.command() != command.name() && !whole {
+        let digest = command.by_digest && failure.command() == "EVALSHA";
+        if failure.command() != command.name() && !digest && !whole {
             self.fail(2, format!("{line}: the failure is {:?}'s", failure.command()));
         }
         // A command that nobody knows may concern any key, those that fail among them.
@@ -674,118 +540,6 @@ impl Oracle {
         }
         if matches!(failure.kind(), FailureKind::Down(_)) && !fails {
             self.fail(18, format!("{line}: {failure}, and may wait"));
-        }
-    }
-
-    // ---- what is settled in the end ------------------------------------------------------------
-
-    fn add_open(&mut self, command: &Command, sign: i64) {
-        let Some((key, part)) = part_of(command) else { return };
-        let sum = self.sums.entry(key.to_owned()).or_default();
-        match part {
-            Part::Number(number) => sum.open += sign * number,
-            Part::Member(member) if sign > 0 => drop(sum.open_members.insert(member.to_owned())),
-            Part::Member(member) => drop(sum.open_members.remove(member)),
-        }
-    }
-
-    /// Its caller lets it be carried out more than once.
-    fn add_again(&mut self, command: &Command) {
-        let Some((key, part)) = part_of(command) else { return };
-        let sum = self.sums.entry(key.to_owned()).or_default();
-        match part {
-            Part::Number(number) => sum.open += number * AGAIN_MAX,
-            Part::Member(member) => drop(sum.repeated.insert(member.to_owned())),
-        }
-    }
-
-    fn add_acked(&mut self, command: &Command) {
-        let Some((key, part)) = part_of(command) else { return };
-        let sum = self.sums.entry(key.to_owned()).or_default();
-        match part {
-            Part::Number(number) => sum.acked += number,
-            Part::Member(member) => drop(sum.acked_members.insert(member.to_owned())),
-        }
-    }
-
-    /// Once everything has come to rest: what the server was told of what memory had acknowledged.
-    pub fn check_settled(&mut self, server: &Server, unix: u64) {
-        if self.policy.is_none() || self.violation.is_some() {
-            return;
-        }
-        self.check_last_states(server, unix);
-        let mut broken = None;
-        for (key, sum) in &self.sums {
-            let (added, pushed) = added_to(server, key);
-            self.settled.1 += 1;
-            if added > sum.acked + sum.open {
-                broken = Some((6, format!("{added} were added to {key}: {sum:?}")));
-            } else if added < sum.acked && !self.gave_up {
-                broken = Some((7, format!("only {added} were added to {key}: {sum:?}")));
-            }
-            let ever = |member: &String| {
-                sum.acked_members.contains(member) || sum.open_members.contains(member)
-            };
-            if let Some((member, _)) = pushed.iter().find(|(member, _)| !ever(member)) {
-                broken = Some((6, format!("{member} was added to {key}, and is not to be")));
-            }
-            // A set holds a member once, however often it is added.
-            let once = |member: &String| key.ends_with("queue") && !sum.repeated.contains(member);
-            let twice = pushed.iter().find(|(member, times)| **times > 1 && once(member));
-            if let Some((member, times)) = twice {
-                broken = Some((6, format!("{member} was added to {key} {times} times")));
-            }
-            let lost = sum.acked_members.iter().find(|member| !pushed.contains_key(*member));
-            if let Some(member) = lost.filter(|_| !self.gave_up) {
-                broken = Some((7, format!("{member} was acknowledged, and not added to {key}")));
-            }
-        }
-        if let Some((number, what)) = broken {
-            self.fail(number, what);
-        }
-    }
-
-    /// The last write to a key, if no other came near it and it was acknowledged, is what stands there.
-    fn check_last_states(&mut self, server: &Server, unix: u64) {
-        let mut broken = None;
-        for (key, facts) in &self.writes {
-            let replayed = key.starts_with("last") || key.starts_with("sum");
-            if !replayed || key.contains(":n:") || key.ends_with(":set") || key.ends_with(":queue")
-            {
-                continue;
-            }
-            let Some(last) = facts.iter().max_by_key(|fact| fact.submitted) else { continue };
-            let Some((acked, by)) = last.acked.filter(|_| !last.vague) else { continue };
-            let alone = facts.iter().all(|fact| {
-                std::ptr::eq(fact, last)
-                    || (fact.ended.is_some_and(|ended| ended < last.submitted) && !fact.maybe)
-            });
-            // What the server once had it may have lost by itself.
-            let live = self.live.iter().copied().find(|live| *live > acked);
-            let had = if by == Source::Server { acked } else { live.unwrap_or(acked) };
-            let wiped = server.wiped_at.is_some_and(|at| at > had);
-            let words: Vec<&str> = last.line.split(' ').collect();
-            let expected = match words[0] {
-                "SET" if last.plain_set => Some(words[2]),
-                "MSET" => words[1..].chunks(2).rfind(|pair| pair[0] == key).map(|pair| pair[1]),
-                "DEL" => None,
-                _ => continue,
-            };
-            if !alone || wiped || self.gave_up || server.haunted.contains(key) {
-                continue;
-            }
-            self.settled.0 += 1;
-            let found = match server.peek(key, unix) {
-                Some(Data::Text(text)) => Some(String::from_utf8_lossy(text).into_owned()),
-                Some(other) => Some(format!("{other:?}")),
-                None => None,
-            };
-            if found.as_deref() != expected {
-                broken = Some(format!("{key} holds {found:?}, and the last was {last:?}"));
-            }
-        }
-        if let Some(what) = broken {
-            self.fail(7, what);
         }
     }
 
@@ -815,45 +569,4 @@ impl Oracle {
             self.fail(9, format!("{line}: carried out outside of its transaction"));
         }
     }
-}
-
-/// What a command adds to a key of which all that is added counts.
-enum Part<'a> {
-    Number(i64),
-    Member(&'a str),
-}
-
-fn part_of(command: &Command) -> Option<(&str, Part<'_>)> {
-    let key = command.keys.first().filter(|key| key.starts_with("sum"))?;
-    let number = || command.words.get(2).and_then(|word| word.parse().ok());
-    match command.name() {
-        "INCR" => Some((key, Part::Number(1))),
-        "INCRBY" => Some((key, Part::Number(number()?))),
-        "SADD" | "RPUSH" => Some((key, Part::Member(command.words.get(2)?))),
-        _ => None,
-    }
-}
-
-/// What the server was told to add to a key, and has: the sum, and how often each member.
-fn added_to(server: &Server, key: &str) -> (i64, BTreeMap<String, u32>) {
-    let (mut sum, mut members) = (0, BTreeMap::new());
-    for (line, known) in &server.ledger {
-        let words: Vec<&str> = line.split(' ').collect();
-        if words.get(1) != Some(&key) || known.executed == 0 {
-            continue;
-        }
-        match words[0] {
-            "INCR" => sum += i64::from(known.executed),
-            "INCRBY" => {
-                sum += i64::from(known.executed) * words[2].parse::<i64>().unwrap_or_default();
-            }
-            "SADD" | "RPUSH" => {
-                for member in &words[2..] {
-                    *members.entry((*member).to_owned()).or_default() += known.executed;
-                }
-            }
-            _ => {}
-        }
-    }
-    (sum, members)
 }

@@ -1,0 +1,236 @@
+//! What the server keeps at its keys, and what commands do with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use unfazed_core::resp::Value;
+
+use super::{Server, When, bulk};
+
+/// A value at a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// A string.
+    Text(Vec<u8>),
+    /// A set.
+    Set(BTreeSet<String>),
+    /// A list.
+    List(Vec<String>),
+    /// A hash.
+    Hash(BTreeMap<String, String>),
+}
+
+/// A set that is always there and never changes, for scans.
+pub const MEMBERS_KEY: &str = "wallet:members";
+
+/// What is in it.
+#[must_use]
+pub fn members() -> BTreeSet<String> {
+    (0..MEMBERS).map(|at| format!("m{at}")).collect()
+}
+
+const MEMBERS: usize = 25;
+
+/// How many members a page of a scan has.
+const PAGE: usize = 4;
+
+impl Server {
+    /// What is at a key; nothing where it has expired.
+    #[must_use]
+    pub fn peek(&self, key: &str, unix: u64) -> Option<&Data> {
+        let (data, expiry) = self.data.get(key.as_bytes())?;
+        expiry.is_none_or(|at| at > unix).then_some(data)
+    }
+    pub(super) fn execute(&mut self, name: &str, words: &[String], when: When) -> Value {
+        let key = || words[1].clone().into_bytes();
+        self.data.retain(|_, (_, expiry)| expiry.is_none_or(|at| at > when.unix));
+        let wrong = Value::error(WRONG_TYPE);
+        if words.get(1).is_some_and(|key| key.ends_with(":list")) {
+            return wrong;
+        }
+        let lies = self.tampering.lie && is_write(name);
+        match name {
+            "PING" => words.get(1).map_or(Value::Simple("PONG".into()), |text| bulk(text)),
+            "GET" => self.get(&words[1]),
+            "MGET" => Value::Array(words[1..].iter().map(|key| self.get(key)).collect()),
+            "EXISTS" => Value::Integer(self.data.contains_key(words[1].as_bytes()).into()),
+            "SMEMBERS" => match self.data.get(words[1].as_bytes()) {
+                None => Value::Set(Vec::new()),
+                Some((Data::Set(members), _)) => {
+                    Value::Set(members.iter().map(|member| bulk(member)).collect())
+                }
+                Some(_) => wrong,
+            },
+            "LRANGE" => match self.data.get(words[1].as_bytes()) {
+                None => Value::Array(Vec::new()),
+                Some((Data::List(items), _)) => {
+                    Value::Array(items.iter().map(|item| bulk(item)).collect())
+                }
+                Some(_) => wrong,
+            },
+            "HGETALL" => match self.data.get(words[1].as_bytes()) {
+                None => Value::Map(Vec::new()),
+                Some((Data::Hash(fields), _)) => {
+                    let fields = fields.iter().map(|(field, value)| (bulk(field), bulk(value)));
+                    Value::Map(fields.collect())
+                }
+                Some(_) => wrong,
+            },
+            "SSCAN" => self.sscan(&words[1], words[2].parse().unwrap_or(0)),
+            _ if lies => Value::OK,
+            "SET" => {
+                let expiry = match words.get(3).map(String::as_str) {
+                    Some("PX") => words[4].parse().ok().map(|span: u64| when.unix + span),
+                    _ => None,
+                };
+                self.data.insert(key(), (Data::Text(words[2].clone().into_bytes()), expiry));
+                Value::OK
+            }
+            "MSET" => {
+                for pair in words[1..].chunks(2) {
+                    let (key, value) = (pair[0].clone(), pair[1].clone());
+                    self.data.insert(key.into_bytes(), (Data::Text(value.into_bytes()), None));
+                }
+                Value::OK
+            }
+            "DEL" => {
+                let present =
+                    words[1..].iter().filter(|key| self.data.contains_key(key.as_bytes()));
+                let count = present.count();
+                if !(self.tampering.keep_deleted && words.len() == 2) {
+                    words[1..].iter().for_each(|key| drop(self.data.remove(key.as_bytes())));
+                }
+                Value::Integer(count as i64)
+            }
+            "INCR" | "INCRBY" => {
+                let by = words.get(2).and_then(|word| word.parse().ok()).unwrap_or(1);
+                let empty = || (Data::Text(b"0".to_vec()), None);
+                let (Data::Text(text), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                let before: i64 =
+                    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+                *text = (before + by).to_string().into_bytes();
+                Value::Integer(before + by)
+            }
+            // The one script of this world does what APPEND does.
+            "APPEND" | "EVAL" => {
+                let [.., key, more] = words else { return wrong };
+                let empty = || (Data::Text(Vec::new()), None);
+                let entry = self.data.entry(key.clone().into_bytes()).or_insert_with(empty);
+                let (Data::Text(text), _) = entry else { return wrong };
+                text.extend_from_slice(more.as_bytes());
+                Value::Integer(text.len() as i64)
+            }
+            "SADD" => {
+                let empty = || (Data::Set(BTreeSet::new()), None);
+                let (Data::Set(members), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                let before = members.len();
+                members.extend(words[2..].iter().cloned());
+                Value::Integer((members.len() - before) as i64)
+            }
+            // Nobody waits in this model: where there is nothing, it is as if somebody had unblocked it.
+            "BLPOP" => match self.data.get_mut(words[1].as_bytes()) {
+                Some((Data::List(items), _)) if !items.is_empty() => {
+                    Value::Array(vec![bulk(&words[1]), bulk(&items.remove(0))])
+                }
+                Some((Data::List(_), _)) | None => Value::Null,
+                Some(_) => wrong,
+            },
+            "HSET" | "HINCRBY" => {
+                let empty = || (Data::Hash(BTreeMap::new()), None);
+                let (Data::Hash(fields), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                if name == "HINCRBY" {
+                    let field = fields.entry(words[2].clone()).or_insert_with(|| "0".to_owned());
+                    let number = |text: &String| text.parse::<i64>().unwrap_or(0);
+                    let sum = number(field) + number(&words[3]);
+                    *field = sum.to_string();
+                    return Value::Integer(sum);
+                }
+                let pairs = words[2..].chunks_exact(2);
+                let new = pairs.map(|pair| fields.insert(pair[0].clone(), pair[1].clone()));
+                Value::Integer(new.filter(Option::is_none).count() as i64)
+            }
+            "RPUSH" => {
+                let empty = || (Data::List(Vec::new()), None);
+                let (Data::List(items), _) = self.data.entry(key()).or_insert_with(empty) else {
+                    return wrong;
+                };
+                items.extend(words[2..].iter().cloned());
+                Value::Integer(items.len() as i64)
+            }
+            "PEXPIRE" => match self.data.get_mut(words[1].as_bytes()) {
+                Some(entry) => {
+                    entry.1 = words[2].parse().ok().map(|span: u64| when.unix + span);
+                    Value::Integer(1)
+                }
+                None => Value::Integer(0),
+            },
+            "PERSIST" => match self.data.get_mut(words[1].as_bytes()) {
+                Some(entry) => Value::Integer(entry.1.take().is_some().into()),
+                None => Value::Integer(0),
+            },
+            "PTTL" => match self.data.get(words[1].as_bytes()) {
+                Some((_, Some(at))) => Value::Integer((at - when.unix) as i64),
+                Some((_, None)) => Value::Integer(-1),
+                None => Value::Integer(-2),
+            },
+            _ => unreachable!("refused before"),
+        }
+    }
+
+    fn get(&self, key: &str) -> Value {
+        match self.data.get(key.as_bytes()) {
+            None => Value::Null,
+            Some((Data::Text(text), _)) => Value::Bulk(text.clone().into()),
+            Some(_) => Value::error(WRONG_TYPE),
+        }
+    }
+
+    /// One page: the order, and with it what a cursor means, is this process's own.
+    fn sscan(&self, key: &str, cursor: u64) -> Value {
+        let Some((Data::Set(members), _)) = self.data.get(key.as_bytes()) else {
+            return Value::Array(vec![bulk("0"), Value::Array(Vec::new())]);
+        };
+        let place = |member: &String| {
+            let begin = (self.run + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            member.bytes().fold(begin, |sum, byte| {
+                (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3).rotate_left(29)
+            }) >> 8
+        };
+        let mut left: Vec<_> = members.iter().map(|member| (place(member), member)).collect();
+        left.retain(|(at, _)| *at > cursor);
+        left.sort_unstable();
+        let next = if left.len() > PAGE { left[PAGE - 1].0 } else { 0 };
+        left.truncate(PAGE);
+        let items = left.iter().map(|(_, member)| bulk(member)).collect();
+        Value::Array(vec![bulk(&next.to_string()), Value::Array(items)])
+    }
+}
+
+const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+/// Whether a command changes data.
+#[must_use]
+pub fn is_write(name: &str) -> bool {
+    matches!(
+        name,
+        "SET"
+            | "MSET"
+            | "DEL"
+            | "INCR"
+            | "INCRBY"
+            | "APPEND"
+            | "EVAL"
+            | "PEXPIRE"
+            | "PERSIST"
+            | "SADD"
+            | "RPUSH"
+            | "HSET"
+            | "HINCRBY"
+            | "BLPOP"
+    )
+}

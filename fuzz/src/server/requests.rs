@@ -1,0 +1,236 @@
+//! What becomes of a request: alone, or between MULTI and EXEC.
+
+use bytes::Bytes;
+use unfazed_core::resp::Value;
+
+use super::{Block, Multi, Server, Session, Tampering, When, bulk, is_write};
+use crate::{
+    setup::SCRIPT,
+    workload::{line_of, script},
+};
+
+impl Server {
+    pub(super) fn answer(
+        &mut self,
+        session: &mut Session,
+        words: &[String],
+        when: When,
+    ) -> Option<Value> {
+        let name = words[0].to_ascii_uppercase();
+        if name == "HELLO" && self.hangs_up_at_hello {
+            self.hello_refused += 1;
+            return None;
+        }
+        let Some(run) = canonical(words) else { return Some(Value::error(NO_SCRIPT)) };
+        let line = line_of(&run);
+        let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
+        let words = &run[..];
+        let name = words[0].to_ascii_uppercase();
+        let value = match self.session_command(session, &name, words) {
+            Some(value) => value,
+            None if name == "MULTI" || name == "EXEC" || session.multi.is_some() => {
+                return Some(self.transact(session, &name, words, when));
+            }
+            None if unknown && self.refusal(&name).is_none() => {
+                self.scripts_unknown += 1;
+                Value::error(NO_SCRIPT)
+            }
+            None => self.run(&name, words, when),
+        };
+        let entry = self.ledger.entry(line).or_default();
+        entry.answers.push((when.seq, value.clone()));
+        Some(value)
+    }
+
+    /// MULTI, EXEC and what comes in between.
+    fn transact(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        words: &[String],
+        when: When,
+    ) -> Value {
+        match (name, session.multi.take()) {
+            ("MULTI", None) => {
+                session.multi = Some(Multi::default());
+                Value::OK
+            }
+            ("EXEC", Some(multi)) => self.exec(multi, when),
+            ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
+            (_, None) => unreachable!("only asked in a transaction"),
+            (_, Some(mut multi)) => {
+                multi.lines.push(words.join(" "));
+                let refusal = if name == "MULTI" {
+                    Some("ERR MULTI calls can not be nested")
+                } else {
+                    self.refusal(name)
+                };
+                let value = match refusal {
+                    Some(text) => {
+                        self.refused += u64::from(!text.starts_with("ERR"));
+                        multi.dirty = true;
+                        Value::error(text)
+                    }
+                    None => {
+                        multi.commands.push(words.to_vec());
+                        Value::Simple("QUEUED".into())
+                    }
+                };
+                session.multi = Some(multi);
+                value
+            }
+        }
+    }
+
+    fn exec(&mut self, multi: Multi, when: When) -> Value {
+        let Multi { commands, lines, dirty } = multi;
+        let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
+        let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
+        let mut executed = 0;
+        let value = match refusal {
+            _ if dirty => {
+                Value::error("EXECABORT Transaction discarded because of previous errors.")
+            }
+            Some(text) => {
+                self.refused += 1;
+                Value::error(format!("EXECABORT Transaction discarded because of: {text}"))
+            }
+            None => {
+                let half = self.tampering.half_exec && commands.len() > 1;
+                executed = if half { commands.len() / 2 } else { commands.len() };
+                let mut values = Vec::new();
+                for (at, words) in commands.iter().enumerate() {
+                    let value = match at < executed {
+                        true => self.run(&name(words), words, when),
+                        false => Value::OK,
+                    };
+                    let entry = self.ledger.entry(words.join(" ")).or_default();
+                    entry.in_blocks += u32::from(at < executed);
+                    entry.answers.push((when.seq, value.clone()));
+                    values.push(value);
+                }
+                Value::Array(values)
+            }
+        };
+        self.blocks.push(Block { lines, executed });
+        value
+    }
+
+    /// Carries a command out, unless it is refused.
+    fn run(&mut self, name: &str, words: &[String], when: When) -> Value {
+        let line = line_of(words);
+        if let Some(text) = self.refusal(name) {
+            self.refused += u64::from(!text.starts_with("ERR"));
+            return Value::error(text);
+        }
+        self.knows_script |= name == "EVAL";
+        let key = words.get(1).map_or("", String::as_str);
+        let Tampering { lose_replays, lose_merges, merge_twice, .. } = self.tampering;
+        let lost = lose_replays && is_write(name) && key.starts_with("last:");
+        let lost = lost || (lose_merges && is_write(name) && key.starts_with("sum:n"));
+        let entry = self.ledger.entry(line.clone()).or_default();
+        self.repeated += u64::from(entry.executed > 0 && line.contains('='));
+        entry.executed += u32::from(!(lost && lose_merges));
+        entry.last = when.seq;
+        let value = if lost { self.pretend(name) } else { self.execute(name, words, when) };
+        let again = self.tampering.execute_twice && is_write(name);
+        let again = again || (merge_twice && is_write(name) && key.starts_with("sum:n"));
+        let entry = self.ledger.entry(line).or_default();
+        entry.empty += u32::from(name == "BLPOP" && value == Value::Null);
+        if again && !matches!(value, Value::Error(_)) {
+            entry.executed += 1;
+            self.execute(name, words, when);
+        } else if self.tampering.lie && is_write(name) {
+            entry.executed = 0;
+        }
+        value
+    }
+
+    /// What a command that was not carried out is answered all the same.
+    fn pretend(&self, name: &str) -> Value {
+        if matches!(name, "SET" | "MSET") { Value::OK } else { Value::Integer(1) }
+    }
+
+    /// What is answered whatever the state of the data.
+    fn session_command(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        words: &[String],
+    ) -> Option<Value> {
+        let password = |at: usize| {
+            let given = words.get(at).map(String::as_str);
+            given == self.password.as_deref() && !self.locked
+        };
+        match name {
+            "HELLO" if self.resp2 => {
+                self.hello_refused += 1;
+                return Some(Value::error(
+                    "ERR unknown command 'HELLO', with args beginning with:",
+                ));
+            }
+            "HELLO" => {
+                if words.get(2).is_some_and(|word| word == "AUTH") {
+                    if !password(4) {
+                        return Some(Value::error("WRONGPASS invalid username-password pair"));
+                    }
+                    session.authenticated = true;
+                }
+                if self.password.is_some() && !session.authenticated {
+                    return Some(Value::error("NOAUTH HELLO must be called with authentication"));
+                }
+                session.resp3 = true;
+                let pair = |key: &'static str, value: Value| {
+                    (Value::Bulk(Bytes::from_static(key.as_bytes())), value)
+                };
+                let version = Value::Bulk(Bytes::from_static(b"7.2.0"));
+                return Some(Value::Map(vec![
+                    pair("version", version),
+                    pair("proto", Value::Integer(3)),
+                ]));
+            }
+            "AUTH" => {
+                if !password(words.len() - 1) {
+                    return Some(Value::error("WRONGPASS invalid username-password pair"));
+                }
+                session.authenticated = true;
+                return Some(Value::OK);
+            }
+            _ => {}
+        }
+        if self.password.is_some() && !session.authenticated {
+            return Some(Value::error("NOAUTH Authentication required."));
+        }
+        match name {
+            "CLIENT" | "SELECT" => Some(Value::OK),
+            "ROLE" => {
+                let role = if self.readonly { "slave" } else { "master" };
+                Some(Value::Array(vec![bulk(role), Value::Integer(0)]))
+            }
+            "INFO" => {
+                let uptime = if self.promoted { 1_000_000 } else { 0 };
+                let text = format!(
+                    "run_id:{}\r\nuptime_in_seconds:{uptime}\r\nmaster_replid:r{}\r\n",
+                    self.run, self.history
+                );
+                Some(bulk(&text))
+            }
+            _ => None,
+        }
+    }
+}
+
+const NO_SCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";
+
+/// What is to be run, in so many words: a script that is called by its digest by its source. Nothing where
+/// no script has that digest.
+#[must_use]
+pub fn canonical(words: &[String]) -> Option<Vec<String>> {
+    if words[0] != "EVALSHA" {
+        return Some(words.to_vec());
+    }
+    let known = words.get(1).is_some_and(|digest| digest == script().sha1());
+    let mut words = words.to_vec();
+    (words[0], words[1]) = ("EVAL".into(), SCRIPT.into());
+    known.then_some(words)
+}
