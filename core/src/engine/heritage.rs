@@ -29,9 +29,9 @@ pub(super) struct Heritage {
     heard: Ids,
     /// How many of the two answers are owed.
     owed: u8,
-    /// Commands are served by a server that has not said yet which data it has, and none before it has.
-    serves_unheard: bool,
-    /// One that served commands has never said so.
+    /// How many commands servers had answered when this one was asked, while none has said so yet.
+    unheard_since: Option<u64>,
+    /// One that answered commands has never said so.
     missed: bool,
     /// The worst that was found since remembered values were last trusted.
     found: Option<Lineage>,
@@ -72,12 +72,14 @@ impl Heritage {
         self.owed_to = None;
     }
 
-    /// A server is about to say which data it has; `serves` is whether commands go to it meanwhile.
-    fn ask(&mut self, serves: bool) {
+    /// A server is about to say which data it has; so many commands were answered by servers so far.
+    fn ask(&mut self, answered: u64) {
         self.heard = Ids::default();
         self.owed = 2;
-        self.missed |= self.serves_unheard;
-        self.serves_unheard = serves && self.known.is_none();
+        if self.known.is_none() {
+            self.missed |= self.unheard_since.is_some_and(|since| answered > since);
+            self.unheard_since = Some(answered);
+        }
     }
 
     /// Takes in what the server has said, all of it.
@@ -85,7 +87,6 @@ impl Heritage {
         let heard = std::mem::take(&mut self.heard);
         let known = self.known.replace(heard.clone());
         let since = self.known_since.replace(now);
-        self.serves_unheard = false;
         let found = match known.zip(since) {
             Some((known, since)) => relation(&known, &heard, now.saturating_duration_since(since)),
             None if self.missed => Lineage::Unknown,
@@ -120,8 +121,7 @@ impl<W> Engine<W> {
     /// Asks which data the server has: when a connection is new, and again before it is trusted.
     pub(super) fn ask_lineage(&mut self, conn: ConnId) {
         let Some(node) = self.node_of(conn) else { return };
-        let serves = !self.nodes[node].phase.is_down();
-        self.nodes[node].heritage.ask(serves);
+        self.nodes[node].heritage.ask(self.tally.server);
         self.ask(conn, Own::Lineage, &[b"INFO", b"server"]);
         self.ask(conn, Own::Lineage, &[b"INFO", b"replication"]);
     }
@@ -228,13 +228,13 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
     fn a_server_that_was_gone_before_it_said_anything_may_have_had_other_data() {
         let now = Instant::now();
-        for (served, expected) in [(true, Some(Lineage::Unknown)), (false, None)] {
+        for (answered, expected) in [(1, Some(Lineage::Unknown)), (0, None)] {
             let mut heritage = Heritage::default();
-            heritage.ask(served);
-            heritage.ask(false);
+            heritage.ask(0);
+            heritage.ask(answered);
             heritage.heard = ids("b", "b", "0", 0);
             heritage.hear(now);
-            assert_eq!(heritage.owed_to, expected, "{served}");
+            assert_eq!(heritage.owed_to, expected, "{answered}");
         }
     }
 

@@ -110,7 +110,9 @@ async fn count<A: Adapter>(
 
 fn slots_that_move_and_a_planned_failover_cost_no_error<A: Adapter>() {
     let mut cluster = Cluster::start();
-    let client = A::connect(config(&cluster)).expect("there is a cluster");
+    // A master that is about to step down answers no write until its replica has caught up, for 5 s at most.
+    let config = config(&cluster).response_timeout(Duration::from_secs(8)).deadline(LIMIT);
+    let client = A::connect(config).expect("there is a cluster");
     let stop = Arc::new(AtomicBool::new(false));
     let tasks = (0..TASKS)
         .map(|at| spawn::<A, _>(count::<A>(client.clone(), format!("count:{at}"), stop.clone())));
