@@ -30,10 +30,11 @@
 //! ```
 //!
 //! `submit` takes requests in and places them, `in_memory` answers what no server does, `flow` carries
-//! the rest on, `transaction` does all that for those that are to run as one (`block` is what one is
-//! made of), `sources` sends scripts that a server lacks, `scripts` has functions run that stand in for
-//! them; `nodes` is what is known of each server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery` pays
-//! what is owed after an outage; `trial` is for the simulation; `status` is what operators see.
+//! the rest on (`loss` where a connection ends, `deadlines` as time passes), `transaction` does all that
+//! for those that are to run as one (`block` is what one is made of), `sources` sends scripts that a
+//! server lacks, `scripts` has functions run that stand in for them; `nodes` is what is known of each
+//! server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery`
+//! pays what is owed after an outage; `trial` is for the simulation; `status` is what operators see.
 //!
 //! `leases` has connections for those who can't share one: commands that wait at the server, and whoever
 //! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
@@ -50,6 +51,7 @@ mod batch;
 mod block;
 mod classify;
 mod cluster;
+mod deadlines;
 mod dial;
 mod flow;
 mod force;
@@ -59,6 +61,7 @@ mod heritage;
 mod in_memory;
 mod leases;
 mod local;
+mod loss;
 mod nodes;
 mod notices;
 mod outcomes;
