@@ -28,7 +28,10 @@ use std::{collections::VecDeque, time::Instant};
 
 pub(crate) use seats::SeatId;
 
-use super::{ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket};
+use super::{
+    ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket,
+    trial::{Rare, Sabotage},
+};
 use crate::{
     connection::{Connection, Op, Owner, Role},
     failure::{Bound, Cause, FailureKind, Stage},
@@ -228,6 +231,7 @@ impl<W> Engine<W> {
                 seat
             }
             None => {
+                self.reached(Rare::LineForSeats);
                 self.leases.line.push_back(lease);
                 if !std::mem::replace(&mut self.leases.full_told, true) {
                     self.stirred = true;
@@ -247,7 +251,9 @@ impl<W> Engine<W> {
         let idle = self.leases.seats.iter().filter(|(_, seat)| free(seat));
         let best = idle.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
         if let Some((id, _)) = best {
-            return Some(SeatId(id));
+            let id = SeatId(id);
+            self.reached(Rare::SeatAgain);
+            return Some(id);
         }
         if self.leases.seats.len() < self.config.leases.leases_max {
             let seat = Seat::new(node, self.now.instant);
@@ -282,7 +288,7 @@ impl<W> Engine<W> {
             Held::ByRequest { .. } => {}
             Held::ByUser(session) => {
                 session.used = true;
-                session.note(op.spec);
+                session.note(&mut op);
             }
         }
         let mute = leased.held.in_transaction();
@@ -407,6 +413,10 @@ impl<W> Engine<W> {
 
     #[cold]
     pub(super) fn tell_of_giving_up(&mut self, node: NodeId, command: &'static str) {
+        if self.trial.is(Sabotage::GiveUpSilently) {
+            return;
+        }
+        self.reached(Rare::ToldOfGivingUp);
         self.stirred = true;
         let node = self.nodes[node].label.clone();
         self.event(Event::GivenUp { node, command });
@@ -483,6 +493,7 @@ impl<W> Engine<W> {
         cause: &Cause,
     ) {
         let pinned = self.leases.is_pinned(lease);
+        self.forget_all_queued(lease);
         if let Some(leased) = self.leases.get_mut(lease) {
             leased.seat = None;
             if let Held::ByUser(session) = &mut leased.held {
