@@ -89,42 +89,50 @@ impl<W> Engine<W> {
             self.tickets.note_scripts(ticket, vec![(0, script.clone())]);
         }
         let effect = request.declared_effect();
-        let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
+        let arguments = request.arguments();
+        let (standing, noted) = self.memory.mode_for(spec, effect, arguments);
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
-        op.slot = self.slot_for(spec, request.arguments());
+        op.slot = self.slot_for(spec, arguments);
         if standing != Standing::Wait {
-            op.rule = self.memory.rule_for(spec, request.arguments());
+            op.rule = self.memory.rule_for(spec, arguments);
         }
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(op.slot, standing).filter(|_| room == Room::Now) {
-            let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-            let before = connection.log.unwritten();
-            if noted {
-                let mut bytes = std::mem::take(&mut self.scratch);
-                request.encode(&mut bytes);
-                op.note = Some(bytes.as_slice().into());
-                self.scratch = emptied(bytes);
-            }
-            op.attempts = 1;
-            let cost = &mut self.queued.bytes;
-            connection.send(op, self.now.instant, |out, op| {
-                let start = out.len();
-                match &op.note {
-                    Some(note) => out.extend_from_slice(note),
-                    None => request.encode(out),
-                }
-                op.cost = cost_of(&out[start..]);
-                *cost += op.cost as usize;
-            });
-            return Ok((ticket, self.flush(conn, before)));
-        }
+        let conn = match room {
+            Room::Now => self.direct(op.slot, standing),
+            Room::InLine => None,
+        };
+        let Some(conn) = conn else {
+            return Ok((ticket, self.submit_aside(op, request, noted, room)));
+        };
+        let connection = self.connections.get_mut(conn.0).expect("the node's connection");
+        let before = connection.log.unwritten();
+        op.attempts = 1;
+        let queued = &mut self.queued.bytes;
+        connection.send(op, self.now.instant, |out, op| {
+            let start = out.len();
+            request.encode(out);
+            let bytes = &out[start..];
+            op.note = noted.then(|| bytes.into());
+            op.cost = cost_of(bytes);
+            *queued += op.cost as usize;
+        });
+        Ok((ticket, self.flush(conn, before)))
+    }
+
+    /// A request that can't go straight into a connection's log is encoded beside it.
+    #[cold]
+    fn submit_aside(
+        &mut self,
+        mut op: Op,
+        request: &Request<'_>,
+        noted: bool,
+        room: Room,
+    ) -> Flush {
         let mut bytes = std::mem::take(&mut self.scratch);
         request.encode(&mut bytes);
+        op.note = noted.then(|| bytes.as_slice().into());
         op.cost = cost_of(&bytes);
         self.queued.bytes += op.cost as usize;
-        if noted {
-            op.note = Some(bytes.as_slice().into());
-        }
         let flush = match room {
             Room::Now => self.submit_indirectly(op, &bytes),
             Room::InLine => {
@@ -132,7 +140,7 @@ impl<W> Engine<W> {
             }
         };
         self.scratch = emptied(bytes);
-        Ok((ticket, flush))
+        flush
     }
 
     /// Accepts a pipeline or a transaction. The commands of a pipeline go out in order, each ends on its
