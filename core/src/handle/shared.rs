@@ -13,7 +13,7 @@
 use std::{
     cell::Cell,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ use crate::{
     failure::{Cause, Executed, FailureKind},
     fallback::Nudge,
     request::Request,
+    sync::{Mutex, MutexGuard},
 };
 
 /// What all parts of one client share.
