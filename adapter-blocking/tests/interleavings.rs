@@ -170,6 +170,20 @@ fn the_lead_goes_from_hand_to_hand_and_everyone_gets_their_own_reply() {
 }
 
 #[test]
+fn the_last_to_wait_is_called_by_one_who_needs_no_lead_any_more() {
+    in_many_orders(|| {
+        let server = Server::start();
+        let client = server.client();
+        assert_eq!(get(&client, "first").expect("it is answered"), "first");
+        let callers = ["a", "b", "c"].map(|key| {
+            let client = client.clone();
+            thread::spawn(move || assert_eq!(get(&client, key).expect("it is answered"), key))
+        });
+        join(callers);
+    });
+}
+
+#[test]
 fn what_nobody_waits_for_is_brought_home() {
     in_many_orders(|| {
         let server = Server::start();

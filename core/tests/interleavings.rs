@@ -475,7 +475,7 @@ fn clients_of_one_store_hear_each_other() {
     in_many_orders(|| {
         let store = Store::<Modelled<ANY, ANY>>::new();
         let clients = [1, 2].map(|seed| {
-            let config = Config::try_from(&store).expect("a configuration of a store");
+            let config = Config::from(&store);
             Handle::new::<Modelled<ANY, ANY>>(config, seed).expect("a good configuration")
         });
         let [first, second] = &clients;
