@@ -1,6 +1,6 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
@@ -12,7 +12,7 @@ use crate::{
     commands::Spec,
     config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Bound, Cause, Executed, FailureKind, Stage},
+    failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Claim, NativeDone, Standing},
     request::{Effect, Options, Request, split_arguments},
 };
@@ -267,45 +267,6 @@ impl<W> Engine<W> {
             self.settle_lease(lease);
         }
         Ok((ticket, flush))
-    }
-
-    /// Begins to connect, if nobody has; the ticket ends when the first connection is ready, or was
-    /// judged.
-    ///
-    /// It ends well once the server can be used, and also when the server can't be reached but some
-    /// key pattern may be answered without it. It ends with a failure when the server can't be
-    /// reached and nothing may degrade, and whenever the credentials or the configuration are wrong.
-    pub fn connect(&mut self, waiter: Option<W>, now: Now) -> Ticket {
-        self.note_time(now);
-        let deadline = self.now.instant + self.config.connect_timeout;
-        let work = Work::Wait(None);
-        let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, "connect".into())]);
-        self.stirred = true;
-        if let Err(Rejected::Failed(failure)) = self.check_open("connect") {
-            let waiter = self.tickets.end_wait(ticket, Err(failure));
-            self.wake(waiter);
-            return ticket;
-        }
-        self.ensure_dials();
-        self.ensure_map();
-        if self.store.is_some() || self.is_judged() {
-            self.end_connect_waits();
-        }
-        ticket
-    }
-
-    /// Waits for `span`: the ticket ends well with the first drain after it. If the client is closed or
-    /// what drives it is dropped before, it ends with that failure.
-    pub fn sleep(&mut self, span: Duration, waiter: Option<W>, now: Now) -> Ticket {
-        self.note_time(now);
-        let until = self.now.after(span);
-        let ticket = self.tickets.insert(Work::Sleep(None), waiter, until, Vec::new());
-        self.stirred = true;
-        if let Err(Rejected::Failed(failure)) = self.check_open("sleep") {
-            let waiter = self.tickets.end_wait(ticket, Err(failure));
-            self.wake(waiter);
-        }
-        ticket
     }
 
     /// Gives a ticket up. A request that still waits for a connection or for room is withdrawn; one
@@ -718,53 +679,6 @@ impl<W> Engine<W> {
                 self.give_up(&parked.op);
             }
         }
-    }
-
-    /// Whether it is known how the server stands, or every node of a cluster.
-    fn is_judged(&self) -> bool {
-        match &self.cluster {
-            None => self.was_judged(self.nodes.home()),
-            Some(cluster) => self.all_judged(cluster),
-        }
-    }
-
-    pub(super) fn end_connect_waits(&mut self) {
-        if self.cluster.is_some() && !self.is_judged() && !self.is_isolated() {
-            return;
-        }
-        for ticket in self.tickets.waits() {
-            let result = self.connect_result();
-            let waiter = self.tickets.end_wait(ticket, result);
-            self.wake(waiter);
-        }
-    }
-
-    /// What `connect` says now that the server was judged, or its time limit has passed.
-    pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        let node = self.spokesman();
-        if let Some(cause) = &node.rejected {
-            let kind = match cause {
-                Cause::Handshake(error) => FailureKind::Server(error.clone()),
-                other => FailureKind::Down(other.clone()),
-            };
-            return Err(self.connect_failure(kind));
-        }
-        if node.conn.is_some() || node.phase.is_live() || self.may_answer() {
-            return Ok(());
-        }
-        if self.is_isolated() {
-            return Err(self.connect_failure(FailureKind::Isolated));
-        }
-        let kind = match &node.cause {
-            Some(cause) => FailureKind::Down(cause.clone()),
-            None => FailureKind::DeadlinePassed(Stage::Connection),
-        };
-        Err(self.connect_failure(kind))
-    }
-
-    fn connect_failure(&self, kind: FailureKind) -> Failure {
-        Failure::new(kind, Executed::No, "connect")
-            .at(Some(self.nodes[self.nodes.home()].label.clone()))
     }
 }
 
