@@ -55,8 +55,6 @@ const WAITS: &str = "this command waits for what its own connection wrote, so al
     connection of your own (`dedicated`)";
 const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
     all of its nodes";
-pub(super) const LEASES: &str = "this version makes connections of their own to a standalone server only, not to the nodes \
-    of a cluster";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -178,6 +176,7 @@ impl<W> Engine<W> {
             }
         }
         let alone = lease.is_some() || waits.is_some();
+        let slot = if alone { self.slot_of_pipeline(lease, batch)? } else { Slot::NONE };
         let room = self.find_room(batch.options)?;
         let whole = if batch.scripts.is_empty() {
             None
@@ -195,8 +194,12 @@ impl<W> Engine<W> {
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         let lease = match lease {
-            None if alone => Some(self.lease_for(ticket, batch)),
-            lease => lease,
+            None if alone => Some(self.lease_of_pipeline(ticket, batch, slot)),
+            Some(lease) => {
+                self.bind(lease, slot);
+                Some(lease)
+            }
+            None => None,
         };
         if let Some(lease) = lease {
             let limited = batch.options.deadline.is_some();
@@ -242,7 +245,7 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
-            op.slot = self.slot_for(item.spec, &args);
+            op.slot = if alone { slot } else { self.slot_for(item.spec, &args) };
             if standing != Standing::Wait {
                 op.rule = self.memory.rule_for(item.spec, &args);
             }
@@ -354,11 +357,9 @@ impl<W> Engine<W> {
             "ASKING" | "READONLY" | "READWRITE" => ROUTES,
             _ if spec.is_about_own_writes() => match at {
                 0 => WAITS,
-                _ if self.cluster.is_some() => LEASES,
                 _ => return Ok(true),
             },
             _ if spec.is_session() => SHARED_CONNECTION,
-            _ if spec.is_blocking() && self.cluster.is_some() => LEASES,
             _ => return Ok(spec.is_blocking()),
         };
         let kind = FailureKind::Misuse(advice);
@@ -504,13 +505,14 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
         }
-        if let Some(of) = self.tickets.of_lease(parked.op.ticket)
-            && self.leases.is_pinned(of.lease)
-        {
-            return self.place_pinned(of.lease, parked);
+        let lease = self.tickets.of_lease(parked.op.ticket).map(|of| of.lease);
+        if let Some(lease) = lease.filter(|lease| self.leases.is_pinned(*lease)) {
+            return self.place_pinned(lease, parked);
         }
         let parked = match &self.cluster {
             None => parked,
+            // It has a way of its own.
+            Some(_) if lease.is_some() => parked,
             Some(_) => match self.split(parked).and_then(|whole| self.wait_behind_detour(whole)) {
                 Some(parked) => parked,
                 None => return,
