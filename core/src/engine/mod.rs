@@ -77,6 +77,7 @@ mod subscriptions;
 mod tickets;
 mod transaction;
 mod trial;
+mod waits;
 
 use std::{
     borrow::Cow,
