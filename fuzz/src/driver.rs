@@ -279,6 +279,9 @@ impl World {
         let given_up = self.links[&id].stage != Stage::Open;
         let outgoing = self.server.receive(id, bytes, &mut when, given_up);
         self.seq = when.seq;
+        for (number, what) in std::mem::take(&mut self.server.trespasses) {
+            self.oracle.fail(number, what);
+        }
         for block in std::mem::take(&mut self.server.blocks) {
             self.oracle.on_block(&block);
             self.count(match block.executed {

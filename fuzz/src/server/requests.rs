@@ -24,12 +24,15 @@ impl Server {
         }
         let Some(run) = canonical(words) else { return Tried::Answered(Value::error(NO_SCRIPT)) };
         let line = line_of(&run);
+        self.attribute(link, session, &run);
         let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
         let words = &run[..];
         let name = words[0].to_ascii_uppercase();
         let value = match self.session_command(session, &name, words) {
             Some(value) => value,
-            None if name == "MULTI" || name == "EXEC" || session.multi.is_some() => {
+            None if ["MULTI", "EXEC", "DISCARD"].contains(&name.as_str())
+                || session.multi.is_some() =>
+            {
                 return Tried::Answered(self.transact(session, &name, words, when));
             }
             None if unknown && self.refusal(&name).is_none() => {
@@ -62,8 +65,24 @@ impl Server {
                 session.multi = Some(Multi::default());
                 Value::OK
             }
-            ("EXEC", Some(multi)) => self.exec(multi, when),
-            ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
+            ("EXEC", Some(multi)) => {
+                let conduct = &session.conduct;
+                self.expire(when);
+                let dirty = self.is_dirty(conduct) && !self.tampering.ignore_watch;
+                self.check_watch(conduct, multi.by);
+                session.conduct.watched.clear();
+                if dirty && !multi.dirty {
+                    self.conflicts += 1;
+                    self.blocks.push(Block { lines: multi.lines, executed: 0 });
+                    return Value::Null;
+                }
+                self.exec(multi, when)
+            }
+            ("DISCARD", Some(_)) => {
+                session.conduct.watched.clear();
+                Value::OK
+            }
+            ("EXEC" | "DISCARD", None) => Value::error(format!("ERR {name} without MULTI")),
             (_, None) => unreachable!("only asked in a transaction"),
             (_, Some(mut multi)) => {
                 multi.lines.push(line_of(words));
@@ -80,6 +99,7 @@ impl Server {
                     }
                     None => {
                         multi.commands.push(words.to_vec());
+                        self.ledger.entry(line_of(words)).or_default().queued += 1;
                         Value::Simple("QUEUED".into())
                     }
                 };
@@ -90,7 +110,7 @@ impl Server {
     }
 
     fn exec(&mut self, multi: Multi, when: When) -> Value {
-        let Multi { commands, lines, dirty } = multi;
+        let Multi { commands, lines, dirty, .. } = multi;
         let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
         let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
         let mut executed = 0;
@@ -135,6 +155,9 @@ impl Server {
     /// Carries a command out.
     pub(super) fn carry_out(&mut self, name: &str, words: &[String], when: When) -> Value {
         let line = line_of(words);
+        if is_write(name) {
+            self.touch(name, words);
+        }
         self.knows_script |= name == "EVAL";
         let key = words.get(1).map_or("", String::as_str);
         let Tampering { lose_replays, lose_merges, merge_twice, .. } = self.tampering;
@@ -216,7 +239,19 @@ impl Server {
             return Some(Value::error("NOAUTH Authentication required."));
         }
         match name {
-            "CLIENT" | "SELECT" => Some(Value::OK),
+            "CLIENT" => Some(Value::OK),
+            "SELECT" => {
+                session.conduct.database = words[1].parse().unwrap_or(0);
+                Some(Value::OK)
+            }
+            "WATCH" if session.multi.is_none() => {
+                self.watch(session, words);
+                Some(Value::OK)
+            }
+            "UNWATCH" if session.multi.is_none() => {
+                session.conduct.watched.clear();
+                Some(Value::OK)
+            }
             "ROLE" => {
                 let role = if self.readonly { "slave" } else { "master" };
                 Some(Value::Array(vec![bulk(role), Value::Integer(0)]))
