@@ -2,12 +2,9 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
-use super::{
-    super::{
-        Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
-        dial::{Dial, STABLE_AFTER},
-    },
-    Leased,
+use super::super::{
+    Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
+    dial::{Dial, STABLE_AFTER},
 };
 use crate::{
     connection::{Connection, Role},
@@ -245,7 +242,7 @@ impl<W> Engine<W> {
         self.run_waits_in_store();
         for lease in self.leases.all() {
             self.settle_lease(lease);
-            if self.leases.get(lease).is_some_and(Leased::may_move) {
+            if self.may_move(lease) {
                 self.serve(lease);
             }
         }
