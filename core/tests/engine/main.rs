@@ -8,6 +8,7 @@ mod doubts;
 mod events;
 mod force;
 mod publish;
+mod redirects;
 mod scripts;
 mod status;
 mod transactions;
