@@ -7,6 +7,7 @@ mod degraded;
 mod doubts;
 mod events;
 mod force;
+mod leases;
 mod publish;
 mod redirects;
 mod scripts;
