@@ -125,6 +125,7 @@ impl<W> Engine<W> {
             _ => Executed::No,
         };
         op.redirects = op.redirects.saturating_add(1);
+        self.tickets.note_strayed(op.ticket);
         let may_go = u32::from(op.redirects) <= self.config.retry.redirects_max;
         let readable = self.read_redirect(conn, &error).is_some();
         if !may_go || !readable || !self.tickets.wants(op.ticket) {
@@ -221,6 +222,7 @@ impl<W> Engine<W> {
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
+                self.tickets.note_strayed(parked.op.ticket);
                 detour.newer.push_back(parked);
                 None
             }
