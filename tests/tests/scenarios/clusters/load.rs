@@ -173,6 +173,7 @@ impl Load {
 
     /// Ends the tasks, looks at what the servers hold, and prints the figures.
     pub(super) fn end(self, name: &str, cluster: &Cluster) -> Report {
+        let ended = Instant::now();
         self.stop.store(true, Ordering::Relaxed);
         let tales: Vec<Tale> = self.tasks.into_iter().map(Task::join).collect();
         let lasted = self.started.elapsed();
@@ -187,7 +188,7 @@ impl Load {
             // Those who ask other shards as well wait for these.
             let of = tales[..TASKS - TRAVELLERS].iter().filter(move |tale| tale.shard == shard);
             let gaps = &gaps[shard];
-            of.flat_map(|tale| gaps.iter().map(|gap| tale.late(gap.to))).collect::<Vec<_>>()
+            of.flat_map(|tale| gaps.iter().map(|gap| tale.late(gap.to, ended))).collect::<Vec<_>>()
         };
         let report = Report {
             late: shards.map(late).collect(),
@@ -278,10 +279,10 @@ impl Tale {
         assert!(self.counted > 0 && self.written > 0, "nothing happened: {self:?}");
     }
 
-    /// How much later than this moment it was before a request ended well.
-    fn late(&self, moment: Instant) -> Duration {
+    /// How much later than this moment it was before a request ended well; at least until `end` if none did.
+    fn late(&self, moment: Instant, end: Instant) -> Duration {
         let back = self.successes.iter().find(|success| **success >= moment);
-        back.map_or(Duration::MAX, |back| *back - moment)
+        back.unwrap_or(&end).saturating_duration_since(moment)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One client of a real cluster: used like one server, while slots and masters change under it.
 
 mod load;
+mod many;
 mod under_load;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use unfazed_tests::{Cluster, Failover, eventually};
 
 use super::{
     config,
-    load::{Load, Report, until_in_time},
+    load::{BACK_WITHIN, Load, Report, until_in_time},
 };
 use crate::{
     adapters::{Adapter, scenarios},
@@ -46,8 +46,8 @@ fn until_writable(load: &Load, shards: &[usize], moment: Instant) {
             load.writable_after(*shard, moment + SURELY_GONE)
         });
     }
-    // Some rounds with all shards, the slowest retries among them.
-    thread::sleep(Duration::from_secs(2));
+    // Long enough for who is back too late to be found out.
+    thread::sleep(BACK_WITHIN + QUIET);
 }
 
 fn a_killed_master_costs_its_own_keys_an_outage<A: Adapter>() {
