@@ -86,7 +86,7 @@ impl<W> Engine<W> {
                 && connection.owes_nothing()
                 && let Some(lease) = self.lease_on(conn)
             {
-                self.settle_lease(lease);
+                self.lease_at_rest(lease);
             }
         }
         if self.closing != Closing::Open {

@@ -78,6 +78,7 @@ mod tickets;
 mod transaction;
 mod trial;
 mod unready;
+mod waits;
 
 use std::{
     borrow::Cow,

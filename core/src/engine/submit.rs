@@ -1,6 +1,6 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
@@ -12,7 +12,7 @@ use crate::{
     commands::Spec,
     config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Bound, Cause, Executed, FailureKind, Stage},
+    failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Claim, NativeDone, Standing},
     request::{Effect, Options, Request, split_arguments},
 };
@@ -55,8 +55,6 @@ const WAITS: &str = "this command waits for what its own connection wrote, so al
     connection of your own (`dedicated`)";
 const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
     all of its nodes";
-pub(super) const LEASES: &str = "this version makes connections of their own to a standalone server only, not to the nodes \
-    of a cluster";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -178,6 +176,7 @@ impl<W> Engine<W> {
             }
         }
         let alone = lease.is_some() || waits.is_some();
+        let slot = if alone { self.slot_of_pipeline(lease, batch)? } else { Slot::NONE };
         let room = self.find_room(batch.options)?;
         let whole = if batch.scripts.is_empty() {
             None
@@ -195,8 +194,12 @@ impl<W> Engine<W> {
         let work = Work::Many { outcomes: vec![const { None }; count], left: count };
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         let lease = match lease {
-            None if alone => Some(self.lease_for(ticket, batch)),
-            lease => lease,
+            None if alone => Some(self.lease_of_pipeline(ticket, batch, slot)),
+            Some(lease) => {
+                self.bind(lease, slot);
+                Some(lease)
+            }
+            None => None,
         };
         if let Some(lease) = lease {
             let limited = batch.options.deadline.is_some();
@@ -242,7 +245,7 @@ impl<W> Engine<W> {
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
-            op.slot = self.slot_for(item.spec, &args);
+            op.slot = if alone { slot } else { self.slot_for(item.spec, &args) };
             if standing != Standing::Wait {
                 op.rule = self.memory.rule_for(item.spec, &args);
             }
@@ -267,45 +270,6 @@ impl<W> Engine<W> {
             self.settle_lease(lease);
         }
         Ok((ticket, flush))
-    }
-
-    /// Begins to connect, if nobody has; the ticket ends when the first connection is ready, or was
-    /// judged.
-    ///
-    /// It ends well once the server can be used, and also when the server can't be reached but some
-    /// key pattern may be answered without it. It ends with a failure when the server can't be
-    /// reached and nothing may degrade, and whenever the credentials or the configuration are wrong.
-    pub fn connect(&mut self, waiter: Option<W>, now: Now) -> Ticket {
-        self.note_time(now);
-        let deadline = self.now.instant + self.config.connect_timeout;
-        let work = Work::Wait(None);
-        let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, "connect".into())]);
-        self.stirred = true;
-        if let Err(Rejected::Failed(failure)) = self.check_open("connect") {
-            let waiter = self.tickets.end_wait(ticket, Err(failure));
-            self.wake(waiter);
-            return ticket;
-        }
-        self.ensure_dials();
-        self.ensure_map();
-        if self.store.is_some() || self.is_judged() {
-            self.end_connect_waits();
-        }
-        ticket
-    }
-
-    /// Waits for `span`: the ticket ends well with the first drain after it. If the client is closed or
-    /// what drives it is dropped before, it ends with that failure.
-    pub fn sleep(&mut self, span: Duration, waiter: Option<W>, now: Now) -> Ticket {
-        self.note_time(now);
-        let until = self.now.after(span);
-        let ticket = self.tickets.insert(Work::Sleep(None), waiter, until, Vec::new());
-        self.stirred = true;
-        if let Err(Rejected::Failed(failure)) = self.check_open("sleep") {
-            let waiter = self.tickets.end_wait(ticket, Err(failure));
-            self.wake(waiter);
-        }
-        ticket
     }
 
     /// Gives a ticket up. A request that still waits for a connection or for room is withdrawn; one
@@ -393,11 +357,9 @@ impl<W> Engine<W> {
             "ASKING" | "READONLY" | "READWRITE" => ROUTES,
             _ if spec.is_about_own_writes() => match at {
                 0 => WAITS,
-                _ if self.cluster.is_some() => LEASES,
                 _ => return Ok(true),
             },
             _ if spec.is_session() => SHARED_CONNECTION,
-            _ if spec.is_blocking() && self.cluster.is_some() => LEASES,
             _ => return Ok(spec.is_blocking()),
         };
         let kind = FailureKind::Misuse(advice);
@@ -543,13 +505,14 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
         }
-        if let Some(of) = self.tickets.of_lease(parked.op.ticket)
-            && self.leases.is_pinned(of.lease)
-        {
-            return self.place_pinned(of.lease, parked);
+        let lease = self.tickets.of_lease(parked.op.ticket).map(|of| of.lease);
+        if let Some(lease) = lease.filter(|lease| self.leases.is_pinned(*lease)) {
+            return self.place_pinned(lease, parked);
         }
         let parked = match &self.cluster {
             None => parked,
+            // It has a way of its own.
+            Some(_) if lease.is_some() => parked,
             Some(_) => match self.split(parked).and_then(|whole| self.wait_behind_detour(whole)) {
                 Some(parked) => parked,
                 None => return,
@@ -718,53 +681,6 @@ impl<W> Engine<W> {
                 self.give_up(&parked.op);
             }
         }
-    }
-
-    /// Whether it is known how the server stands, or every node of a cluster.
-    fn is_judged(&self) -> bool {
-        match &self.cluster {
-            None => self.was_judged(self.nodes.home()),
-            Some(cluster) => self.all_judged(cluster),
-        }
-    }
-
-    pub(super) fn end_connect_waits(&mut self) {
-        if self.cluster.is_some() && !self.is_judged() && !self.is_isolated() {
-            return;
-        }
-        for ticket in self.tickets.waits() {
-            let result = self.connect_result();
-            let waiter = self.tickets.end_wait(ticket, result);
-            self.wake(waiter);
-        }
-    }
-
-    /// What `connect` says now that the server was judged, or its time limit has passed.
-    pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        let node = self.spokesman();
-        if let Some(cause) = &node.rejected {
-            let kind = match cause {
-                Cause::Handshake(error) => FailureKind::Server(error.clone()),
-                other => FailureKind::Down(other.clone()),
-            };
-            return Err(self.connect_failure(kind));
-        }
-        if node.conn.is_some() || node.phase.is_live() || self.may_answer() {
-            return Ok(());
-        }
-        if self.is_isolated() {
-            return Err(self.connect_failure(FailureKind::Isolated));
-        }
-        let kind = match &node.cause {
-            Some(cause) => FailureKind::Down(cause.clone()),
-            None => FailureKind::DeadlinePassed(Stage::Connection),
-        };
-        Err(self.connect_failure(kind))
-    }
-
-    fn connect_failure(&self, kind: FailureKind) -> Failure {
-        Failure::new(kind, Executed::No, "connect")
-            .at(Some(self.nodes[self.nodes.home()].label.clone()))
     }
 }
 

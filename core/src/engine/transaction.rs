@@ -63,6 +63,9 @@ impl<W> Engine<W> {
                 Err(at) => return Err(misuse(CROSS_SLOT, batch.name_of(at))),
             }
         }
+        if let Some(lease) = lease {
+            common = self.slot_of_transaction(lease, common)?;
+        }
         let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         if batch.is_empty() {
             // There is nothing to be carried out, so nobody is asked.
@@ -75,6 +78,7 @@ impl<W> Engine<W> {
         let work = Work::Whole(None);
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         if let Some(lease) = lease {
+            self.bind(lease, common);
             let limited = batch.options.deadline.is_some();
             self.tickets.note_lease(ticket, OfLease { lease, waits: None, limited });
         }

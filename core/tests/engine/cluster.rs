@@ -16,17 +16,17 @@ use unfazed_core::{
     slot::slot,
 };
 
-const A: u16 = 7001;
-const B: u16 = 7002;
-const C: u16 = 7003;
+pub(super) const A: u16 = 7001;
+pub(super) const B: u16 = 7002;
+pub(super) const C: u16 = 7003;
 
 /// One slot each of A, B and C; and a second one of A.
-const OF_A: &str = "hello";
-const OF_B: &str = "name";
-const OF_C: &str = "foo";
-const ALSO_OF_A: &str = "bar";
+pub(super) const OF_A: &str = "hello";
+pub(super) const OF_B: &str = "name";
+pub(super) const OF_C: &str = "foo";
+pub(super) const ALSO_OF_A: &str = "bar";
 
-type Words = Vec<String>;
+pub(super) type Words = Vec<String>;
 
 /// One node: its connection, and what it was asked and has not answered.
 #[derive(Default)]
@@ -242,7 +242,7 @@ impl World {
     }
 }
 
-fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
+pub(super) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     let text = String::from_utf8(bytes.clone()).expect("text");
     let mut lines = text.split_inclusive("\r\n");
     let count: usize = lines.next()?.trim_end().strip_prefix('*')?.parse().ok()?;
@@ -258,12 +258,12 @@ fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     Some(words)
 }
 
-fn bulk(text: &str) -> String {
+pub(super) fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
 /// What CLUSTER SHARDS says of masters, each with its first and last slot.
-fn shards(masters: &[(u16, u16, u16)]) -> String {
+pub(super) fn shards(masters: &[(u16, u16, u16)]) -> String {
     let shard = |(port, first, last): &(u16, u16, u16)| {
         let slots =
             if first > last { "*0\r\n".into() } else { format!("*2\r\n:{first}\r\n:{last}\r\n") };
@@ -283,11 +283,11 @@ fn shards(masters: &[(u16, u16, u16)]) -> String {
     format!("*{}\r\n{}", masters.len(), masters.iter().map(shard).collect::<String>())
 }
 
-fn moved(key: &str, port: u16) -> String {
+pub(super) fn moved(key: &str, port: u16) -> String {
     format!("-MOVED {} 127.0.0.1:{port}", slot(key.as_bytes()))
 }
 
-fn ask(key: &str, port: u16) -> String {
+pub(super) fn ask(key: &str, port: u16) -> String {
     format!("-ASK {} 127.0.0.1:{port}", slot(key.as_bytes()))
 }
 

@@ -11,12 +11,13 @@ use crate::{
     commands::Spec,
     connection::Op,
     engine::{
-        Batch, Flush, Parked, Rejected, Ticket,
-        submit::{LEASES, Room, cost_of},
+        Batch, Flush, Parked, Rejected, Slot, Ticket,
+        submit::{Room, cost_of},
     },
     failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Savepoint, Standing},
     request::split_arguments,
+    slot::slot,
 };
 
 /// What somebody has done with the connection that he holds.
@@ -27,6 +28,8 @@ pub(super) struct Session {
     pub(super) released: bool,
     /// Something was sent on it.
     pub(super) used: bool,
+    /// Something was sent on it that has a key, so that its node is the one for that.
+    pub(super) keyed: bool,
     /// It is between MULTI and EXEC.
     pub(super) multi: bool,
     watching: bool,
@@ -81,22 +84,35 @@ impl<W> Engine<W> {
     /// When that connection is lost, so is the lease: everything on it fails, executed *no* where nothing
     /// was sent, and goes to no other connection.
     ///
+    /// In a cluster it is for the slot of the first key that is named on it, and leads to the node that
+    /// serves that. It is lost as well when the slot moves.
+    ///
     /// # Errors
     ///
-    /// When the client is closed, or as many wait for one as requests may be queued; and with a cluster.
+    /// When the client is closed, or as many wait for one as requests may be queued.
     pub fn lease(&mut self, now: Now) -> Result<Lease, Failure> {
+        self.lease_at(Slot::NONE, now)
+    }
+
+    /// The same, for the slot of this key; of a single server there is only one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lease`](Engine::lease).
+    pub fn lease_for(&mut self, key: &[u8], now: Now) -> Result<Lease, Failure> {
+        self.lease_at(if self.cluster.is_some() { slot(key) } else { Slot::NONE }, now)
+    }
+
+    fn lease_at(&mut self, slot: u16, now: Now) -> Result<Lease, Failure> {
         self.note_time(now);
         if let Err(Rejected::Failed(failure)) = self.check_open("lease") {
             return Err(failure);
-        }
-        if self.cluster.is_some() {
-            return Err(Failure::new(FailureKind::Misuse(LEASES), Executed::No, "lease"));
         }
         if self.leases.leases.len() >= self.config.queue.requests_max {
             self.tell_full(Bound::QueueRequests);
             return Err(Failure::new(FailureKind::QueueFull, Executed::No, "lease"));
         }
-        Ok(self.leases.claim(self.nodes.home(), Held::ByUser(Box::default())))
+        Ok(self.leases.claim(slot, Held::ByUser(Box::default())))
     }
 
     /// Gives a lease back. What was asked on it and is still waited for is answered; then the connection
@@ -169,7 +185,8 @@ impl<W> Engine<W> {
             Some(cause) => {
                 let kind = FailureKind::ConnectionLost(cause);
                 let failure = Failure::new(kind, Executed::No, command.to_owned());
-                let node = self.leases.get(lease).map_or(self.nodes.home(), |leased| leased.node);
+                let leased = self.leases.get(lease);
+                let node = leased.map_or(self.nodes.home(), |leased| self.node_for(lease, leased));
                 Err(Rejected::Failed(failure.at(Some(self.nodes[node].label.clone()))))
             }
         }
@@ -196,9 +213,10 @@ impl<W> Engine<W> {
         waiter: Option<W>,
     ) -> Result<(Ticket, Flush), Rejected> {
         let (spec, options) = (request.spec(), request.asked());
-        let room = self.find_room(options)?;
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
+        let slot = self.slot_of_leased(lease, spec, &bytes, request.command())?;
+        let room = self.find_room(options)?;
         let grace = options.deadline.unwrap_or(self.config.deadline);
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
@@ -222,14 +240,17 @@ impl<W> Engine<W> {
         if standing != Standing::Wait {
             op.rule = self.memory.rule_for(spec, &args);
         }
+        op.slot = slot;
         op.cost = cost_of(&bytes);
         op.note = noted.then(|| bytes.as_slice().into());
         self.queued.add(&op);
         let limit = options.deadline.map(|_| deadline);
-        let node = self.route(&op);
+        if let Some(lease) = lease {
+            self.bind(lease, slot);
+        }
         let lease = lease.unwrap_or_else(|| {
             let blocked = Blocked::read(spec, &bytes, limit, grace).map(Box::new);
-            self.leases.claim(node, Held::ByRequest { ticket, blocked, pinned: false })
+            self.leases.claim(slot, Held::ByRequest { ticket, blocked, pinned: false })
         });
         let waits = spec.is_blocking().then(|| spec.name());
         let limited = options.deadline.is_some();
@@ -244,7 +265,12 @@ impl<W> Engine<W> {
 
     /// A lease for a pipeline that holds commands which wait. One that is about its own writes goes to no
     /// other connection when the first one is lost.
-    pub(in super::super) fn lease_for(&mut self, ticket: Ticket, batch: &Batch) -> Lease {
+    pub(in super::super) fn lease_of_pipeline(
+        &mut self,
+        ticket: Ticket,
+        batch: &Batch,
+        slot: u16,
+    ) -> Lease {
         let blocked = match &batch.items[..] {
             [item] => {
                 let grace = batch.options.deadline.unwrap_or(self.config.deadline);
@@ -254,7 +280,7 @@ impl<W> Engine<W> {
             _ => None,
         };
         let pinned = batch.items.iter().any(|item| item.spec.is_about_own_writes());
-        self.leases.claim(self.nodes.home(), Held::ByRequest { ticket, blocked, pinned })
+        self.leases.claim(slot, Held::ByRequest { ticket, blocked, pinned })
     }
 
     /// How much longer a pipeline takes because of the commands in it that wait.
