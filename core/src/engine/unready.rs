@@ -3,6 +3,9 @@
 //! Whom it refused waits longer each time, so as not to burden it, and would go on waiting for seconds after
 //! it has come to itself. Therefore it is asked on the client's own account until it serves again: one small
 //! question at a time, whatever the number of those that wait. Then all of them go at once.
+//!
+//! A cluster is down for a moment whenever a master is replaced. Where that lasts for as long as silence would
+//! be borne, the node is judged down, so that what may be answered from memory is.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +18,10 @@ pub(super) enum Unready {
     /// It has refused nobody since it last served.
     #[default]
     No,
-    /// It is asked then.
-    Until(Instant),
+    /// It is asked `at` then; it has refused since `since`.
+    Until { at: Instant, since: Instant },
     /// It was asked and has not answered.
-    Asked,
+    Asked { since: Instant },
 }
 
 /// How often it is asked. A client is to be back within a second.
@@ -30,8 +33,8 @@ const ASK_JITTER_PERCENT: u32 = 20;
 impl Unready {
     pub(super) fn due(self) -> Option<Instant> {
         match self {
-            Unready::Until(at) => Some(at),
-            Unready::No | Unready::Asked => None,
+            Unready::Until { at, .. } => Some(at),
+            Unready::No | Unready::Asked { .. } => None,
         }
     }
 }
@@ -40,7 +43,7 @@ impl<W> Engine<W> {
     /// A node has refused a command.
     pub(super) fn note_unready(&mut self, node: NodeId, error: &ServerError) {
         if self.cluster.is_some() && is_unready(error) && self.nodes[node].unready == Unready::No {
-            self.ask_later(node);
+            self.ask_later(node, self.now.instant);
         }
     }
 
@@ -50,7 +53,8 @@ impl<W> Engine<W> {
             return;
         }
         for node in self.nodes.ids() {
-            if self.nodes[node].unready.due().is_none_or(|at| at > now) {
+            let Unready::Until { at, since } = self.nodes[node].unready else { continue };
+            if at > now {
                 continue;
             }
             if !self.delayed.values().any(|parked| self.waits_for(node, parked)) {
@@ -59,22 +63,28 @@ impl<W> Engine<W> {
             }
             match (self.nodes[node].conn, self.probe_key(node)) {
                 (Some(conn), Some(key)) => {
-                    self.nodes[node].unready = Unready::Asked;
+                    self.nodes[node].unready = Unready::Asked { since };
                     self.ask(conn, Own::Unready, &[b"DEL", &key]);
                 }
-                _ => self.ask_later(node),
+                _ => self.ask_later(node, since),
             }
         }
     }
 
     /// It has answered, or will not any more.
     pub(super) fn on_unready_reply(&mut self, node: NodeId, reply: Option<&Reply>) {
-        if self.nodes[node].unready != Unready::Asked {
+        let Unready::Asked { since } = self.nodes[node].unready else { return };
+        let refusal = match reply {
+            Some(reply) => reply.error().filter(is_unready),
+            None => return self.ask_later(node, since),
+        };
+        if let Some(error) = refusal {
+            self.ask_later(node, since);
+            let borne = self.now.instant < since + self.config.response_timeout;
+            if !borne && self.memory.degrades() {
+                self.trip(node, Cause::NotReady(error));
+            }
             return;
-        }
-        let still = reply.is_none_or(|reply| reply.error().is_some_and(|error| is_unready(&error)));
-        if still {
-            return self.ask_later(node);
         }
         self.nodes[node].unready = Unready::No;
         self.stirred = true;
@@ -92,9 +102,9 @@ impl<W> Engine<W> {
         self.announce();
     }
 
-    fn ask_later(&mut self, node: NodeId) {
+    fn ask_later(&mut self, node: NodeId, since: Instant) {
         let delay = self.rng.around(ASK_EVERY, ASK_JITTER_PERCENT);
-        self.nodes[node].unready = Unready::Until(self.now.instant + delay);
+        self.nodes[node].unready = Unready::Until { at: self.now.instant + delay, since };
         self.stirred = true;
     }
 

@@ -645,6 +645,48 @@ fn what_was_refused_goes_as_soon_as_its_node_serves_again() {
 }
 
 #[test]
+fn a_node_whose_cluster_stays_down_is_judged_down_and_for_a_moment_it_is_not() {
+    let fallback = Fallback::memory("hello*", Policy::Invalidate);
+    let mut world = World::live(World::plain().fallback(fallback));
+    let down =
+        |world: &mut World, is_down| [A, B, C].map(|port| world.peer(port).is_down = is_down);
+    let run = |world: &mut World, span: Duration| {
+        let end = world.now.instant + span;
+        while world.now.instant < end {
+            world.wait(Duration::from_millis(10));
+            while !world.asked(A).is_empty() && world.peer(A).is_down {
+                world.say(A, "-CLUSTERDOWN The cluster is down");
+            }
+        }
+    };
+    down(&mut world, true);
+    let set = world.run("SET hello 1");
+    run(&mut world, Duration::from_millis(1_500));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    down(&mut world, false);
+    run(&mut world, Duration::from_millis(400));
+    world.say(A, "+OK");
+    world.value::<()>(set);
+
+    down(&mut world, true);
+    let set = world.run("SET hello 2");
+    run(&mut world, Duration::from_millis(3_000));
+    world.value::<()>(set);
+    assert_eq!(world.engine.health(), Health::Degraded, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 1);
+    down(&mut world, false);
+    while world.asked(A).is_empty() {
+        run(&mut world, Duration::from_millis(10));
+        assert_ne!(world.engine.health(), Health::Live, "it is owed something");
+    }
+    assert_eq!(world.asked(A), ["DEL hello"]);
+    world.say(A, ":1");
+    run(&mut world, Duration::from_millis(1_000));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 0);
+}
+
+#[test]
 fn a_slot_that_nobody_serves_is_an_error_after_one_refresh() {
     let mut world = World::live(World::plain());
     world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922)]));
