@@ -171,6 +171,8 @@ pub(crate) enum Own {
     Lineage,
     /// Who serves which slots.
     Topology,
+    /// Whether a node that has refused everything serves again.
+    Unready,
     /// Permits the command right behind it in a slot that is being moved here.
     Asking,
     /// What recovery has to know of a key before it can pay what it owes to it.
