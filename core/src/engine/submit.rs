@@ -739,6 +739,7 @@ impl Op {
             standing,
             rule: 0,
             engaged: false,
+            overtaken: false,
             note: None,
             cost: 0,
         }
