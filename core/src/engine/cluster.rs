@@ -16,14 +16,15 @@ use std::{
 };
 
 use super::{
-    Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase, gather::Gathers, nodes::Node,
-    recovery::Stage, redirect::Detours,
+    Batch, Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase, batch::Item,
+    gather::Gathers, nodes::Node, recovery::Stage, redirect::Detours,
 };
 use crate::{
     commands::{Routing, Spec},
     config::{Backoff, ClusterMap, Endpoint, Forced},
     connection::{Op, Own},
     failure::{Cause, FailureKind},
+    request::split_arguments,
     resp::Reply,
     slot::{SLOTS, slot},
     topology::{Asked, Layout, normal, parse_shards, parse_slots},
@@ -39,6 +40,10 @@ impl Slot {
     /// It concerns several slots or several nodes, and is still to be split.
     pub(crate) const SEVERAL: u16 = u16::MAX - 1;
 }
+
+/// Where a batch is answered: by the node of one slot, or by any number of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u16);
 
 /// What is known of a cluster as a whole.
 #[derive(Debug)]
@@ -208,6 +213,51 @@ impl<W> Engine<W> {
         match self.cluster {
             None => Slot::NONE,
             Some(_) => slot_in_cluster(spec, args),
+        }
+    }
+
+    /// The slot by whose node a command of a batch goes that has no key of its own; `None` where it goes its
+    /// own way.
+    pub(super) fn place_beside<A: AsRef<[u8]>>(
+        &self,
+        batch: &Batch,
+        spec: &Spec,
+        args: &[A],
+    ) -> Option<u16> {
+        self.cluster.as_ref()?;
+        let beside = batch.beside.filter(|slot| *slot < SLOTS)?;
+        spec.keys().of(args).next().is_none().then_some(beside)
+    }
+
+    /// Who is to answer a batch: to be asked for its [connection](Engine::connection_at) before it is
+    /// submitted and after it has ended.
+    pub fn place_of(&self, batch: &Batch) -> Place {
+        if self.cluster.is_none() {
+            return Place(Slot::NONE);
+        }
+        let slot_of = |(at, item): (usize, &Item)| {
+            let args = split_arguments(item.spec, batch.bytes_of(at));
+            let beside = self.place_beside(batch, item.spec, &args);
+            beside.unwrap_or_else(|| slot_in_cluster(item.spec, &args))
+        };
+        let mut slots = batch.items.iter().enumerate().map(slot_of);
+        match slots.next() {
+            Some(first) if first < SLOTS && slots.all(|slot| slot == first) => Place(first),
+            _ => Place(Slot::SEVERAL),
+        }
+    }
+
+    /// Which connection answers at a place now, by a number that no later one has; `None` where there is
+    /// none. Where it is the same before a batch was submitted and after it has ended, all of it was
+    /// answered there, but for what was [redirected](Outcomes::strayed). Of several nodes it is the latest
+    /// connection to any.
+    pub fn connection_at(&self, place: Place) -> Option<u64> {
+        match &self.cluster {
+            Some(cluster) if place.0 < SLOTS => {
+                let node = &self.nodes[cluster.owner(place.0)];
+                node.conn.map(|_| node.made)
+            }
+            _ => Some(self.made),
         }
     }
 

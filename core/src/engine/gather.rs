@@ -174,11 +174,7 @@ impl<W> Engine<W> {
         let args = words.get(whole.spec.words()..).unwrap_or_default();
         let (mut standing, mut noted) = self.memory.mode_for(whole.spec, whole.effect, args);
         if whole.spec.concerns_all_keys() {
-            // Memory does not know which of its keys are whose, so that one shard can't be answered for.
-            noted = false;
-            if !standing.waits() {
-                standing = Standing::Fail;
-            }
+            (standing, noted) = of_one_shard(standing);
         }
         let rule =
             if standing == Standing::Wait { 0 } else { self.memory.rule_for(whole.spec, args) };
@@ -196,6 +192,7 @@ impl<W> Engine<W> {
             standing,
             rule,
             engaged: false,
+            overtaken: false,
             note: noted.then(|| bytes.into()),
             cost: cost_of(bytes),
         }
@@ -244,6 +241,13 @@ impl<W> Engine<W> {
             }
         }
     }
+}
+
+/// How a command about all keys of one node behaves, and whether it is to be kept, where one about all keys
+/// there are behaves like this: memory does not know which of its keys are whose, so that one shard can't be
+/// answered for.
+pub(super) fn of_one_shard(standing: Standing) -> (Standing, bool) {
+    (if standing.waits() { standing } else { Standing::Fail }, false)
 }
 
 impl Gather {

@@ -89,6 +89,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub use cluster::Place;
 pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
 pub(crate) use leases::SeatId;

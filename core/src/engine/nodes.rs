@@ -48,6 +48,8 @@ pub(super) struct Node {
     pub(super) endpoint: Option<Endpoint>,
     /// The connection that takes new requests.
     pub(super) conn: Option<ConnId>,
+    /// How many connections this client had made when that one became ready, to whichever node.
+    pub(super) made: u64,
     /// When it became ready.
     pub(super) ready_at: Option<Instant>,
     pub(super) dial: Dial,
@@ -95,6 +97,7 @@ impl Node {
             label,
             endpoint,
             conn: None,
+            made: 0,
             ready_at: None,
             dial: Dial::Idle,
             failed_dials: 0,

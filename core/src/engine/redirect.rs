@@ -136,6 +136,7 @@ impl<W> Engine<W> {
         if let Some(lease) = self.held_lease(&op) {
             return self.lose_slot(lease, conn, &op, &error, executed);
         }
+        self.tickets.note_strayed(op.ticket);
         if !self.may_follow(conn, &mut op, &error) || !self.lease_lets_go(&op) {
             return self.end_with_error(&op, error, executed);
         }
@@ -236,6 +237,7 @@ impl<W> Engine<W> {
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
+                self.tickets.note_strayed(parked.op.ticket);
                 detour.newer.push_back(parked);
                 None
             }
