@@ -142,7 +142,8 @@ impl<W> Engine<W> {
         }
     }
 
-    fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
+    /// What a redirect says, in the eyes of the node that gave it.
+    pub(super) fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
         let node = self.node_of(conn)?;
         let at = self.nodes[node].endpoint.as_ref()?;
         let (map, tls) = (&self.config.address_map, self.config.tls);
