@@ -7,6 +7,7 @@
 mod adapters;
 mod bounds;
 mod cancelled;
+mod cluster_conversations;
 mod clusters;
 mod collections;
 mod commands;
