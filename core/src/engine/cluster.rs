@@ -200,13 +200,17 @@ impl<W> Engine<W> {
         if let Some(pinned) = self.tickets.pin_of(op.ticket) {
             return if self.nodes.contains(pinned) { pinned } else { NodeId::HOME };
         }
-        // Any node will do: one that can be used now, by turns.
+        self.any_primary(cluster, op.ticket.0.index())
+    }
+
+    /// A node for what any node will do for: one that can be used now, by turns.
+    pub(super) fn any_primary(&self, cluster: &Cluster, turn: usize) -> NodeId {
         let ready = |node: &&NodeId| self.nodes[**node].conn.is_some();
         let count = cluster.primaries().iter().filter(ready).count();
         match count {
             0 => cluster.primaries().first().copied().unwrap_or(NodeId::HOME),
             _ => {
-                let turn = op.ticket.0.index() % count;
+                let turn = turn % count;
                 let mut found = cluster.primaries().iter().filter(ready).skip(turn);
                 found.next().copied().unwrap_or(NodeId::HOME)
             }
@@ -458,6 +462,7 @@ impl<W> Engine<W> {
             self.want_refresh();
         }
         self.stirred = true;
+        self.leases.stirred = true;
         self.settle_detours();
     }
 
@@ -513,6 +518,7 @@ impl<W> Engine<W> {
             }
         }
         self.place_elsewhere();
+        self.leases_follow_map();
         self.settle_debts();
         self.pubsub.slots_moved();
         self.pubsub_moves();
@@ -654,7 +660,7 @@ impl<W> Engine<W> {
             self.connections.iter().map(|(_, connection)| connection.node).collect();
         for id in self.nodes.ids() {
             let node = &self.nodes[id];
-            let carries = self.pubsub.leads_to(id);
+            let carries = self.pubsub.leads_to(id) || self.leases.lead_to(id);
             if node.gone && !led_to.contains(&id) && node.backlog.is_empty() && !carries {
                 self.nodes.remove(id);
             }

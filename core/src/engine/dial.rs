@@ -79,6 +79,14 @@ impl Dial {
         }
     }
 
+    /// The connection that is being made, if one is.
+    pub(super) fn opening(&self) -> Option<ConnId> {
+        match self {
+            Dial::Opening { conn, .. } => Some(*conn),
+            Dial::Idle | Dial::Waiting(_) | Dial::Resolving { .. } => None,
+        }
+    }
+
     pub(super) fn is(&self, conn: ConnId) -> bool {
         matches!(self, Dial::Opening { conn: dialled, .. } if *dialled == conn)
     }

@@ -199,6 +199,7 @@ impl<W> Engine<W> {
             standing,
             rule,
             engaged: false,
+            overtaken: false,
             note: noted.then(|| bytes.into()),
             cost: cost_of(bytes),
         }

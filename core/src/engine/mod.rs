@@ -78,6 +78,8 @@ mod subscriptions;
 mod tickets;
 mod transaction;
 mod trial;
+mod unready;
+mod waits;
 
 use std::{
     borrow::Cow,
@@ -658,7 +660,7 @@ impl<W> Engine<W> {
         });
         let nodes = self.nodes.iter().filter_map(|(_, node)| {
             let phase = node.phase.due(node.conn.is_some());
-            node.dial.due().into_iter().chain(phase).min()
+            node.dial.due().into_iter().chain(phase).chain(node.unready.due()).min()
         });
         let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
         connections
@@ -682,6 +684,7 @@ impl<W> Engine<W> {
         self.run_delayed(now);
         self.run_dials(now);
         self.run_cluster(now);
+        self.run_unready(now);
         self.run_sides(now);
         self.run_retries(now);
         self.run_connections(now);

@@ -18,6 +18,7 @@ use super::{
     heritage::Heritage,
     recovery::Account,
     sources,
+    unready::Unready,
 };
 use crate::{
     config::{Breaker, Endpoint},
@@ -75,6 +76,8 @@ pub(super) struct Node {
     pub(super) gone: bool,
     /// When a redirect last named it.
     pub(super) named_at: Option<Instant>,
+    /// Whether it has refused everything of late, and is asked about it.
+    pub(super) unready: Unready,
     /// Which scripts were sent with their source since the present connection was made.
     pub(super) scripts_sent: sources::Sent,
 }
@@ -112,6 +115,7 @@ impl Node {
             backlog: VecDeque::new(),
             gone: false,
             named_at: None,
+            unready: Unready::No,
             scripts_sent: sources::Sent::default(),
         }
     }

@@ -53,8 +53,9 @@ struct Bounced {
     due: Instant,
 }
 
+/// Where a redirect leads.
 #[derive(Debug)]
-enum To {
+pub(super) enum To {
     /// Whoever serves the slot.
     Owner,
     /// Whoever serves it once more refreshes than these have ended.
@@ -63,6 +64,14 @@ enum To {
     OtherAfter(u64, NodeId, ServerError),
     /// This node, after ASKING.
     Ask(NodeId),
+}
+
+/// How long a command waits that was redirected so many times.
+pub(super) fn redirect_delay(times: u8) -> Duration {
+    match times {
+        0 | 1 => Duration::ZERO,
+        times => (REDIRECT_BASE * 2u32.pow(u32::from(times - 2).min(10))).min(REDIRECT_MAX),
+    }
 }
 
 impl Detours {
@@ -124,11 +133,11 @@ impl<W> Engine<W> {
             Class::Told(executed) => executed,
             _ => Executed::No,
         };
-        op.redirects = op.redirects.saturating_add(1);
+        if let Some(lease) = self.held_lease(&op) {
+            return self.lose_slot(lease, conn, &op, &error, executed);
+        }
         self.tickets.note_strayed(op.ticket);
-        let may_go = u32::from(op.redirects) <= self.config.retry.redirects_max;
-        let readable = self.read_redirect(conn, &error).is_some();
-        if !may_go || !readable || !self.tickets.wants(op.ticket) {
+        if !self.may_follow(conn, &mut op, &error) || !self.lease_lets_go(&op) {
             return self.end_with_error(&op, error, executed);
         }
         op.attempts = op.attempts.saturating_sub(1);
@@ -142,6 +151,14 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether a command may be redirected once more.
+    pub(super) fn may_follow(&self, conn: ConnId, op: &mut Op, error: &ServerError) -> bool {
+        op.redirects = op.redirects.saturating_add(1);
+        u32::from(op.redirects) <= self.config.retry.redirects_max
+            && self.read_redirect(conn, error).is_some()
+            && self.tickets.wants(op.ticket)
+    }
+
     /// What a redirect says, in the eyes of the node that gave it.
     pub(super) fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
         let node = self.node_of(conn)?;
@@ -152,20 +169,17 @@ impl<W> Engine<W> {
 
     /// Lets a command that was redirected go on, as soon as it may.
     pub(super) fn detour(&mut self, conn: ConnId, op: Op, bytes: Vec<u8>, error: ServerError) {
+        if let Some(of) = self.tickets.of_lease(op.ticket) {
+            let cause = Some(Cause::NotReady(error.clone()));
+            return self.go_away(of.lease, conn, Parked { op, bytes, cause }, &error);
+        }
         let (Some(node), Some(redirect)) = (self.node_of(conn), self.read_redirect(conn, &error))
         else {
             return self.end_with_error(&op, error, Executed::No);
         };
         let slot = if op.slot < SLOTS { op.slot } else { redirect.slot };
         let to = self.follow(conn, node, &op, slot, redirect, &error);
-        let delay = match op.redirects {
-            0 | 1 => Duration::ZERO,
-            times => {
-                let doubled = REDIRECT_BASE * 2u32.pow(u32::from(times - 2).min(10));
-                doubled.min(REDIRECT_MAX)
-            }
-        };
-        let due = self.now.instant + delay;
+        let due = self.now.instant + redirect_delay(op.redirects);
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
         let Some(cluster) = &mut self.cluster else { return };
         let detour = cluster.detours.0.entry(slot).or_insert_with(|| Detour {
@@ -178,7 +192,8 @@ impl<W> Engine<W> {
         self.stirred = true;
     }
 
-    fn follow(
+    /// Takes in what a redirect says of the map; gives where it leads.
+    pub(super) fn follow(
         &mut self,
         conn: ConnId,
         node: NodeId,
@@ -291,23 +306,25 @@ impl<W> Engine<W> {
         let Some(cluster) = &self.cluster else { return false };
         let Some(detour) = cluster.detours.0.get(&slot) else { return false };
         let now = self.now.instant;
-        let ready = |bounced: &Bounced| {
-            bounced.due <= now
-                && match &bounced.to {
-                    To::Owner => true,
-                    To::OwnerAfter(adopted) | To::OtherAfter(adopted, ..) => {
-                        cluster.adopted() > *adopted
-                    }
-                    To::Ask(node) => {
-                        !self.nodes.contains(*node)
-                            || self.nodes[*node].conn.is_some()
-                            || self.nodes[*node].phase.is_down()
-                    }
-                }
-        };
+        let ready = |bounced: &Bounced| bounced.due <= now && self.is_known(&bounced.to);
         let owed =
             self.connections.get(detour.from.0).is_some_and(|connection| connection.owes_for(slot));
         !owed && detour.bounced.iter().all(ready)
+    }
+
+    /// Whether it is known where a redirect leads, and it can be gone there or has to be gone elsewhere.
+    pub(super) fn is_known(&self, to: &To) -> bool {
+        match to {
+            To::Owner => true,
+            To::OwnerAfter(before) | To::OtherAfter(before, ..) => {
+                self.cluster.as_ref().is_some_and(|cluster| cluster.adopted() > *before)
+            }
+            To::Ask(node) => {
+                !self.nodes.contains(*node)
+                    || self.nodes[*node].conn.is_some()
+                    || self.nodes[*node].phase.is_down()
+            }
+        }
     }
 
     fn go_on(&mut self, slot: u16, parked: Parked, to: To) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Lease, NodeId, Outcomes, StreamId, Ticket, gather::GatherId, sources::Called};
 use crate::{
     Failure,
+    failure::Executed,
     resp::{Kind, Reply},
     script::Script,
     slab::Slab,
@@ -147,6 +148,19 @@ impl<W> Tickets<W> {
     /// Those that have, each with what it is a part of and its place there.
     pub(super) fn take_parts(&mut self) -> Vec<(GatherId, u32, Outcome)> {
         std::mem::take(&mut self.parts)
+    }
+
+    /// Whether one of a pipeline's commands was carried out.
+    pub(super) fn has_begun(&self, ticket: Ticket) -> bool {
+        match self.slots.get(ticket.0).map(|slot| &slot.work) {
+            Some(Work::Many { outcomes, .. }) => {
+                outcomes.iter().flatten().any(|outcome| match outcome {
+                    Ok(_) => true,
+                    Err(failure) => failure.executed() != Executed::No,
+                })
+            }
+            _ => false,
+        }
     }
 
     /// A command was redirected, or has to wait behind one that was.

@@ -230,7 +230,7 @@ impl<D: Dialogue> Conversation<D> {
             None if !batch.is_leased => return PendingReplies::new(&self.shared, batch),
             None => match &self.lease {
                 Some(held) => Ok(held.clone()),
-                None => HeldLease::take(&self.shared),
+                None => HeldLease::take(&self.shared, None),
             },
         };
         let lease = held.as_ref().map(|held| held.lease).map_err(Failure::clone);

@@ -13,7 +13,7 @@
 use std::{
     cell::Cell,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ use crate::{
     failure::{Cause, Executed, FailureKind},
     fallback::Nudge,
     request::Request,
+    sync::{Mutex, MutexGuard},
 };
 
 /// What all parts of one client share.
@@ -205,14 +206,17 @@ impl Shared {
     }
 
     /// Takes a connection of one's own.
-    pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, Failure> {
+    pub(super) fn lease(self: &Arc<Self>, key: Option<&[u8]>) -> Result<Lease, Failure> {
         let now = self.now();
         let mut state = match self.lock_driven("lease") {
             Ok(state) => state,
             Err(Rejected::Failed(failure)) => return Err(failure),
             Err(Rejected::Full) => unreachable!("nothing was submitted"),
         };
-        let lease = state.engine.lease(now);
+        let lease = match key {
+            Some(key) => state.engine.lease_for(key, now),
+            None => state.engine.lease(now),
+        };
         self.settle_and_wake(state);
         lease
     }

@@ -17,17 +17,17 @@ use unfazed_core::{
     slot::slot,
 };
 
-const A: u16 = 7001;
-const B: u16 = 7002;
-const C: u16 = 7003;
+pub(super) const A: u16 = 7001;
+pub(super) const B: u16 = 7002;
+pub(super) const C: u16 = 7003;
 
 /// One slot each of A, B and C; and a second one of A.
-const OF_A: &str = "hello";
-const OF_B: &str = "name";
-const OF_C: &str = "foo";
-const ALSO_OF_A: &str = "bar";
+pub(super) const OF_A: &str = "hello";
+pub(super) const OF_B: &str = "name";
+pub(super) const OF_C: &str = "foo";
+pub(super) const ALSO_OF_A: &str = "bar";
 
-type Words = Vec<String>;
+pub(super) type Words = Vec<String>;
 
 /// One node: its connection, and what it was asked and has not answered.
 #[derive(Default)]
@@ -39,6 +39,8 @@ struct Peer {
     refuses: bool,
     /// Which process it says it is, if not the one that it was.
     names: Option<String>,
+    /// It serves nothing, and says so.
+    is_down: bool,
     /// What it says of the cluster.
     map: String,
 }
@@ -51,6 +53,8 @@ struct World {
     events: Vec<String>,
     timer: Option<Instant>,
     hosts: Vec<SocketAddr>,
+    /// How often a node was asked to delete what nobody has.
+    own_probes: usize,
 }
 
 impl World {
@@ -69,6 +73,7 @@ impl World {
             events: Vec::new(),
             timer: None,
             hosts: Vec::new(),
+            own_probes: 0,
         };
         world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]));
         world
@@ -154,7 +159,8 @@ impl World {
                 }
             }
             while let Some(answer) = self.own_answer(port) {
-                self.peer(port).asked.pop_front();
+                let words = self.peer(port).asked.pop_front().expect("it is answered");
+                self.own_probes += usize::from(words[0] == "DEL");
                 self.receive(port, &answer);
                 any = true;
             }
@@ -175,6 +181,9 @@ impl World {
             },
             ["ROLE"] => "*1\r\n+master\r\n".to_owned(),
             ["DEL", key] if key.starts_with("unfazed:probe:absent") => {
+                if peer.is_down {
+                    return Some("-CLUSTERDOWN The cluster is down\r\n".to_owned());
+                }
                 let of_c = slot(key.as_bytes()) >= 10_923;
                 let serves = of_c == matches!(port, C | 7004);
                 if serves { ":0\r\n".to_owned() } else { moved(key, C) + "\r\n" }
@@ -239,7 +248,7 @@ impl World {
     }
 }
 
-pub(crate) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
+pub(super) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     let text = String::from_utf8(bytes.clone()).expect("text");
     let mut lines = text.split_inclusive("\r\n");
     let count: usize = lines.next()?.trim_end().strip_prefix('*')?.parse().ok()?;
@@ -255,12 +264,12 @@ pub(crate) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     Some(words)
 }
 
-pub(crate) fn bulk(text: &str) -> String {
+pub(super) fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
 /// What CLUSTER SHARDS says of masters, each with its first and last slot.
-pub(crate) fn shards(masters: &[(u16, u16, u16)]) -> String {
+pub(super) fn shards(masters: &[(u16, u16, u16)]) -> String {
     let shard = |(port, first, last): &(u16, u16, u16)| {
         let slots =
             if first > last { "*0\r\n".into() } else { format!("*2\r\n:{first}\r\n:{last}\r\n") };
@@ -280,11 +289,11 @@ pub(crate) fn shards(masters: &[(u16, u16, u16)]) -> String {
     format!("*{}\r\n{}", masters.len(), masters.iter().map(shard).collect::<String>())
 }
 
-pub(crate) fn moved(key: &str, port: u16) -> String {
+pub(super) fn moved(key: &str, port: u16) -> String {
     format!("-MOVED {} 127.0.0.1:{port}", slot(key.as_bytes()))
 }
 
-fn ask(key: &str, port: u16) -> String {
+pub(super) fn ask(key: &str, port: u16) -> String {
     format!("-ASK {} 127.0.0.1:{port}", slot(key.as_bytes()))
 }
 
@@ -698,6 +707,75 @@ fn other_data_on_one_node_cost_what_is_remembered_of_its_slots_only() {
     }
     let get = world.run("GET hello");
     assert_eq!(world.value::<String>(get), "1");
+}
+
+#[test]
+fn what_was_refused_goes_as_soon_as_its_node_serves_again() {
+    const DOWN: &str = "-CLUSTERDOWN The cluster is down";
+    let mut world = World::live(World::plain().deadline(Duration::from_secs(60)));
+    world.peer(C).is_down = true;
+    let tickets = [1, 2, 3].map(|value| world.run(&format!("SET foo {value}")));
+    // By then the next attempt of each may be seconds away.
+    for _ in 0..400 {
+        world.wait(Duration::from_millis(10));
+        let refused = world.asked(C).len();
+        (0..refused).for_each(|_| world.say(C, DOWN));
+    }
+    let mut waited = Duration::ZERO;
+    world.peer(C).is_down = false;
+    while world.asked(C).len() < tickets.len() {
+        world.wait(Duration::from_millis(10));
+        waited += Duration::from_millis(10);
+        assert!(waited < Duration::from_millis(350), "{:?}", world.asked(C));
+    }
+    tickets.iter().for_each(|_| world.say(C, "+OK"));
+    tickets.into_iter().for_each(|ticket| world.value::<()>(ticket));
+    let asked = world.own_probes;
+    world.wait(Duration::from_secs(10));
+    assert_eq!(world.own_probes, asked, "it is asked no longer than anybody waits");
+    assert!((10..=20).contains(&asked), "{asked} questions in four seconds");
+}
+
+#[test]
+fn a_node_whose_cluster_stays_down_is_judged_down_and_for_a_moment_it_is_not() {
+    let fallback = Fallback::memory("hello*", Policy::Invalidate);
+    let mut world = World::live(World::plain().fallback(fallback));
+    let down =
+        |world: &mut World, is_down| [A, B, C].map(|port| world.peer(port).is_down = is_down);
+    let run = |world: &mut World, span: Duration| {
+        let end = world.now.instant + span;
+        while world.now.instant < end {
+            world.wait(Duration::from_millis(10));
+            while !world.asked(A).is_empty() && world.peer(A).is_down {
+                world.say(A, "-CLUSTERDOWN The cluster is down");
+            }
+        }
+    };
+    down(&mut world, true);
+    let set = world.run("SET hello 1");
+    run(&mut world, Duration::from_millis(1_500));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    down(&mut world, false);
+    run(&mut world, Duration::from_millis(400));
+    world.say(A, "+OK");
+    world.value::<()>(set);
+
+    down(&mut world, true);
+    let set = world.run("SET hello 2");
+    run(&mut world, Duration::from_millis(3_000));
+    world.value::<()>(set);
+    assert_eq!(world.engine.health(), Health::Degraded, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 1);
+    down(&mut world, false);
+    while world.asked(A).is_empty() {
+        run(&mut world, Duration::from_millis(10));
+        assert_ne!(world.engine.health(), Health::Live, "it is owed something");
+    }
+    assert_eq!(world.asked(A), ["DEL hello"]);
+    world.say(A, ":1");
+    run(&mut world, Duration::from_millis(1_000));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod cluster;
+mod cluster_leases;
 mod cluster_subscriptions;
 mod degraded;
 mod doubts;

@@ -30,6 +30,7 @@ mod scripts;
 mod secrets;
 mod streams;
 mod support;
+mod traces;
 mod transactions;
 mod two_clients;
 mod under_fire;

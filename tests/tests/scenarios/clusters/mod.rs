@@ -1,16 +1,13 @@
 //! One client of a real cluster: used like one server, while slots and masters change under it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+mod load;
+mod many;
+mod under_load;
+
+use std::time::Duration;
 
 use unfazed_core::{
-    Config, Failure,
+    Config,
     commands::prelude::*,
     config::{AddressMap, ClusterMap},
     engine::Health,
@@ -19,23 +16,18 @@ use unfazed_core::{
     handle::{Pipelines, Transactions, Views},
     resp::Source,
 };
-use unfazed_tests::{Announce, Cluster, Failover, Layout, eventually, key_slot};
+use unfazed_tests::{Announce, Cluster, Layout, eventually, key_slot};
 
 use crate::{
-    adapters::{Adapter, scenarios, spawn},
+    adapters::{Adapter, scenarios},
     support::{LIMIT, PROTOCOLS, failure, until_health},
 };
 
 scenarios! {
     a_cluster_is_used_like_one_server,
-    slots_that_move_and_a_planned_failover_cost_no_error,
-    a_killed_master_costs_its_own_keys_an_outage_and_nobody_a_wrong_reply,
     unreachable_addresses_lead_through_the_map,
     a_shard_and_a_whole_cluster_are_down_and_back,
 }
-
-/// How many tasks count at the same time.
-const TASKS: usize = 64;
 
 fn config(cluster: &Cluster) -> Config {
     Config::from_url(&cluster.url()).expect("a cluster's URL")
@@ -83,96 +75,6 @@ fn use_like_one_server<A: Adapter>(client: &A::Client) {
     assert!(matches!(across.kind(), FailureKind::Misuse(_)), "{across}");
     assert_eq!(across.executed(), Executed::No);
     A::wait(client.ping()).expect("all nodes are there");
-}
-
-/// Counts on keys of all slots until it is told to stop; each increment is checked against the last.
-async fn count<A: Adapter>(
-    client: A::Client,
-    key: String,
-    stop: Arc<AtomicBool>,
-) -> (i64, i64, Vec<Failure>) {
-    let (mut last, mut maybe, mut failures) = (0, 0, Vec::new());
-    while !stop.load(Ordering::Relaxed) {
-        match A::done(client.incr(&key)).await {
-            Ok(count) => {
-                assert!(count > last && count <= last + 1 + maybe, "{key}: {count} after {last}");
-                maybe -= count - last - 1;
-                last = count;
-            }
-            Err(lost) => {
-                maybe += i64::from(lost.executed() != Executed::No);
-                failures.push(lost);
-            }
-        }
-    }
-    (last, maybe, failures)
-}
-
-fn slots_that_move_and_a_planned_failover_cost_no_error<A: Adapter>() {
-    let mut cluster = Cluster::start();
-    // A master that is about to step down answers no write until its replica has caught up, for 5 s at most.
-    let config = config(&cluster).response_timeout(Duration::from_secs(8)).deadline(LIMIT);
-    let client = A::connect(config).expect("there is a cluster");
-    let stop = Arc::new(AtomicBool::new(false));
-    let tasks = (0..TASKS)
-        .map(|at| spawn::<A, _>(count::<A>(client.clone(), format!("count:{at}"), stop.clone())));
-    let tasks: Vec<_> = tasks.collect();
-    let slots = cluster.slots(0);
-    cluster.move_slots(&slots[..400], 1);
-    cluster.move_slots(&slots[..400], 0);
-    let replica = cluster.replicas(1)[0];
-    cluster.failover(replica, Failover::Planned);
-    let busy = key_slot(b"count:0");
-    let (owner, other) = (cluster.owner(busy), cluster.owner((busy + 8192) % 16_384));
-    if owner != other {
-        cluster.move_slot(busy, other);
-    }
-    thread::sleep(Duration::from_millis(500));
-    stop.store(true, Ordering::Relaxed);
-    for (at, task) in tasks.into_iter().enumerate() {
-        let (last, maybe, failures) = task.join();
-        assert!(failures.is_empty(), "{failures:?}");
-        let stored: Option<i64> = A::wait(client.get(format!("count:{at}"))).expect("a plain GET");
-        assert_eq!((stored, maybe), (Some(last), 0));
-        assert!(last > 0);
-    }
-}
-
-fn a_killed_master_costs_its_own_keys_an_outage_and_nobody_a_wrong_reply<A: Adapter>() {
-    let mut cluster = Cluster::start();
-    let client = A::connect(config(&cluster)).expect("there is a cluster");
-    let hit = cluster.owner(key_slot(b"probed"));
-    let prober = cluster.prober("probed");
-    let of_hit = |key: &String| cluster.owner(key_slot(key.as_bytes())) == hit;
-    let (dead, well): (Vec<_>, Vec<_>) = (0..300).map(|at| format!("count:{at}")).partition(of_hit);
-    let stop = Arc::new(AtomicBool::new(false));
-    let run = |key: &String| spawn::<A, _>(count::<A>(client.clone(), key.clone(), stop.clone()));
-    let well: Vec<_> = well.iter().take(TASKS / 2).map(run).collect();
-    let dead: Vec<_> = dead.iter().take(TASKS / 2).map(run).collect();
-    thread::sleep(Duration::from_millis(300));
-    let killed = Instant::now();
-    cluster.kill(hit);
-    let after = killed + Duration::from_millis(100);
-    let writable = eventually("another master", LIMIT, || prober.first_after(after));
-    let back = loop {
-        if A::wait(client.within(LIMIT).set("probed", "x")).is_ok() {
-            break Instant::now();
-        }
-    };
-    let late = back.saturating_duration_since(writable);
-    println!("writable again after {:?}, back {late:?} later", writable - killed);
-    assert!(late < Duration::from_secs(3), "{late:?}");
-    stop.store(true, Ordering::Relaxed);
-    for task in well {
-        let (last, maybe, failures) = task.join();
-        assert!(failures.is_empty() && maybe == 0 && last > 0, "{failures:?}");
-    }
-    for task in dead {
-        let (_, _, failures) = task.join();
-        for lost in failures {
-            assert!(lost.executed() == Executed::Maybe || lost.is_timeout(), "{lost}");
-        }
-    }
 }
 
 fn unreachable_addresses_lead_through_the_map<A: Adapter>() {
