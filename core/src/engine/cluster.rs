@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     Batch, Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase, batch::Item,
-    gather::Gathers, nodes::Node, recovery::Stage, redirect::Detours,
+    carriers::Carrier, gather::Gathers, nodes::Node, recovery::Stage, redirect::Detours,
 };
 use crate::{
     commands::{Routing, Spec},
@@ -137,6 +137,16 @@ impl Cluster {
     /// The nodes that serve slots, in the order in which the map has them.
     pub(super) fn primaries(&self) -> &[NodeId] {
         &self.owners[1..]
+    }
+
+    /// Whether nobody serves some slots.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.first_gap().is_some()
+    }
+
+    /// The first slot that nobody serves.
+    fn first_gap(&self) -> Option<u16> {
+        self.slots.iter().position(|place| *place == 0).map(|slot| slot as u16)
     }
 
     /// Every node that the map names.
@@ -487,6 +497,7 @@ impl<W> Engine<W> {
         if let Some(cluster) = &mut self.cluster {
             cluster.give(slot, node);
         }
+        self.pubsub.slots_moved();
         self.settle_debts();
     }
 
@@ -509,6 +520,7 @@ impl<W> Engine<W> {
         self.place_elsewhere();
         self.leases_follow_map();
         self.settle_debts();
+        self.pubsub.slots_moved();
         self.pubsub_moves();
         self.end_connect_waits();
         self.announce();
@@ -570,7 +582,7 @@ impl<W> Engine<W> {
     /// What nobody serves is down, once the map says that nobody does.
     fn judge_coverage(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        let covered = cluster.slots.iter().all(|place| *place != 0);
+        let covered = !cluster.has_gaps();
         if covered && !matches!(self.nodes[NodeId::HOME].phase, Phase::Live) && !self.is_held_down()
         {
             self.enter(NodeId::HOME, Phase::Live, None);
@@ -629,6 +641,13 @@ impl<W> Engine<W> {
             .collect();
         self.nodes[id].dial = super::dial::Dial::Idle;
         dialled.into_iter().for_each(|conn| self.kill(conn, Cause::Local));
+        // Whoever listens there may hear nothing any more, and would not be told.
+        for feed in self.pubsub.feeds() {
+            let carrier = self.pubsub.get(feed).filter(|carrier| carrier.node == id);
+            let Some(Carrier { conn: Some(conn), pinned, .. }) = carrier else { continue };
+            let cause = if *pinned { Cause::SlotMoved } else { Cause::Local };
+            self.kill(*conn, cause);
+        }
         self.event(Event::NodeRemoved { node: label });
     }
 
@@ -658,7 +677,10 @@ impl<W> Engine<W> {
                 if stays(self, &parked) {
                     self.nodes[node].backlog.push_back(parked);
                 } else if node == NodeId::HOME && self.is_nobodys(&parked.op) {
-                    self.end_without_answer(&parked.op, FailureKind::Uncovered(parked.op.slot));
+                    let gap = self.cluster.as_ref().and_then(|cluster| cluster.first_gap());
+                    let slot =
+                        if parked.op.slot < SLOTS { parked.op.slot } else { gap.unwrap_or(0) };
+                    self.end_without_answer(&parked.op, FailureKind::Uncovered(slot));
                 } else {
                     self.place(parked);
                 }
@@ -668,7 +690,8 @@ impl<W> Engine<W> {
     }
 
     fn is_nobodys(&self, op: &Op) -> bool {
-        op.slot < SLOTS && self.route(op) == NodeId::HOME
+        let pinned = || self.tickets.pin_of(op.ticket) == Some(NodeId::HOME);
+        (op.slot < SLOTS || pinned()) && self.route(op) == NodeId::HOME
     }
 
     /// A node that is well serves keys that are owed something: it is paid before it answers for them.
@@ -703,14 +726,20 @@ impl<W> Engine<W> {
             .filter(|feed| {
                 self.pubsub.get(*feed).is_some_and(|carrier| {
                     let ready = usable(&carrier.node);
-                    carrier.conn.is_none() && (!ready || self.pubsub.general() == *feed)
+                    let free = !carrier.pinned && carrier.conn.is_none();
+                    free && (!ready || self.pubsub.general() == *feed)
                 })
             })
             .collect();
         for feed in homeless {
             let Some(carrier) = self.pubsub.get_mut(feed) else { continue };
             let node = if usable_now(&self.nodes, carrier.node) { carrier.node } else { next };
-            carrier.node = node;
+            if std::mem::replace(&mut carrier.node, node) != node
+                && let Some(side) = carrier.side.as_mut().map(std::mem::take)
+            {
+                // What may be on its way to the other node.
+                self.drop_side(&side, None);
+            }
             self.pubsub.stirred = true;
             if self.pubsub.general() == feed
                 && let Some(conn) = self.nodes[node].conn

@@ -40,8 +40,8 @@
 //! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
 //! with [`give_back`](Engine::give_back).
 //!
-//! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
-//! connections together, `side` makes connections of their own where they need one, `local` does without
+//! Subscriptions go beside all that: `subscriptions` keeps their books, `carriers` has what carries them,
+//! `notices` brings them and connections together, `side` makes connections of their own where they need one, `local` does without
 //! any: among the clients of one store, or within one client while its server is down. Their callers'
 //! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
 //! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
@@ -49,6 +49,7 @@
 
 mod batch;
 mod block;
+mod carriers;
 mod classify;
 mod cluster;
 mod deadlines;
@@ -89,6 +90,7 @@ use std::{
 };
 
 pub use batch::Batch;
+pub(crate) use carriers::FeedId;
 pub use cluster::Place;
 pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
@@ -102,7 +104,7 @@ pub use output::{
 };
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
-pub(crate) use subscriptions::FeedId;
+
 #[cfg(feature = "simulation")]
 pub use trial::Sabotage;
 

@@ -159,6 +159,7 @@ impl<W> Engine<W> {
             && self.tickets.wants(op.ticket)
     }
 
+    /// What a redirect says, in the eyes of the node that gave it.
     pub(super) fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
         let node = self.node_of(conn)?;
         let at = self.nodes[node].endpoint.as_ref()?;

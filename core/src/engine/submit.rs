@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
-    gather::of_one_shard,
+    gather::without_memory,
     tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
@@ -246,10 +246,10 @@ impl<W> Engine<W> {
         for (at, item) in batch.items.iter().enumerate() {
             let bytes = batch.bytes_of(at);
             let args = split_arguments(item.spec, bytes);
-            let (mut standing, mut noted) = self.memory.mode_for(item.spec, item.effect, &args);
+            let (mut standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
             let beside = self.place_beside(batch, item.spec, &args);
             if beside.is_some() && item.spec.concerns_all_keys() {
-                (standing, noted) = of_one_shard(standing);
+                standing = without_memory(standing);
             }
             let options = batch.options_of(item);
             let mut op =

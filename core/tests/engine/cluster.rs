@@ -13,6 +13,7 @@ use unfazed_core::{
     engine::{Batch, ConnId, Health, Input, Output, Target, Ticket},
     fallback::{Fallback, Policy},
     reply::FromReply,
+    resp::Source,
     slot::slot,
 };
 
@@ -36,6 +37,8 @@ struct Peer {
     sent: Vec<u8>,
     dials: usize,
     refuses: bool,
+    /// Which process it says it is, if not the one that it was.
+    names: Option<String>,
     /// It serves nothing, and says so.
     is_down: bool,
     /// What it says of the cluster.
@@ -172,7 +175,10 @@ impl World {
             ["HELLO", ..] => "%0\r\n".to_owned(),
             ["CLUSTER", _] => peer.map.clone(),
             ["ASKING"] => "+OK\r\n".to_owned(),
-            ["INFO", _] => format!("+run_id:{port}\r\n"),
+            ["INFO", _] => match &peer.names {
+                Some(name) => format!("+run_id:{name}\r\n"),
+                None => format!("+run_id:{port}\r\n"),
+            },
             ["ROLE"] => "*1\r\n+master\r\n".to_owned(),
             ["DEL", key] if key.starts_with("unfazed:probe:absent") => {
                 if peer.is_down {
@@ -615,6 +621,92 @@ fn keys_of_a_shard_that_is_down_are_answered_from_memory_and_paid_to_its_success
     let get = world.run("GET foo");
     world.say(7004, "_");
     assert_eq!(world.value::<Option<String>>(get), None);
+}
+
+#[test]
+fn all_keys_are_those_of_servers_and_those_that_memory_knows_of_a_shard_that_is_down() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    for (port, key) in [(A, OF_A), (C, OF_C)] {
+        let set = world.run(&format!("SET {key} 1"));
+        world.say(port, "+OK");
+        world.value::<()>(set);
+    }
+    world.peer(C).refuses = true;
+    world.lose(C, Cause::Reset);
+    let set = world.run("SET {foo}2 1");
+    world.value::<()>(set);
+    let keys = world.run("KEYS *");
+    world.say(A, "*2\r\n$5\r\nhello\r\n$5\r\nother");
+    world.say(B, "*0");
+    let reply = world.engine.take(keys).expect("ended").expect("no failure");
+    assert_eq!(reply.source(), Source::Unknown);
+    let mut keys = Vec::<String>::from_reply(&reply).expect("text");
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        ["foo", "hello", "other", "{foo}2"],
+        "what memory knows of A's keys does not count"
+    );
+    let size = world.run("DBSIZE");
+    world.say(A, ":20");
+    world.say(B, ":300");
+    assert_eq!(world.value::<u32>(size), 322);
+    let wiped = world.run("FLUSHALL");
+    world.say(A, "+OK");
+    world.say(B, "+OK");
+    let failure = world.failure(wiped);
+    assert!(matches!(failure.kind(), FailureKind::Down(_)), "{failure}");
+    // And all of it, where none is there.
+    for port in [A, B] {
+        world.peer(port).refuses = true;
+        world.lose(port, Cause::Reset);
+    }
+    let size = world.run("DBSIZE");
+    assert_eq!(
+        world.value::<u32>(size),
+        1,
+        "what was known went with FLUSHALL, what was written stays"
+    );
+}
+
+#[test]
+fn all_keys_are_not_those_of_some_slots_without_a_word() {
+    let mut world = World::live(World::plain());
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922)]));
+    world.wait(Duration::from_secs(80));
+    let size = world.run("DBSIZE");
+    world.say(A, ":1");
+    world.say(B, ":1");
+    world.wait(Duration::from_secs(1));
+    let failure = world.failure(size);
+    assert!(matches!(failure.kind(), FailureKind::Uncovered(10_923)), "{failure}");
+}
+
+#[test]
+fn other_data_on_one_node_cost_what_is_remembered_of_its_slots_only() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    for (port, key) in [(A, OF_A), (C, OF_C)] {
+        let set = world.run(&format!("SET {key} 1"));
+        world.say(port, "+OK");
+        world.value::<()>(set);
+    }
+    let remembered = |world: &World| world.engine.status().shadow_entries;
+    assert_eq!(remembered(&world), 2);
+    world.peer(C).names = Some("another process".to_owned());
+    world.lose(C, Cause::Reset);
+    world.wait(Duration::from_secs(5));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(remembered(&world), 1, "{:?}", world.events);
+    for port in [A, C] {
+        world.peer(port).refuses = true;
+        world.lose(port, Cause::Reset);
+    }
+    let get = world.run("GET hello");
+    assert_eq!(world.value::<String>(get), "1");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod adapters;
 mod bounds;
 mod cancelled;
 mod cluster_leases;
+mod cluster_conversations;
 mod clusters;
 mod collections;
 mod commands;

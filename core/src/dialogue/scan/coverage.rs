@@ -11,11 +11,13 @@
 //! node had all of its keys from the beginning to the end of that node's part. That goes by what the node
 //! says of itself in CLUSTER NODES, just before and just after: the client's own map may be a minute old.
 //!
+//! - A slot that had left and was back at the second look would deceive. But whoever takes a slot over raises
+//!   its epoch above all others, unless it is that already; so a node that has a slot back has another epoch
+//!   than before, and then nothing of the part counts.
 //! - A slot that is being handed over, key by key, is still its old node's by that word. What was not seen
-//!   there had left before that part ended, so it is done with once the node that takes it over has had a
-//!   part as well, *after* that. This also ends where such a move was begun and is never finished.
-//! - A slot that had left and was back at the second look would deceive. But whoever takes over a slot has
-//!   the highest epoch then, so it would be another one; in that case nothing of the part counts.
+//!   there had left before that part ended. So the slot is done with once the node that takes it over has had
+//!   a part after that one, and the old node says of itself, after both, that it has taken nothing over
+//!   meanwhile. This is for moves that were begun and not finished.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -48,7 +50,18 @@ pub(super) struct Coverage {
     /// it may have thousands, and the others are not to be looked for one by one.
     skip: u16,
     /// Slots that were seen on their way to another node.
-    handed: BTreeMap<u16, Heir>,
+    handed: BTreeMap<u16, Handed>,
+}
+
+/// A slot that was on its way when its node had come to the end of its part.
+#[derive(Debug)]
+struct Handed {
+    giver: Box<str>,
+    /// The giver's, at that time.
+    epoch: Box<str>,
+    heir: Heir,
+    /// The heir has had a part since.
+    inherited: bool,
 }
 
 /// What a node says of itself.
@@ -59,8 +72,8 @@ pub(super) struct Claim {
     serves: Slots,
     /// Slots that it is handing over, and to whom.
     leaving: BTreeMap<u16, Heir>,
-    /// Slots that it is taking over.
-    arriving: Slots,
+    /// Slots that it is taking over, and from whom.
+    arriving: BTreeMap<u16, Box<str>>,
 }
 
 /// The node that takes over a slot.
@@ -119,9 +132,20 @@ impl Coverage {
     pub(super) fn begin(&mut self, claim: Claim) -> bool {
         self.to_visit.remove_all(&claim.serves);
         self.to_visit.remove(self.target);
-        let inherits =
-            |(slot, heir): (&u16, &Heir)| self.left.contains(*slot) && heir.id == claim.id;
-        let useful = claim.serves.meets(&self.left) || self.handed.iter().any(inherits);
+        let returned: Vec<u16> = self
+            .handed
+            .iter()
+            .filter(|(_, handed)| handed.inherited && handed.giver == claim.id)
+            .map(|(slot, _)| *slot)
+            .collect();
+        for slot in returned {
+            let handed = self.handed.remove(&slot);
+            if handed.is_some_and(|handed| handed.epoch == claim.epoch) {
+                self.left.remove(slot);
+            }
+        }
+        let inherits = |handed: &Handed| !handed.inherited && handed.heir.id == claim.id;
+        let useful = claim.serves.meets(&self.left) || self.handed.values().any(inherits);
         if useful {
             self.skip = 1;
         } else {
@@ -141,22 +165,27 @@ impl Coverage {
         }
         let left: Vec<u16> = self.left.iter().collect();
         for slot in left {
-            let leaves = claim.leaving.get(&slot).or(began.leaving.get(&slot));
             let served = began.serves.contains(slot) && claim.serves.contains(slot);
-            let inherited = self.handed.get(&slot).is_some_and(|heir| heir.id == claim.id)
-                && began.holds(slot)
-                && claim.holds(slot);
-            match leaves {
-                None if served || inherited => {
+            match (claim.leaving.get(&slot), began.leaving.get(&slot)) {
+                (None, None) if served => {
                     self.left.remove(slot);
                     self.handed.remove(&slot);
                 }
-                Some(heir)
-                    if served && began.leaving.get(&slot).is_none_or(|at| at.id == heir.id) =>
+                (Some(heir), before)
+                    if served && before.is_none_or(|before| before.id == heir.id) =>
                 {
-                    self.handed.insert(slot, heir.clone());
+                    let (giver, epoch) = (claim.id.clone(), claim.epoch.clone());
+                    let handed = Handed { giver, epoch, heir: heir.clone(), inherited: false };
+                    self.handed.insert(slot, handed);
                 }
                 _ => {}
+            }
+            if let Some(handed) = self.handed.get_mut(&slot)
+                && handed.heir.id == claim.id
+                && began.arriving.get(&slot) == Some(&handed.giver)
+                && claim.arriving.get(&slot) == Some(&handed.giver)
+            {
+                handed.inherited = true;
             }
         }
         self.go_on()
@@ -187,7 +216,8 @@ impl Coverage {
 
     fn aim_at(&mut self, slot: u16) {
         self.target = slot;
-        self.via = self.handed.get(&slot).and_then(|heir| heir.via).unwrap_or(slot);
+        let heir = self.handed.get(&slot).filter(|handed| !handed.inherited);
+        self.via = heir.and_then(|handed| handed.heir.via).unwrap_or(slot);
     }
 }
 
@@ -225,19 +255,15 @@ impl Claim {
                     {
                         claim.leaving.insert(slot, heir(to));
                     }
-                    if let Some((slot, _)) = moving.split_once("-<-")
+                    if let Some((slot, from)) = moving.split_once("-<-")
                         && let Some(slot) = read_slot(slot)
                     {
-                        claim.arriving.add(slot..=slot);
+                        claim.arriving.insert(slot, from.into());
                     }
                 }
             }
         }
         claim
-    }
-
-    fn holds(&self, slot: u16) -> bool {
-        self.serves.contains(slot) || self.arriving.contains(slot)
     }
 }
 
@@ -381,15 +407,26 @@ mod tests {
         let giver = nodes(1, &[("a", "0-8191 [7->-b]"), ("b", "8192-16383")]);
         assert_eq!(part(&mut coverage, &giver, &giver), Next::Part);
         assert!(coverage.wants(7) && !coverage.wants(8));
-        assert_eq!(part(&mut coverage, &heir, &heir), Next::Done);
+        assert!(matches!(part(&mut coverage, &heir, &heir), Next::Round(_)));
+        assert_eq!(coverage.via(), 7, "the giver has the last word");
+        assert!(!coverage.begin(giver.clone()), "there is nothing more to be scanned");
+        assert_eq!(coverage.abandon(), Next::Done);
 
-        // The heir first is no good.
-        let mut coverage = Coverage::new(None);
-        coverage.abandon();
-        assert!(matches!(part(&mut coverage, &heir, &heir), Next::Part));
+        // It has had the slot back meanwhile.
+        let mut coverage = Coverage::new(Some(7));
         assert!(matches!(part(&mut coverage, &giver, &giver), Next::Round(_)));
         assert_eq!(coverage.via(), 8192, "the heir is found by what it has");
-        assert_eq!(part(&mut coverage, &heir, &heir), Next::Done);
+        assert!(matches!(part(&mut coverage, &heir, &heir), Next::Round(_)));
+        let again = nodes(2, &[("a", "0-8191 [7->-b]"), ("b", "8192-16383")]);
+        assert!(matches!(part(&mut coverage, &again, &again), Next::Round(_)));
+        assert!(coverage.wants(7));
+
+        // The heir first is no good.
+        let mut coverage = Coverage::new(Some(7));
+        assert!(!coverage.begin(heir.clone()));
+        assert!(matches!(coverage.abandon(), Next::Round(_)));
+        assert!(matches!(part(&mut coverage, &giver, &giver), Next::Round(_)));
+        assert!(coverage.wants(7));
     }
 
     #[test]
