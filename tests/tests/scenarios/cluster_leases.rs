@@ -236,7 +236,10 @@ fn optimistic_counters_lose_no_update_while_slots_and_masters_change<A: Adapter>
     for (key, task) in tasks {
         let (done, maybe, failures) = task.join();
         assert!(failures.iter().all(|lost| lost.executed() != Executed::Yes), "{failures:?}");
-        assert!(failures.len() as i64 == maybe, "what was not written is tried again: {failures:?}");
+        assert!(
+            failures.len() as i64 == maybe,
+            "what was not written is tried again: {failures:?}"
+        );
         assert!(done > 0);
         sums[key] = (sums[key].0 + done, sums[key].1 + maybe);
     }

@@ -7,8 +7,8 @@
 mod adapters;
 mod bounds;
 mod cancelled;
-mod cluster_leases;
 mod cluster_conversations;
+mod cluster_leases;
 mod clusters;
 mod collections;
 mod commands;
