@@ -66,6 +66,7 @@ impl World {
             5 => {
                 self.count("fault: read-only");
                 self.server.readonly = true;
+                self.demote();
                 self.at(span, Action::Undo(Undo::Readonly));
             }
             6 => {
@@ -119,6 +120,7 @@ impl World {
                 self.server.crowded = true;
                 self.at(span, Action::Undo(Undo::Crowded));
             }
+            22 if self.entropy.chance(30) && self.unblock() => {}
             22 => self.kill_client(),
             23 => self.cut_in_mid_frame(),
             24 => self.weather(span),
@@ -350,7 +352,7 @@ impl World {
             && link.up_cut.is_none()
             && link.down_cut.is_none()
             && link.poisoned.is_none();
-        if !idle {
+        if !idle || self.server.waits(id) {
             return;
         }
         self.count("fault: a reply too many");

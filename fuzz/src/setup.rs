@@ -53,6 +53,8 @@ pub struct Setup {
     pub talks: bool,
     /// How many subscribers there are.
     pub listeners: u64,
+    /// How many wait for elements of queues, and how many push some.
+    pub poppers: u64,
     /// The longest between two messages.
     pub publish_micros: u64,
     /// How many bytes may wait for a subscriber before the server closes its connection.
@@ -171,6 +173,7 @@ impl Setup {
             callers: entropy.between(1, 5),
             talks: entropy.chance(40),
             listeners: if entropy.chance(50) { entropy.between(1, 4) } else { 0 },
+            poppers: if entropy.chance(35) { entropy.between(1, 3) } else { 0 },
             publish_micros: entropy.pick(&[2_000, 10_000, 50_000]),
             output_max: entropy.pick(&[1_000, 10_000, 1 << 20]),
             think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),

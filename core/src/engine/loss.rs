@@ -237,6 +237,18 @@ impl<W> Engine<W> {
         self.memory.overtaken(&self.blocks.commands(op, note), self.now);
     }
 
+    /// Another connection than the one that requests share has told of a write. What is on its way on that
+    /// one may have been answered before it, and is heard after it.
+    #[cold]
+    pub(super) fn on_write_elsewhere(&mut self, conn: ConnId, op: &Op) {
+        let node = self.connections.get(conn.0).map(|connection| connection.node);
+        let shared = node.and_then(|node| self.nodes[node].conn);
+        let shared = shared.and_then(|shared| self.connections.get_mut(shared.0));
+        if let Some(shared) = shared.filter(|_| op.effect != Effect::Read) {
+            shared.overtake();
+        }
+    }
+
     /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.
     pub(super) fn taint(&mut self, op: &Op) {
         if let Some(note) = op.note.as_deref().filter(|_| op.engaged) {

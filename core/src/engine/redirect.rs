@@ -150,6 +150,7 @@ impl<W> Engine<W> {
         if let Some(lease) = self.held_lease(&op) {
             return self.lose_slot(lease, conn, &op, &error, executed);
         }
+        self.tickets.note_strayed(op.ticket);
         if !self.may_follow(conn, &mut op, &error) || !self.lease_lets_go(&op) {
             return self.end_with_error(&op, error, executed);
         }
@@ -172,6 +173,7 @@ impl<W> Engine<W> {
             && self.tickets.wants(op.ticket)
     }
 
+    /// What a redirect says, in the eyes of the node that gave it.
     pub(super) fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
         let node = self.node_of(conn)?;
         let at = self.nodes[node].endpoint.as_ref()?;
@@ -254,6 +256,7 @@ impl<W> Engine<W> {
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
+                self.tickets.note_strayed(parked.op.ticket);
                 detour.newer.push_back(parked);
                 None
             }

@@ -232,7 +232,7 @@ impl<W> Engine<W> {
             self.overtake(op, note);
         }
         // An older connection may tell what the newer one has overtaken.
-        let is_newest = self.served_by(conn).is_some();
+        let is_newest = self.served_by(conn).is_some() && !op.overtaken;
         let block = self.blocks.of(op).expect("a transaction has one");
         let mut start = MULTI.len();
         for (item, view) in block.items.iter().zip(reply.view().items()) {
@@ -246,6 +246,9 @@ impl<W> Engine<W> {
             if view.is_error() {
                 self.memory.unlearn(item.spec, command, self.now);
             }
+        }
+        if self.served_by(conn).is_none() {
+            self.on_write_elsewhere(conn, op);
         }
     }
 

@@ -72,6 +72,13 @@ pub(crate) struct Listener<S, T> {
     pub(crate) misses: bool,
 }
 
+/// A topic on its way from one feed to another, with all who want it.
+#[derive(Debug)]
+pub(crate) struct Moved<S, T> {
+    topic: Arc<Topic>,
+    pub(crate) listeners: Vec<Listener<S, T>>,
+}
+
 /// How a topic stands with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -241,6 +248,51 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
     pub(crate) fn wanted_of(&self, kind: TopicKind) -> impl Iterator<Item = &Arc<Topic>> {
         let all = self.by_name[kind as usize].iter();
         all.filter(|(_, id)| self.is_wanted(**id)).map(|(name, _)| &name.0)
+    }
+
+    /// The shard channels that anybody wants, in the order of their ids.
+    pub(crate) fn wanted_shards(&self) -> impl Iterator<Item = (TopicId, &Arc<Topic>)> {
+        let wanted = self.topics.iter().filter(|(_, entry)| {
+            entry.topic.kind == TopicKind::Shard && !entry.listeners.is_empty()
+        });
+        wanted.map(|(id, entry)| (TopicId(id), &entry.topic))
+    }
+
+    /// Takes a topic out, with all who want it: another connection is to carry it. What the server has of
+    /// it here is dropped.
+    pub(crate) fn move_out(&mut self, id: TopicId) -> Option<Moved<S, T>> {
+        let entry = self.topics.get_mut(id.0)?;
+        let (topic, listeners) = (entry.topic.clone(), std::mem::take(&mut entry.listeners));
+        if entry.standing == Standing::Absent {
+            self.remove(id);
+        } else {
+            self.look_at(id);
+        }
+        Some(Moved { topic, listeners })
+    }
+
+    /// Takes in a topic that another connection has carried, with all who want it and don't hear it. Those
+    /// who hear it at once, because it is here already, are given to `each` as they were before.
+    pub(crate) fn move_in(
+        &mut self,
+        Moved { topic, listeners }: Moved<S, T>,
+        mut each: impl FnMut(&mut Listener<S, T>),
+    ) -> TopicId {
+        let id = match self.find(topic.kind, &topic.name) {
+            Some(id) => id,
+            None => self.add(topic),
+        };
+        let entry = self.topics.get_mut(id.0).expect("found or added");
+        self.left.append(&mut entry.leaving);
+        for mut listener in listeners {
+            if entry.standing == Standing::Heard {
+                each(&mut listener);
+                (listener.hears, listener.misses) = (true, false);
+            }
+            entry.listeners.push(listener);
+        }
+        self.look_at(id);
+        id
     }
 
     /// The next command to send; `None` while enough is under way or nothing is to be done.

@@ -8,6 +8,7 @@ mod data;
 mod refusals;
 mod requests;
 mod topics;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,9 @@ use unfazed_core::{
 pub use data::{Data, MEMBERS_KEY, is_write, members};
 pub use refusals::Condition;
 pub use requests::canonical;
+pub use waiting::is_blocking;
+
+use waiting::{Tried, Waiting};
 
 /// What the server remembers of one command line (its words with spaces between them).
 #[derive(Clone, Debug, Default)]
@@ -151,6 +155,11 @@ pub struct Server {
     sessions: BTreeMap<u64, Session>,
     /// By command line.
     pub ledger: BTreeMap<String, Ledger>,
+    /// What was popped, by the line of the command that did it.
+    pub popped: BTreeMap<String, Vec<String>>,
+    waiting: Vec<Waiting>,
+    /// Whose wait is over, and what they are answered.
+    woken: Vec<(u64, Value)>,
     /// The transactions that came to their EXEC and were not looked at.
     pub blocks: Vec<Block>,
     /// How many commands were carried out twice on purpose, and the like.
@@ -176,6 +185,8 @@ pub struct Tampering {
     pub merge_twice: bool,
     /// Carries out only a part of a transaction.
     pub half_exec: bool,
+    /// Says of what was popped that there was nothing.
+    pub lose_pops: bool,
 }
 
 /// The wall clock of the server, and the order of all that happens.
@@ -204,6 +215,7 @@ impl Server {
     /// Forgets a connection.
     pub fn forget(&mut self, link: u64) {
         self.sessions.remove(&link);
+        self.waiting.retain(|waiting| waiting.link() != link);
     }
 
     /// Dies: all connections are gone.
@@ -211,6 +223,7 @@ impl Server {
         self.up = false;
         self.paused = false;
         self.sessions.clear();
+        self.waiting.clear();
     }
 
     /// Another one comes in its place: with its data, without, with other data, or one that has followed it
@@ -267,7 +280,7 @@ impl Server {
         let Some(mut session) = self.sessions.remove(&link) else { return out };
         session.pending.extend_from_slice(bytes);
         let mut values = Vec::new();
-        loop {
+        while !self.waits(link) {
             match parse(&session.pending) {
                 Ok(None) => break,
                 Ok(Some((words, used))) => {
@@ -289,9 +302,15 @@ impl Server {
                             break;
                         }
                     }
-                    let Some(value) = self.answer(&mut session, &words, *when) else {
-                        out.hang_up = true;
-                        break;
+                    let tried = self.answer(link, &mut session, &words, *when);
+                    self.serve_waiting(*when);
+                    let value = match tried {
+                        Tried::Answered(value) => value,
+                        Tried::Waits => break,
+                        Tried::HangUp => {
+                            out.hang_up = true;
+                            break;
+                        }
                     };
                     let resp3 = was_resp3 || session.resp3;
                     let own = ["HELLO", "AUTH", "CLIENT", "SELECT"];

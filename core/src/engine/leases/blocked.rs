@@ -16,7 +16,7 @@ use crate::{
     Failure,
     commands::Spec,
     connection::{Op, Own, Role},
-    engine::ConnId,
+    engine::{ConnId, trial::Rare},
     failure::{Cause, Executed, FailureKind},
     reply::ServerError,
     request::{WAIT_MIN, seconds, split_command},
@@ -214,9 +214,11 @@ impl Blocked {
     fn on_nothing(&self, now: Instant) -> AfterNothing {
         let Some(Slice { sent, span, last }) = self.slice else { return AfterNothing::Over };
         let waited = now.saturating_duration_since(sent);
-        let early = span.is_none_or(|span| waited < span * EARLY_PERCENT / 100);
-        if early || self.until.is_some_and(|until| until <= now) {
+        if self.until.is_some_and(|until| until <= now) {
             return AfterNothing::Over;
+        }
+        if span.is_none_or(|span| waited < span * EARLY_PERCENT / 100) {
+            return AfterNothing::Unblocked;
         }
         if last { AfterNothing::Late } else { AfterNothing::Again }
     }
@@ -236,8 +238,10 @@ enum Told {
 }
 
 enum AfterNothing {
-    /// Its time is over, or somebody has unblocked it.
+    /// Its time is over.
     Over,
+    /// Somebody has ended its wait.
+    Unblocked,
     /// The caller's limit is reached before.
     Late,
     Again,
@@ -272,6 +276,7 @@ impl<W> Engine<W> {
         let ticket = op.ticket;
         let Some((bytes, span)) = blocked.next_slice(now.instant, most) else {
             // No time is left for the server to wait and to answer.
+            self.reached(Rare::NoTimeToWait);
             return self.let_it_be_late(lease, op);
         };
         // While it waits at the server, its caller waits as long as it was told to.
@@ -343,11 +348,14 @@ impl<W> Engine<W> {
             _ => AfterNothing::Over,
         };
         match after {
-            AfterNothing::Over => {
+            AfterNothing::Over => self.end_blocked(conn, &op, reply),
+            AfterNothing::Unblocked => {
+                self.reached(Rare::Unblocked);
                 self.end_blocked(conn, &op, reply);
             }
             AfterNothing::Late => self.let_it_be_late(lease, op),
             AfterNothing::Again => {
+                self.reached(Rare::NextSlice);
                 // Each slice is an attempt of its own.
                 op.attempts = op.attempts.saturating_sub(1);
                 self.send_blocked(lease, conn, op);

@@ -37,7 +37,10 @@ use std::{
 
 pub(crate) use seats::SeatId;
 
-use super::{ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket};
+use super::{
+    ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket,
+    trial::{Rare, Sabotage},
+};
 use crate::{
     connection::{Connection, Op, Own, Owner, Role},
     failure::{Bound, Cause, FailureKind, Stage},
@@ -251,6 +254,7 @@ impl<W> Engine<W> {
                 seat
             }
             None => {
+                self.reached(Rare::LineForSeats);
                 self.leases.line.push_back(lease);
                 if !std::mem::replace(&mut self.leases.full_told, true) {
                     self.stirred = true;
@@ -277,7 +281,9 @@ impl<W> Engine<W> {
         let idle = self.leases.seats.iter().filter(|(_, seat)| free(seat));
         let best = idle.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
         if let Some((id, _)) = best {
-            return Some(SeatId(id));
+            let id = SeatId(id);
+            self.reached(Rare::SeatAgain);
+            return Some(id);
         }
         let there = self.leases.seats.iter().filter(|(_, seat)| seat.node == node).count();
         (there < self.config.leases.leases_max).then(|| {
@@ -310,7 +316,7 @@ impl<W> Engine<W> {
             Held::ByUser(session) => {
                 session.used = true;
                 session.keyed |= op.slot < SLOTS;
-                session.note(op.spec);
+                session.note(&mut op);
             }
         }
         let (mute, asks) = (leased.held.in_transaction(), leased.asks.is_some());
@@ -463,6 +469,10 @@ impl<W> Engine<W> {
 
     #[cold]
     pub(super) fn tell_of_giving_up(&mut self, node: NodeId, command: &'static str) {
+        if self.trial.is(Sabotage::GiveUpSilently) {
+            return;
+        }
+        self.reached(Rare::ToldOfGivingUp);
         self.stirred = true;
         let node = self.nodes[node].label.clone();
         self.event(Event::GivenUp { node, command });
@@ -545,6 +555,7 @@ impl<W> Engine<W> {
         cause: &Cause,
     ) {
         let pinned = self.leases.is_pinned(lease);
+        self.forget_all_queued(lease);
         if let Some(leased) = self.leases.get_mut(lease) {
             (leased.seat, leased.asks) = (None, None);
             if let Held::ByUser(session) = &mut leased.held {

@@ -1,6 +1,6 @@
 //! Leases from their holders' side: taken, used, given back.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     super::tickets::{OfLease, Work},
@@ -11,7 +11,7 @@ use crate::{
     commands::Spec,
     connection::Op,
     engine::{
-        Batch, Flush, Parked, Rejected, Slot, Ticket,
+        Batch, ConnId, Flush, Parked, Rejected, Slot, Ticket,
         submit::{Room, cost_of},
     },
     failure::{Bound, Cause, Executed, FailureKind},
@@ -33,6 +33,10 @@ pub(super) struct Session {
     /// It is between MULTI and EXEC.
     pub(super) multi: bool,
     watching: bool,
+    /// What was sent since MULTI of which memory is to hear once EXEC was answered.
+    queued: Noted,
+    /// The same of each EXEC that was sent and not answered.
+    executing: VecDeque<Noted>,
     /// It is not as a new one would be, and nobody knows how to make it so.
     soiled: bool,
     /// It was lost, and with it all that was said on it.
@@ -41,14 +45,30 @@ pub(super) struct Session {
     pub(super) watched: Vec<Savepoint>,
 }
 
+/// Commands from which memory learns.
+type Noted = Vec<(&'static Spec, Box<[u8]>)>;
+
 const ANOTHER_READING: &str = "this command changes what comes back on its connection, so that no \
     reply could be told from another; `subscribe` gives a stream of messages, and the protocol is part \
     of the configuration";
 const DROP_IT: &str = "drop the connection instead: it is closed, or made as new for the next one";
 
 impl Session {
-    /// Takes note of what is sent.
-    pub(super) fn note(&mut self, spec: &Spec) {
+    /// Takes note of a command that is sent. What EXEC carries out changes what memory remembers when that
+    /// is answered, so its reply must be seen.
+    pub(super) fn note(&mut self, op: &mut Op) {
+        if !self.multi {
+            return self.note_kind(op.spec);
+        }
+        self.queued.extend(op.note.take().map(|note| (op.spec, note)));
+        self.note_kind(op.spec);
+        if !self.multi && !self.queued.is_empty() {
+            self.executing.push_back(std::mem::take(&mut self.queued));
+            op.note = Some(Box::default());
+        }
+    }
+
+    fn note_kind(&mut self, spec: &Spec) {
         match spec.name() {
             "MULTI" => self.multi = true,
             "WATCH" => self.watching = true,
@@ -78,6 +98,27 @@ impl Session {
 }
 
 impl<W> Engine<W> {
+    /// An answer that memory is to hear of came on a connection that may be somebody's own: what a
+    /// transaction by hand has queued there is written now.
+    pub(in super::super) fn forget_queued_on(&mut self, conn: ConnId) {
+        let held = self.lease_on(conn).and_then(|lease| self.leases.get_mut(lease));
+        let Some(Held::ByUser(session)) = held.map(|leased| &mut leased.held) else { return };
+        for (spec, note) in session.executing.iter().flatten() {
+            self.memory.forget(spec, Some(note), self.now);
+        }
+        session.executing.pop_front();
+    }
+
+    /// The same, of a connection that is lost: nobody knows what was written.
+    pub(super) fn forget_all_queued(&mut self, lease: Lease) {
+        let held = self.leases.get_mut(lease).map(|leased| &mut leased.held);
+        let Some(Held::ByUser(session)) = held else { return };
+        for (spec, note) in std::mem::take(&mut session.executing).iter().flatten() {
+            self.memory.forget(spec, Some(note), self.now);
+        }
+        session.queued.clear();
+    }
+
     /// Takes a lease: a connection of one's own, until it is given back with [`give_back`](Engine::give_back).
     /// At once; what is submitted on it waits for the connection within its own deadline.
     ///

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 use super::super::{
     Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
     dial::{Dial, STABLE_AFTER},
+    trial::Rare,
 };
 use crate::{
     connection::{Connection, Role},
@@ -177,6 +178,7 @@ impl<W> Engine<W> {
         let Some(found) = self.leases.seats.get_mut(seat.0) else { return };
         found.failed_dials = found.failed_dials.saturating_add(1);
         let (node, failed) = (found.node, found.failed_dials);
+        self.reached(Rare::SeatFailed);
         let until = self.now.instant + self.dial_delay(failed);
         self.set_seat_dial(seat, Dial::Waiting(until));
         self.tell_error(node, cause);
@@ -254,6 +256,7 @@ impl<W> Engine<W> {
                 (_, Some(conn))
                     if unused && seat.idle_since + self.config.leases.idle_after <= now =>
                 {
+                    self.reached(Rare::SeatIdle);
                     self.kill(conn, Cause::Local);
                 }
                 (Dial::Waiting(until), _) if *until <= now => seat.dial = Dial::Idle,
