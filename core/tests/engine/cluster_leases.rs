@@ -151,7 +151,7 @@ impl World {
         })
     }
 
-    fn receive(&mut self, conn: ConnId, bytes: &str) {
+    pub(super) fn receive(&mut self, conn: ConnId, bytes: &str) {
         let mut inbox = BytesMut::from(bytes.as_bytes());
         self.engine.received(conn, &mut inbox, self.now);
     }
@@ -188,7 +188,7 @@ impl World {
     }
 
     #[track_caller]
-    fn say_shared(&mut self, port: u16, answer: &str) {
+    pub(super) fn say_shared(&mut self, port: u16, answer: &str) {
         let conn = self.conns(port)[0].conn;
         self.say_on(conn, answer);
     }
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// A node is gone, and another has its slots.
-    fn kill(&mut self, port: u16, map: String) {
+    pub(super) fn kill(&mut self, port: u16, map: String) {
         self.refuses.push(port);
         self.map = map;
         for conn in self.conns(port).iter().map(|peer| peer.conn).collect::<Vec<_>>() {
@@ -541,6 +541,18 @@ fn what_changes_a_connection_is_said_to_no_node_at_random() {
     world.run_on(lease, "INCR name");
     assert_eq!(world.asked(B), ["MULTI", "INCR name"]);
     world.refusal(Some(lease), "GET foo");
+}
+
+#[test]
+fn a_scan_of_all_nodes_does_not_go_to_one() {
+    let mut world = World::live(World::plain());
+    let lease = world.lease();
+    let scan = batch(&["SCAN 0"]).beside(slot(OF_A.as_bytes()));
+    let submitted = world.engine.submit_batch_on(lease, &scan, None, world.now);
+    let failure = refused(submitted.expect_err("it is refused"));
+    assert!(matches!(failure.kind(), FailureKind::Misuse(_)), "{failure}");
+    // A step of it is its caller's matter.
+    world.run_on(lease, "SCAN 0");
 }
 
 #[test]

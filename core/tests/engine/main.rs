@@ -3,6 +3,7 @@
 
 mod cluster;
 mod cluster_leases;
+mod cluster_scripts;
 mod cluster_subscriptions;
 mod degraded;
 mod doubts;
