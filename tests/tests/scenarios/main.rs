@@ -8,6 +8,7 @@ mod adapters;
 mod bounds;
 mod cancelled;
 mod cluster_conversations;
+mod cluster_leases;
 mod clusters;
 mod collections;
 mod commands;

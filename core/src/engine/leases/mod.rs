@@ -360,7 +360,7 @@ impl<W> Engine<W> {
     pub(super) fn lease_at_rest(&mut self, lease: Lease) {
         self.settle_lease(lease);
         // What is to go elsewhere has waited for that.
-        self.leases.stirred |= self.leases.get(lease).is_some_and(|left| !left.backlog.is_empty());
+        self.leases.stirred |= self.may_move(lease);
     }
 
     /// Whether somebody waits for something that was asked on a lease.

@@ -2,31 +2,27 @@
 
 mod load;
 mod many;
+mod outages;
 mod under_load;
-
-use std::time::Duration;
 
 use unfazed_core::{
     Config,
     commands::prelude::*,
-    config::{AddressMap, ClusterMap},
-    engine::Health,
+    config::{AddressMap, ClusterMap, Endpoint},
     failure::{Executed, FailureKind},
-    fallback::{Fallback, Policy},
-    handle::{Pipelines, Transactions, Views},
-    resp::Source,
+    handle::{Pipelines, Transactions},
 };
-use unfazed_tests::{Announce, Cluster, Layout, eventually, key_slot};
+use unfazed_tests::{Announce, Cluster, Failover, Layout, RawReply, key_slot};
 
 use crate::{
     adapters::{Adapter, scenarios},
-    support::{LIMIT, PROTOCOLS, failure, until_health},
+    support::{LIMIT, PROTOCOLS, failure},
 };
 
 scenarios! {
     a_cluster_is_used_like_one_server,
+    unreachable_names_lead_through_the_map,
     unreachable_addresses_lead_through_the_map,
-    a_shard_and_a_whole_cluster_are_down_and_back,
 }
 
 fn config(cluster: &Cluster) -> Config {
@@ -77,59 +73,69 @@ fn use_like_one_server<A: Adapter>(client: &A::Client) {
     A::wait(client.ping()).expect("all nodes are there");
 }
 
-fn unreachable_addresses_lead_through_the_map<A: Adapter>() {
-    let layout = Layout { replicas: 0, announce: Announce::Hostnames, ..Layout::default() };
-    let mut cluster = Cluster::with(layout);
-    let map = AddressMap::new()
-        .function(|host, port| host.ends_with(".invalid").then(|| ("127.0.0.1".to_owned(), port)));
-    let client = A::connect(config(&cluster).address_map(map)).expect("it leads to this machine");
-    for at in 0..100 {
-        A::wait(client.set(format!("key:{at}"), at)).expect("a plain SET");
-    }
-    let moved = key_slot(b"key:7");
-    let other = (cluster.owner(moved) + 1) % 3;
-    cluster.move_slot(moved, other);
-    let read: Option<usize> = A::wait(client.get("key:7")).expect("MOVED goes through it as well");
-    assert_eq!(read, Some(7));
-    cluster.kill_all();
+/// A client that knows one node, and is told of the others by names or addresses that lead nowhere without
+/// the map.
+fn lead_through<A: Adapter>(cluster: &mut Cluster, map: AddressMap, slots: ClusterMap) {
+    let config = Config::cluster([Endpoint::tcp("127.0.0.1", cluster.port(0))])
+        .address_map(map)
+        .cluster_map(slots)
+        .deadline(LIMIT);
+    let client = A::connect(config).expect("it leads here");
+    let keys: Vec<String> = (0..100).map(|at| format!("key:{at}")).collect();
+    let write = |value: usize| {
+        for key in &keys {
+            A::wait(client.set(key, value)).expect("a plain SET");
+        }
+    };
+    let read = || {
+        let values = A::wait(client.mget::<Vec<Option<usize>>>(keys.as_slice()));
+        values.expect("a plain MGET")
+    };
+    write(0);
+
+    // ASK, and the MOVED that ends it.
+    let [here, there] = ["{tag}here", "{tag}there"];
+    let slot = key_slot(here.as_bytes());
+    let other = (cluster.owner(slot) + 1) % 3;
+    A::wait(client.set(here, 1)).expect("a plain SET");
+    cluster.begin_move(slot, other);
+    while cluster.move_keys(slot, other, 1) > 0 {}
+    let asked: Option<usize> = A::wait(client.get(here)).expect("ASK goes through it");
+    A::wait(client.set(there, 2)).expect("also for what is new");
+    cluster.end_move(slot, other);
+    let moved: Option<usize> = A::wait(client.get(there)).expect("MOVED goes through it");
+    assert_eq!((asked, moved), (Some(1), Some(2)));
+
+    // A master that nobody has heard of before.
+    let replica = cluster.replicas(1)[0];
+    cluster.failover(replica, Failover::Planned);
+    write(1);
+    assert_eq!(read(), vec![Some(1); keys.len()]);
+    cluster.kill(2);
+    write(2);
+    assert_eq!(read(), vec![Some(2); keys.len()]);
 }
 
-fn a_shard_and_a_whole_cluster_are_down_and_back<A: Adapter>() {
-    let layout = Layout { replicas: 0, full_coverage: false, ..Layout::default() };
-    let mut cluster = Cluster::with(layout);
-    let config = config(&cluster)
-        .fallback(Fallback::memory("cache:*", Policy::ReplayLastWins))
-        .dial_backoff_max(Duration::from_millis(100))
-        .probe_interval(Duration::from_millis(100))
-        .probe_gap(Duration::from_millis(20))
-        .barrier_max(Duration::from_millis(50));
-    let client = A::connect(config).expect("there is a cluster");
-    let keys: Vec<String> = (0..60).map(|at| format!("cache:{at}")).collect();
-    // What may have been executed when its shard died is told, and neither merged nor replayed.
-    let source =
-        |key: &str, value: usize| Some(A::wait(client.sourced().set(key, value)).ok()?.source);
-    for key in &keys {
-        assert_eq!(source(key, 0), Some(Source::Server));
+fn unreachable_names_lead_through_the_map<A: Adapter>() {
+    let mut cluster = Cluster::with(Layout { announce: Announce::Hostnames, ..Layout::default() });
+    let map = AddressMap::new()
+        .function(|host, port| host.ends_with(".invalid").then(|| ("127.0.0.1".to_owned(), port)));
+    lead_through::<A>(&mut cluster, map, ClusterMap::Shards);
+}
+
+fn unreachable_addresses_lead_through_the_map<A: Adapter>() {
+    let mut cluster = Cluster::with(Layout { announce: Announce::Addresses, ..Layout::default() });
+    // The nodes need these to reach each other; a client that used one would be seen there.
+    let map = (0..cluster.len()).fold(AddressMap::new(), |map, node| {
+        let (host, port) = (format!("127.77.0.{}", node + 1), cluster.port(node));
+        map.entry(host, port, "127.0.0.1", port)
+    });
+    lead_through::<A>(&mut cluster, map, ClusterMap::Slots);
+    for node in [0, 1, 3, 4, 5] {
+        let clients = match cluster.raw(node).cmd(&["CLIENT", "LIST", "TYPE", "NORMAL"]) {
+            RawReply::Bulk(list) => String::from_utf8(list).expect("a text"),
+            other => panic!("{other:?}"),
+        };
+        assert!(!clients.contains("laddr=127.77"), "{clients}");
     }
-    cluster.kill(0);
-    until_health::<A>(&client, Health::Degraded);
-    let owned: Vec<bool> = {
-        let first = 16_384 / 3;
-        keys.iter().map(|key| key_slot(key.as_bytes()) <= first).collect()
-    };
-    for (key, owned) in keys.iter().zip(&owned) {
-        let expected = if *owned { Source::Overlay } else { Source::Server };
-        assert_eq!(source(key, 1), Some(expected), "{key}");
-    }
-    cluster.kill_all();
-    for key in &keys {
-        eventually(key, LIMIT, || (source(key, 2) == Some(Source::Overlay)).then_some(()));
-    }
-    cluster.restart_all();
-    until_health::<A>(&client, Health::Live);
-    for key in &keys {
-        let read: Option<usize> = A::wait(client.within(LIMIT).get(key)).expect("back");
-        assert_eq!(read, Some(2), "{key}");
-    }
-    assert_eq!(A::status(&client).journal_entries, 0);
 }
