@@ -409,21 +409,27 @@ fn a_cluster_that_is_not_ready_is_asked_again() {
 }
 
 #[test]
-fn who_is_unblocked_because_his_master_steps_down_goes_on_at_the_next_one() {
-    let mut world = World::live(World::plain());
-    let ticket = world.run("BLPOP foo 10");
-    world.wait(Duration::from_secs(1));
-    world.map = thirds(A, B, 7004);
+fn who_waits_at_a_master_that_steps_down_goes_on_at_the_next_one() {
     let unblocked = "-UNBLOCKED force unblock from blocking operation, instance state changed \
         (master -> replica?)";
-    world.say(C, unblocked);
-    world.wait(Duration::from_secs(1));
-    assert_eq!(world.asked(7004), ["BLPOP foo 2"]);
-    world.say(7004, &popped("foo", "x"));
-    world.value::<(String, String)>(ticket);
-    // Somebody has said so.
+    for answer in [unblocked, "-READONLY You can't write against a read only replica."] {
+        let mut world = World::live(World::plain());
+        let ticket = world.run("BLPOP foo 10");
+        world.wait(Duration::from_secs(1));
+        world.map = thirds(A, B, 7004);
+        world.say(C, answer);
+        world.wait(Duration::from_secs(1));
+        assert_eq!(world.asked(7004), ["BLPOP foo 2"], "after {answer}");
+        world.say(7004, &popped("foo", "x"));
+        world.value::<(String, String)>(ticket);
+    }
+}
+
+#[test]
+fn who_is_unblocked_by_somebody_is_told() {
+    let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 10");
-    world.say(7004, "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    world.say(C, "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
     let failure = world.failure(ticket);
     assert_eq!(failure.server_error().expect("it says so").code(), "UNBLOCKED");
     assert_eq!(failure.executed(), Executed::No);
@@ -638,6 +644,20 @@ fn a_transaction_on_a_connection_of_ones_own_is_about_its_slot() {
     let failure = outcomes.spread().expect_err("nothing ran");
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::SlotMoved)), "{failure}");
     assert_eq!(failure.executed(), Executed::No);
+}
+
+#[test]
+fn what_is_watched_together_is_in_one_slot() {
+    let mut world = World::live(World::plain());
+    let lease = world.lease();
+    for commands in [&["WATCH foo hello"][..], &["WATCH foo", "GET hello"]] {
+        let submitted = world.engine.submit_batch_on(lease, &batch(commands), None, world.now);
+        let failure = refused(submitted.expect_err("it is refused"));
+        assert!(matches!(failure.kind(), FailureKind::Misuse(_)), "{failure}");
+    }
+    // A refusal leaves no trace: it may still be for any slot.
+    world.run_on(lease, "WATCH hello");
+    assert_eq!(world.asked(A), ["WATCH hello"]);
 }
 
 #[test]
