@@ -27,6 +27,7 @@ use crate::{
 
 scenarios! {
     a_scan_finds_all_keys_while_slots_move_under_it,
+    a_slot_whose_move_was_never_finished_hides_no_key_from_a_scan,
     a_scan_goes_through_a_failover,
     what_lies_in_one_key_is_scanned_at_the_node_of_its_slot,
     a_thousand_shard_channels_follow_their_slots_and_gaps_are_told,
@@ -100,6 +101,29 @@ fn a_scan_finds_all_keys_while_slots_move_under_it<A: Adapter>() {
         over.store(true, Ordering::Relaxed);
         assert_eq!(result, Ok(0), "so many are missed");
     });
+}
+
+fn a_slot_whose_move_was_never_finished_hides_no_key_from_a_scan<A: Adapter>() {
+    let cluster = masters();
+    let client = A::connect(config(&cluster)).expect("there is a cluster");
+    let mut keys = fill::<A>(&client, 300);
+    for at in 0..40 {
+        let key = format!("{{open}}:{at}");
+        A::wait(client.set(&key, 1)).expect("its master is there");
+        keys.insert(key);
+    }
+    let slot = key_slot(b"open");
+    let owner = cluster.owner(slot);
+    // One that is scanned before the owner, or one that is scanned after it.
+    for heir in [(owner + 1) % 3, (owner + 2) % 3] {
+        cluster.begin_move(slot, heir);
+        cluster.move_keys(slot, heir, 15);
+        let found: Vec<String> = A::all(client.scan()).expect("no error");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), keys);
+        while cluster.move_keys(slot, heir, 15) > 0 {}
+        cluster.end_move(slot, heir);
+        cluster.move_slot(slot, owner);
+    }
 }
 
 fn a_scan_goes_through_a_failover<A: Adapter>() {
