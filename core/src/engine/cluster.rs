@@ -259,7 +259,7 @@ impl<W> Engine<W> {
 
     /// Which connection answers at a place now, by a number that no later one has; `None` where there is
     /// none. Where it is the same before a batch was submitted and after it has ended, all of it was
-    /// answered there, but for what was [redirected](Outcomes::strayed). Of several nodes it is the latest
+    /// answered there, but for what was [redirected](super::Outcomes::strayed). Of several nodes it is the latest
     /// connection to any.
     pub fn connection_at(&self, place: Place) -> Option<u64> {
         match &self.cluster {

@@ -41,9 +41,9 @@
 //! with [`give_back`](Engine::give_back).
 //!
 //! Subscriptions go beside all that: `subscriptions` keeps their books, `carriers` has what carries them,
-//! `notices` brings them and connections together, `side` makes connections of their own where they need one, `local` does without
-//! any: among the clients of one store, or within one client while its server is down. Their callers'
-//! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
+//! `notices` brings them and connections together, `side` makes connections of their own where they need
+//! one, `local` does without any: among the clients of one store, or within one client while its server is
+//! down. Their callers' part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
 //! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
 //! [`close_stream`](Engine::close_stream).
 

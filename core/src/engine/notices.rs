@@ -30,7 +30,8 @@ use crate::{
 };
 
 /// The most streams of one client that have a connection of their own
-/// ([`Overflow::StopReading`](crate::pubsub::Overflow::StopReading)).
+/// ([`Overflow::StopReading`](crate::pubsub::Overflow::StopReading)). In a cluster each of them has another one
+/// to each node that serves a shard channel which it wants.
 pub const OWN_CONNECTIONS_MAX: usize = 64;
 
 /// Delays before topics that the server refused are asked for again: long, because what refuses them

@@ -738,4 +738,29 @@ mod tests {
         feed.dropped(a);
         assert!(feed.is_empty());
     }
+
+    #[test]
+    fn a_topic_that_moves_to_another_feed_takes_its_listeners_along_and_is_dropped_here() {
+        let (mut from, mut to) = (Fed::new(1), Fed::new(2));
+        let a = want(&mut from, Shard, "a", 1);
+        settle(&mut from);
+        let b = want(&mut from, Shard, "b", 1);
+        want(&mut from, Shard, "b", 2);
+        for (id, count) in [(a, 1), (b, 2)] {
+            let moved = from.move_out(id).expect("it is there");
+            assert_eq!(moved.listeners.len(), count);
+            to.move_in(moved, |_| panic!("nobody hears it here yet"));
+        }
+        assert_eq!(settle(&mut from), ["SUNSUBSCRIBE a"], "the other one was not asked for");
+        assert!(from.is_empty());
+        assert!(from.move_out(a).is_none());
+        assert_eq!(settle(&mut to), ["SSUBSCRIBE a", "SSUBSCRIBE b"]);
+        assert_eq!((to.heard(), to.len()), (2, 2));
+        // Back before the other has dropped it.
+        let again = to.find(Shard, b"a").expect("it is there");
+        let moved = to.move_out(again).expect("it is there");
+        let mut told = 0;
+        to.move_in(moved, |_| told += 1);
+        assert_eq!((told, settle(&mut to).len()), (1, 0));
+    }
 }
