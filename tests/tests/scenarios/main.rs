@@ -29,6 +29,7 @@ mod recovery;
 mod scans;
 mod scripts;
 mod secrets;
+mod site;
 mod streams;
 mod support;
 mod traces;

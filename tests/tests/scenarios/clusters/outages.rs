@@ -173,8 +173,8 @@ fn rounds_in<A: Adapter>(client: &A::Client, keys: &[String], span: Duration) ->
     tasks.into_iter().map(Task::join).sum()
 }
 
-/// How much exactly is what a benchmark says: `e2e … one-shard-down`. Here a machine that does much else must
-/// not make a difference.
+/// How much exactly is what a benchmark says: `--bin shards`. Here a machine that does much else must not make
+/// a difference.
 fn the_others_go_on_at_their_pace_while_a_shard_is_gone<A: Adapter>() {
     const SPAN: Duration = Duration::from_millis(500);
     let mut cluster = Cluster::with(Layout { full_coverage: false, ..Layout::default() });
