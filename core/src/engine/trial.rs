@@ -84,6 +84,9 @@ rare_branches! {
     LineForSeats: "somebody stands in line for a connection of his own",
     SeatAgain: "a connection of one's own goes to the next one",
     SeatFailed: "a connection of one's own is not made",
+    SeatSoiled: "a connection is closed because of what its holder has said on it",
+    HeldLost: "a connection that somebody holds is lost",
+    PinnedEnds: "what goes to one connection and no other ends with it",
     SeatIdle: "a connection that nobody uses is closed",
 }
 
@@ -133,6 +136,10 @@ faults! {
     LetAnythingThrough,
     /// Nobody hears of what was given up and may have been carried out.
     GiveUpSilently,
+    /// A connection that somebody held goes to the next one in whatever state it is.
+    LeaveTraces,
+    /// Whoever holds a connection that is lost goes on with another one.
+    GoOnElsewhere,
 }
 
 /// How often each rare branch was taken, and which fault there is.

@@ -372,8 +372,10 @@ impl World {
 
 /// A client that remembers what it reads, with a connection of its own beside the one that is shared: that one
 /// is the world's again.
-fn world_with_a_lease() -> (World, ConnId, Lease) {
-    let mut world = World::live(World::plain().fallback(Fallback::stale_reads("*", STALE)));
+pub(super) fn world_with_a_lease(change: impl FnOnce(&mut Config)) -> (World, ConnId, Lease) {
+    let mut config = World::plain().fallback(Fallback::stale_reads("*", STALE));
+    change(&mut config);
+    let mut world = World::live(config);
     let shared = world.conn;
     let lease = world.engine.lease(world.now).expect("room");
     let (ticket, _) = world
@@ -408,7 +410,7 @@ impl World {
 
 #[test]
 fn what_is_heard_after_a_newer_write_on_another_connection_is_not_remembered() {
-    let (mut world, own, lease) = world_with_a_lease();
+    let (mut world, own, lease) = world_with_a_lease(|_| {});
     let get = world.run(&Request::new("GET a"));
     world.write();
     // The server has answered GET before it came to SET, and its answer takes longer.
@@ -421,7 +423,7 @@ fn what_is_heard_after_a_newer_write_on_another_connection_is_not_remembered() {
 
 #[test]
 fn what_a_transaction_by_hand_has_written_is_not_remembered_as_it_was_before() {
-    let (mut world, own, lease) = world_with_a_lease();
+    let (mut world, own, lease) = world_with_a_lease(|_| {});
     world.run_on(lease, own, "MULTI", "+OK\r\n");
     world.run_on(lease, own, "SET a new", "+QUEUED\r\n");
     let get = world.run(&Request::new("GET a"));

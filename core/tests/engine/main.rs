@@ -9,6 +9,7 @@ mod degraded;
 mod doubts;
 mod events;
 mod force;
+mod given_back;
 mod leases;
 mod publish;
 mod redirects;

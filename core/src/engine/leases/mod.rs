@@ -284,7 +284,7 @@ impl<W> Engine<W> {
         let Some(leased) = self.leases.get(lease) else { return };
         let over = match &leased.held {
             Held::ByRequest { ticket, .. } => !self.tickets.is_open(*ticket),
-            Held::ByUser(session) => session.released && !self.is_awaited(leased),
+            Held::ByUser(session) => session.released && !self.is_awaited(lease, leased),
         };
         if over {
             self.end_lease(lease);
@@ -298,26 +298,34 @@ impl<W> Engine<W> {
         self.leases.stirred |= self.may_move(lease);
     }
 
-    /// Whether somebody waits for something that was asked on a lease.
-    fn is_awaited(&self, leased: &Leased) -> bool {
-        let parked = leased.backlog.iter().map(|parked| parked.op.ticket);
-        let conn = leased.seat.and_then(|seat| self.leases.seats.get(seat.0)?.conn);
-        let connection = conn.and_then(|conn| self.connections.get(conn.0));
-        let owed = connection.into_iter().flat_map(Connection::owed);
-        let owed = owed.filter_map(|owed| Some(owed.owner.op()?.ticket));
-        parked.chain(owed).any(|ticket| self.tickets.is_open(ticket))
+    /// Whether somebody waits for something that was asked on a lease: it may still stand in line for room,
+    /// or be on a connection that is being closed.
+    fn is_awaited(&self, lease: Lease, leased: &Leased) -> bool {
+        let is_own =
+            |op: &&Op| self.tickets.of_lease(op.ticket).is_some_and(|of| of.lease == lease);
+        let in_line = self.line.iter().flatten().map(|parked| &parked.op).filter(is_own);
+        let parked = leased.backlog.iter().map(|parked| &parked.op);
+        let its = |connection: &&Connection| matches!(connection.role, Role::Leased(seat) if Some(seat) == leased.seat);
+        let connections = self.connections.iter().map(|(_, connection)| connection).filter(its);
+        let owed = connections.flat_map(Connection::owed).filter_map(|owed| owed.owner.op());
+        in_line.chain(parked).chain(owed).any(|op| self.tickets.is_open(op.ticket))
     }
 
     /// Ends a lease, whatever it is about: its connection goes back if nothing is left on it, and is
     /// closed otherwise.
     fn end_lease(&mut self, lease: Lease) {
+        self.forget_all_queued(lease);
         let Some(leased) = self.leases.leases.remove(lease.0) else { return };
         self.leases.line.retain(|other| *other != lease);
         for parked in &leased.backlog {
             self.give_up(&parked.op);
         }
         if let Some(seat) = leased.seat {
-            self.vacate(seat, leased.held.is_clean());
+            let clean = leased.held.is_clean();
+            if !clean {
+                self.reached(Rare::SeatSoiled);
+            }
+            self.vacate(seat, clean || self.trial.is(Sabotage::LeaveTraces));
         }
     }
 
@@ -442,7 +450,10 @@ impl<W> Engine<W> {
         self.forget_all_queued(lease);
         if let Some(leased) = self.leases.get_mut(lease) {
             (leased.seat, leased.asks) = (None, None);
-            if let Held::ByUser(session) = &mut leased.held {
+            if let Held::ByUser(session) = &mut leased.held
+                && !self.trial.is(Sabotage::GoOnElsewhere)
+            {
+                self.trial.reached(Rare::HeldLost);
                 session.lost.get_or_insert(cause.clone());
             }
         }
@@ -506,10 +517,11 @@ impl<W> Engine<W> {
     }
 
     /// Ends a command that goes to no other connection than the one that was lost.
-    fn end_pinned(&mut self, op: &Op, cause: &Cause) {
+    pub(super) fn end_pinned(&mut self, op: &Op, cause: &Cause) {
         if !self.tickets.wants(op.ticket) {
             return self.give_up(op);
         }
+        self.reached(Rare::PinnedEnds);
         self.end_without_answer(op, FailureKind::ConnectionLost(cause.clone()));
     }
 }

@@ -213,7 +213,7 @@ impl<W> Engine<W> {
             for (owner, _, whole) in connection.into_owed() {
                 let Some(mut op) = owner.into_op() else { continue };
                 op.maybe |= whole;
-                self.give_up(&op);
+                self.end_pinned(&op, cause);
             }
         }
         self.pass_seats_on();

@@ -138,7 +138,8 @@ impl Memory {
 
     /// Forgets what is known of the keys of a write whose effect nobody knows.
     pub(crate) fn forget(&mut self, spec: &Spec, command: Option<&[u8]>, now: Now) {
-        let Some(command) = command else { return };
+        // What EXEC of a transaction by hand carries out is known elsewhere.
+        let Some(command) = command.filter(|command| !command.is_empty()) else { return };
         self.forget_words(spec, &split_arguments(spec, command), now);
     }
 
@@ -158,6 +159,9 @@ impl Memory {
     /// The server has run a command and answered with an error: what it holds at the command's keys is
     /// not what is remembered, but of another type.
     pub(crate) fn unlearn(&mut self, spec: &Spec, command: &[u8], now: Now) {
+        if command.is_empty() {
+            return;
+        }
         for key in spec.keys().of(&split_arguments(spec, command)) {
             self.shadow.remove(key, now);
         }
