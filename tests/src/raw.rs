@@ -21,6 +21,8 @@ pub struct Raw {
     input: Vec<u8>,
     parsed: usize,
     limit: Duration,
+    /// Whether it goes where MOVED leads.
+    follows: bool,
 }
 
 /// A RESP2 reply.
@@ -85,6 +87,14 @@ impl Raw {
         self.limit = limit;
     }
 
+    /// The same, but where a command is redirected (MOVED) it goes on with another connection, to that port
+    /// of this machine.
+    #[must_use]
+    pub fn following(mut self) -> Self {
+        self.follows = true;
+        self
+    }
+
     /// Sends a command and returns its reply, an error reply too.
     ///
     /// # Panics
@@ -104,7 +114,14 @@ impl Raw {
     /// taken for that of the next command.
     pub fn try_cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<RawReply> {
         self.try_send(args)?;
-        self.try_read()
+        let reply = self.try_read()?;
+        match moved_to(&reply).filter(|_| self.follows) {
+            Some(port) => {
+                *self = Self::try_connect(port, self.limit)?.following();
+                self.try_cmd(args)
+            }
+            None => Ok(reply),
+        }
     }
 
     /// Sends a command that must not fail and returns its integer.
@@ -182,7 +199,7 @@ impl Raw {
     }
 
     fn over(stream: Box<dyn Stream>, limit: Duration) -> Self {
-        Self { stream, input: Vec::new(), parsed: 0, limit }
+        Self { stream, input: Vec::new(), parsed: 0, limit, follows: false }
     }
 
     fn reply(&mut self, deadline: Instant) -> io::Result<RawReply> {
@@ -303,6 +320,13 @@ impl Stream for UnixStream {
     fn limit_write(&self, limit: Duration) -> io::Result<()> {
         self.set_write_timeout(Some(limit))
     }
+}
+
+/// The port in `MOVED slot host:port`.
+fn moved_to(reply: &RawReply) -> Option<u16> {
+    let RawReply::Error(text) = reply else { return None };
+    let address = text.strip_prefix("MOVED ")?.split(' ').nth(1)?;
+    address.rsplit_once(':')?.1.parse().ok()
 }
 
 /// A socket's time limit shows as `WouldBlock` on some systems.

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! All of it runs on one leased connection, for watching is its matter: if it is lost before EXEC has left,
-//! nothing was written, and all of it begins anew on another one.
+//! nothing was written, and all of it begins anew on another one. In a cluster a lease is for one slot, and
+//! lost with it: so nothing that was watched at one node is written at another.
 
 use std::{fmt, time::Duration};
 

@@ -253,6 +253,9 @@ impl<W> Engine<W> {
             return self.on_redirect(conn, op, error, class, start, end);
         }
         let mut executed = Executed::No;
+        if matches!(class, Class::Later | Class::NotReady) {
+            self.note_unready(node, &error);
+        }
         let lacks_source = self.lacks_source(&op, &error);
         match class {
             Class::Told(told) => {

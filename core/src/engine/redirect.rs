@@ -8,12 +8,16 @@
 //!                           all of it to the node that serves the slot now
 //! ```
 //!
+//! A node may owe something of the slot on a connection that takes no more as well as on the one that does,
+//! and have more of it waiting for the next: what was sent on an older connection goes first, and what was
+//! not sent goes with what is newer.
+//!
 //! A redirect is believed where the map names the node that it leads to: no other is shown credentials.
 //! Else, and always where a script gave it, which can answer with any text, a refresh has to say the same
 //! first.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -37,10 +41,10 @@ const REDIRECT_MAX: Duration = Duration::from_millis(256);
 #[derive(Debug, Default)]
 pub(super) struct Detours(BTreeMap<u16, Detour>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Detour {
-    /// The connection that redirected, on which others of the slot may still be owed.
-    from: ConnId,
+    /// The nodes that redirected, which may still owe others of the slot.
+    from: BTreeSet<NodeId>,
     bounced: VecDeque<Bounced>,
     newer: VecDeque<Parked>,
 }
@@ -48,6 +52,8 @@ struct Detour {
 #[derive(Debug)]
 struct Bounced {
     parked: Parked,
+    /// On which connection it was sent.
+    on: u64,
     to: To,
     /// Not before.
     due: Instant,
@@ -64,6 +70,14 @@ pub(super) enum To {
     OtherAfter(u64, NodeId, ServerError),
     /// This node, after ASKING.
     Ask(NodeId),
+}
+
+impl Detour {
+    /// Takes in what was redirected or lost: behind all that was sent before it.
+    fn take_in(&mut self, bounced: Bounced) {
+        let at = self.bounced.partition_point(|other| other.on <= bounced.on);
+        self.bounced.insert(at, bounced);
+    }
 }
 
 /// How long a command waits that was redirected so many times.
@@ -136,6 +150,7 @@ impl<W> Engine<W> {
         if let Some(lease) = self.held_lease(&op) {
             return self.lose_slot(lease, conn, &op, &error, executed);
         }
+        self.tickets.note_strayed(op.ticket);
         if !self.may_follow(conn, &mut op, &error) || !self.lease_lets_go(&op) {
             return self.end_with_error(&op, error, executed);
         }
@@ -158,6 +173,7 @@ impl<W> Engine<W> {
             && self.tickets.wants(op.ticket)
     }
 
+    /// What a redirect says, in the eyes of the node that gave it.
     pub(super) fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
         let node = self.node_of(conn)?;
         let at = self.nodes[node].endpoint.as_ref()?;
@@ -179,14 +195,18 @@ impl<W> Engine<W> {
         let to = self.follow(conn, node, &op, slot, redirect, &error);
         let due = self.now.instant + redirect_delay(op.redirects);
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
+        let on = self.connections.get(conn.0).map_or(0, |connection| connection.number);
         let Some(cluster) = &mut self.cluster else { return };
-        let detour = cluster.detours.0.entry(slot).or_insert_with(|| Detour {
-            from: conn,
-            bounced: VecDeque::new(),
-            newer: VecDeque::new(),
-        });
-        detour.from = conn;
-        detour.bounced.push_back(Bounced { parked, to, due });
+        let detour = cluster.detours.0.entry(slot).or_default();
+        if detour.from.insert(node) {
+            // It was to be sent after what is owed, and nobody may overtake it.
+            let of = |parked: &Parked| parked.op.slot == slot;
+            let backlog = std::mem::take(&mut self.nodes[node].backlog);
+            let (waiting, others): (Vec<_>, Vec<_>) = backlog.into_iter().partition(of);
+            self.nodes[node].backlog = others.into();
+            waiting.into_iter().rev().for_each(|parked| detour.newer.push_front(parked));
+        }
+        detour.take_in(Bounced { parked, on, to, due });
         self.stirred = true;
     }
 
@@ -236,6 +256,7 @@ impl<W> Engine<W> {
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
+                self.tickets.note_strayed(parked.op.ticket);
                 detour.newer.push_back(parked);
                 None
             }
@@ -245,24 +266,24 @@ impl<W> Engine<W> {
 
     /// What was owed by the connection that has redirected others of its slot, and is lost: it goes after
     /// those and before what is newer. Gives it back where there are none.
-    fn lost_in_detour(&mut self, parked: Parked) -> Option<Parked> {
+    fn lost_in_detour(&mut self, parked: Parked, on: u64) -> Option<Parked> {
         let now = self.now.instant;
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
-                detour.bounced.push_back(Bounced { parked, to: To::Owner, due: now });
+                detour.take_in(Bounced { parked, on, to: To::Owner, due: now });
                 None
             }
             None => Some(parked),
         }
     }
 
-    /// The same for all that was owed; gives back what belongs to no detour.
-    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>) -> Vec<Parked> {
+    /// The same for all that was owed by the connection of this number; gives back what belongs to no detour.
+    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>, on: u64) -> Vec<Parked> {
         if self.cluster.is_none() {
             return back;
         }
-        back.into_iter().filter_map(|parked| self.lost_in_detour(parked)).collect()
+        back.into_iter().filter_map(|parked| self.lost_in_detour(parked, on)).collect()
     }
 
     /// An answer for which the map may be to blame.
@@ -304,8 +325,12 @@ impl<W> Engine<W> {
         let Some(detour) = cluster.detours.0.get(&slot) else { return false };
         let now = self.now.instant;
         let ready = |bounced: &Bounced| bounced.due <= now && self.is_known(&bounced.to);
-        let owed =
-            self.connections.get(detour.from.0).is_some_and(|connection| connection.owes_for(slot));
+        let mut shared = self.connections.iter().map(|(_, connection)| connection);
+        let owed = shared.any(|connection| {
+            connection.is_main()
+                && detour.from.contains(&connection.node)
+                && connection.owes_for(slot)
+        });
         !owed && detour.bounced.iter().all(ready)
     }
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
+    gather::without_memory,
     tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
@@ -53,8 +54,8 @@ const WATCHES: &str = "a watched key would hold for all who share the connection
 const WAITS: &str = "this command waits for what its own connection wrote, so alone on a shared one its \
     answer would be about nothing: use it in a pipeline, after the writes it is to wait for, or on a \
     connection of your own (`dedicated`)";
-const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
-    all of its nodes";
+const SCANS: &str = "a cursor of SCAN belongs to one node of the cluster: `scan` goes through all of them, also while \
+    slots move from one to another";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -171,13 +172,18 @@ impl<W> Engine<W> {
     ) -> Result<(Ticket, Flush), Rejected> {
         let mut waits = None;
         for (at, item) in batch.items.iter().enumerate() {
-            if lease.is_some() || self.check_use(item.spec, batch.name_of(at), at)? {
+            let by_node = batch.beside.is_some() && item.spec.concerns_all_keys();
+            let free = lease.is_some() || (by_node && self.closing == Closing::Open);
+            if free || self.check_use(item.spec, batch.name_of(at), at)? {
                 waits = waits.or(item.spec.is_blocking().then(|| item.spec.name()));
             }
         }
         let alone = lease.is_some() || waits.is_some();
         let slot = if alone { self.slot_of_pipeline(lease, batch)? } else { Slot::NONE };
         let room = self.find_room(batch.options)?;
+        if batch.doubts_map {
+            self.want_refresh();
+        }
         let whole = if batch.scripts.is_empty() {
             None
         } else {
@@ -191,7 +197,7 @@ impl<W> Engine<W> {
             span = span.saturating_add(Self::waits_in(batch));
         }
         let deadline = self.now.after(span);
-        let work = Work::Many { outcomes: vec![const { None }; count], left: count };
+        let work = Work::many(count);
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         let lease = match lease {
             None if alone => Some(self.lease_of_pipeline(ticket, batch, slot)),
@@ -240,12 +246,20 @@ impl<W> Engine<W> {
         for (at, item) in batch.items.iter().enumerate() {
             let bytes = batch.bytes_of(at);
             let args = split_arguments(item.spec, bytes);
-            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
+            let (mut standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
+            let beside = self.place_beside(batch, item.spec, &args);
+            if beside.is_some() && item.spec.concerns_all_keys() {
+                standing = without_memory(standing);
+            }
             let options = batch.options_of(item);
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
-            op.slot = if alone { slot } else { self.slot_for(item.spec, &args) };
+            op.slot = match beside {
+                Some(slot) => slot,
+                None if alone => slot,
+                None => self.slot_for(item.spec, &args),
+            };
             if standing != Standing::Wait {
                 op.rule = self.memory.rule_for(item.spec, &args);
             }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Failure, Now,
     config::{Config, Forced},
-    engine::{Batch, Engine, Flush, Input, Lease, Rejected, Status, Ticket},
+    engine::{Batch, Engine, Flush, Input, Lease, Place, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     fallback::Nudge,
     request::Request,
@@ -368,9 +368,16 @@ impl Shared {
         Ok(ticket)
     }
 
-    /// How many connections have become ready so far.
-    pub(super) fn connections_made(&self) -> u64 {
-        self.lock().engine.connections_made()
+    /// Where a pipeline is answered, and by which connection if that is now.
+    pub(super) fn place_of(&self, batch: &Batch) -> (Place, Option<u64>) {
+        let state = self.lock();
+        let place = state.engine.place_of(batch);
+        (place, state.engine.connection_at(place))
+    }
+
+    /// Which connection answers there now.
+    pub(super) fn connection_at(&self, place: Place) -> Option<u64> {
+        self.lock().engine.connection_at(place)
     }
 
     /// The lock, with somebody there who drives the client, though there is no server: requests can do

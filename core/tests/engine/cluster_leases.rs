@@ -20,24 +20,24 @@ use super::cluster::{
 };
 
 /// One connection: what was written on it, and what it was asked and has not answered.
-struct Peer {
-    conn: ConnId,
+pub(super) struct Peer {
+    pub(super) conn: ConnId,
     port: u16,
     sent: Vec<u8>,
-    asked: VecDeque<Words>,
+    pub(super) asked: VecDeque<Words>,
     /// All bytes behind the handshake and the client's own questions.
-    wrote: String,
+    pub(super) wrote: String,
 }
 
-struct World {
-    engine: Engine<u32>,
-    now: Now,
+pub(super) struct World {
+    pub(super) engine: Engine<u32>,
+    pub(super) now: Now,
     /// In the order in which they were opened.
     peers: Vec<Peer>,
     /// Nobody listens there.
-    refuses: Vec<u16>,
-    map: String,
-    events: Vec<String>,
+    pub(super) refuses: Vec<u16>,
+    pub(super) map: String,
+    pub(super) events: Vec<String>,
     timer: Option<Instant>,
 }
 
@@ -46,11 +46,11 @@ fn thirds(a: u16, b: u16, c: u16) -> String {
 }
 
 impl World {
-    fn plain() -> Config {
+    pub(super) fn plain() -> Config {
         Config::cluster([Endpoint::tcp("127.0.0.1", A)]).client_info(false)
     }
 
-    fn live(config: Config) -> Self {
+    pub(super) fn live(config: Config) -> Self {
         let now = Now::new(Instant::now(), SystemTime::now());
         let engine = Engine::new(config, 7, now).expect("a sound configuration");
         let mut world = World {
@@ -69,7 +69,7 @@ impl World {
         world
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         let mut idle = 0;
         loop {
             match self.engine.poll_output() {
@@ -146,23 +146,24 @@ impl World {
             ["CLUSTER", _] => self.map.clone(),
             ["ASKING"] => "+OK\r\n".to_owned(),
             ["PING"] => "+PONG\r\n".to_owned(),
+            ["INFO", _] => "+run_id:1\r\n".to_owned(),
             _ => return None,
         })
     }
 
-    fn receive(&mut self, conn: ConnId, bytes: &str) {
+    pub(super) fn receive(&mut self, conn: ConnId, bytes: &str) {
         let mut inbox = BytesMut::from(bytes.as_bytes());
         self.engine.received(conn, &mut inbox, self.now);
     }
 
     /// The connections to a node, the one that all share first.
-    fn conns(&self, port: u16) -> Vec<&Peer> {
+    pub(super) fn conns(&self, port: u16) -> Vec<&Peer> {
         self.peers.iter().filter(|peer| peer.port == port).collect()
     }
 
     /// The only connection of its own to a node.
     #[track_caller]
-    fn own(&self, port: u16) -> &Peer {
+    pub(super) fn own(&self, port: u16) -> &Peer {
         let conns = self.conns(port);
         assert_eq!(conns.len(), 2, "one is shared, one is not");
         conns[1]
@@ -170,44 +171,44 @@ impl World {
 
     /// What a node was asked on the only connection of its own and has not answered.
     #[track_caller]
-    fn asked(&self, port: u16) -> Vec<String> {
+    pub(super) fn asked(&self, port: u16) -> Vec<String> {
         self.own(port).asked.iter().map(|words| words.join(" ")).collect()
     }
 
-    fn asked_shared(&self, port: u16) -> Vec<String> {
+    pub(super) fn asked_shared(&self, port: u16) -> Vec<String> {
         let asked = self.conns(port)[0].asked.iter().filter(|words| !is_own(words));
         asked.map(|words| words.join(" ")).collect()
     }
 
     /// Answers on the connection of its own.
     #[track_caller]
-    fn say(&mut self, port: u16, answer: &str) {
+    pub(super) fn say(&mut self, port: u16, answer: &str) {
         let conn = self.own(port).conn;
         self.say_on(conn, answer);
     }
 
     #[track_caller]
-    fn say_shared(&mut self, port: u16, answer: &str) {
+    pub(super) fn say_shared(&mut self, port: u16, answer: &str) {
         let conn = self.conns(port)[0].conn;
         self.say_on(conn, answer);
     }
 
     #[track_caller]
-    fn say_on(&mut self, conn: ConnId, answer: &str) {
+    pub(super) fn say_on(&mut self, conn: ConnId, answer: &str) {
         let peer = self.peers.iter_mut().find(|peer| peer.conn == conn).expect("it is open");
         peer.asked.pop_front().expect("it was asked something");
         self.receive(conn, &format!("{answer}\r\n"));
         self.drain();
     }
 
-    fn lose(&mut self, conn: ConnId) {
+    pub(super) fn lose(&mut self, conn: ConnId) {
         self.peers.retain(|peer| peer.conn != conn);
         self.engine.handle_input(Input::Closed { conn, cause: Cause::Reset }, self.now);
         self.drain();
     }
 
     /// A node is gone, and another has its slots.
-    fn kill(&mut self, port: u16, map: String) {
+    pub(super) fn kill(&mut self, port: u16, map: String) {
         self.refuses.push(port);
         self.map = map;
         for conn in self.conns(port).iter().map(|peer| peer.conn).collect::<Vec<_>>() {
@@ -216,7 +217,7 @@ impl World {
     }
 
     #[track_caller]
-    fn run(&mut self, command: &str) -> Ticket {
+    pub(super) fn run(&mut self, command: &str) -> Ticket {
         let submitted = self.engine.submit(&Request::new(command), None, self.now);
         let (ticket, _) = submitted.unwrap_or_else(|rejected| panic!("{rejected:?}"));
         self.drain();
@@ -224,18 +225,18 @@ impl World {
     }
 
     #[track_caller]
-    fn run_on(&mut self, lease: Lease, command: &str) -> Ticket {
+    pub(super) fn run_on(&mut self, lease: Lease, command: &str) -> Ticket {
         let submitted = self.engine.submit_on(lease, &Request::new(command), None, self.now);
         let (ticket, _) = submitted.unwrap_or_else(|rejected| panic!("{rejected:?}"));
         self.drain();
         ticket
     }
 
-    fn lease(&mut self) -> Lease {
+    pub(super) fn lease(&mut self) -> Lease {
         self.engine.lease(self.now).expect("the client is open")
     }
 
-    fn batch(&mut self, commands: &[&str]) -> Result<Ticket, Failure> {
+    pub(super) fn batch(&mut self, commands: &[&str]) -> Result<Ticket, Failure> {
         let submitted = self.engine.submit_batch(&batch(commands), None, self.now);
         self.drain();
         submitted.map(|(ticket, _)| ticket).map_err(refused)
@@ -243,7 +244,7 @@ impl World {
 
     /// Why a command can't be sent that needs a connection of its own, be that of a lease.
     #[track_caller]
-    fn refusal(&mut self, lease: Option<Lease>, command: &str) -> Failure {
+    pub(super) fn refusal(&mut self, lease: Option<Lease>, command: &str) -> Failure {
         let request = Request::new(command);
         let submitted = match lease {
             Some(lease) => self.engine.submit_on(lease, &request, None, self.now),
@@ -255,7 +256,7 @@ impl World {
         failure
     }
 
-    fn wait(&mut self, span: Duration) {
+    pub(super) fn wait(&mut self, span: Duration) {
         let end = self.now.instant + span;
         while let Some(at) = self.timer.filter(|at| *at <= end) {
             self.now = self.now + at.saturating_duration_since(self.now.instant);
@@ -266,18 +267,18 @@ impl World {
     }
 
     #[track_caller]
-    fn value<T: FromReply>(&mut self, ticket: Ticket) -> T {
+    pub(super) fn value<T: FromReply>(&mut self, ticket: Ticket) -> T {
         let reply = self.engine.take(ticket).expect("ended").expect("no failure");
         T::from_reply(&reply).expect("the type asked for")
     }
 
     #[track_caller]
-    fn failure(&mut self, ticket: Ticket) -> Failure {
+    pub(super) fn failure(&mut self, ticket: Ticket) -> Failure {
         self.engine.take(ticket).expect("ended").expect_err("a failure")
     }
 
     #[track_caller]
-    fn values<T: FromReply>(&mut self, ticket: Ticket) -> Vec<T> {
+    pub(super) fn values<T: FromReply>(&mut self, ticket: Ticket) -> Vec<T> {
         let outcomes = self.engine.take_batch(ticket).expect("ended").spread().expect("each ended");
         let value = |outcome: Result<_, Failure>| {
             T::from_reply(&outcome.expect("no failure")).expect("the type asked for")
@@ -288,23 +289,23 @@ impl World {
 
 /// What the client asks on its own account.
 fn is_own(words: &Words) -> bool {
-    matches!(words[0].as_str(), "HELLO" | "CLUSTER" | "PING")
+    matches!(words[0].as_str(), "HELLO" | "CLUSTER" | "PING" | "INFO")
 }
 
-fn batch(commands: &[&str]) -> Batch {
+pub(super) fn batch(commands: &[&str]) -> Batch {
     let mut batch = Batch::new();
     commands.iter().for_each(|command| _ = batch.push(&Request::new(command)));
     batch
 }
 
-fn refused(rejected: Rejected) -> Failure {
+pub(super) fn refused(rejected: Rejected) -> Failure {
     match rejected {
         Rejected::Failed(failure) => failure,
         other => panic!("{other:?}"),
     }
 }
 
-fn popped(key: &str, element: &str) -> String {
+pub(super) fn popped(key: &str, element: &str) -> String {
     format!("*2\r\n{}{}", bulk(key), bulk(element).trim_end())
 }
 
@@ -408,21 +409,27 @@ fn a_cluster_that_is_not_ready_is_asked_again() {
 }
 
 #[test]
-fn who_is_unblocked_because_his_master_steps_down_goes_on_at_the_next_one() {
-    let mut world = World::live(World::plain());
-    let ticket = world.run("BLPOP foo 10");
-    world.wait(Duration::from_secs(1));
-    world.map = thirds(A, B, 7004);
+fn who_waits_at_a_master_that_steps_down_goes_on_at_the_next_one() {
     let unblocked = "-UNBLOCKED force unblock from blocking operation, instance state changed \
         (master -> replica?)";
-    world.say(C, unblocked);
-    world.wait(Duration::from_secs(1));
-    assert_eq!(world.asked(7004), ["BLPOP foo 2"]);
-    world.say(7004, &popped("foo", "x"));
-    world.value::<(String, String)>(ticket);
-    // Somebody has said so.
+    for answer in [unblocked, "-READONLY You can't write against a read only replica."] {
+        let mut world = World::live(World::plain());
+        let ticket = world.run("BLPOP foo 10");
+        world.wait(Duration::from_secs(1));
+        world.map = thirds(A, B, 7004);
+        world.say(C, answer);
+        world.wait(Duration::from_secs(1));
+        assert_eq!(world.asked(7004), ["BLPOP foo 2"], "after {answer}");
+        world.say(7004, &popped("foo", "x"));
+        world.value::<(String, String)>(ticket);
+    }
+}
+
+#[test]
+fn who_is_unblocked_by_somebody_is_told() {
+    let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 10");
-    world.say(7004, "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    world.say(C, "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
     let failure = world.failure(ticket);
     assert_eq!(failure.server_error().expect("it says so").code(), "UNBLOCKED");
     assert_eq!(failure.executed(), Executed::No);
@@ -449,6 +456,10 @@ fn a_dead_master_ends_what_may_have_popped_and_what_only_reads_goes_on() {
 fn the_end_of_a_stream_is_asked_for_at_the_node_that_has_it() {
     let mut world = World::live(World::plain());
     let ticket = world.run("XREAD BLOCK 5000 STREAMS foo {foo}2 $ $");
+    // Others come and go meanwhile.
+    let other = world.run("BLPOP hello 0");
+    world.say(A, &popped("hello", "x"));
+    world.value::<(String, String)>(other);
     assert_eq!(world.asked(C), ["XINFO STREAM foo", "XINFO STREAM {foo}2"]);
     world.say(C, &moved(OF_C, B));
     world.say(C, &moved(OF_C, B));
@@ -539,6 +550,18 @@ fn what_changes_a_connection_is_said_to_no_node_at_random() {
 }
 
 #[test]
+fn a_scan_of_all_nodes_does_not_go_to_one() {
+    let mut world = World::live(World::plain());
+    let lease = world.lease();
+    let scan = batch(&["SCAN 0"]).beside(slot(OF_A.as_bytes()));
+    let submitted = world.engine.submit_batch_on(lease, &scan, None, world.now);
+    let failure = refused(submitted.expect_err("it is refused"));
+    assert!(matches!(failure.kind(), FailureKind::Misuse(_)), "{failure}");
+    // A step of it is its caller's matter.
+    world.run_on(lease, "SCAN 0");
+}
+
+#[test]
 fn what_changes_nothing_goes_anywhere_before_a_key_is_named() {
     let mut world = World::live(World::plain());
     let lease = world.lease();
@@ -621,6 +644,20 @@ fn a_transaction_on_a_connection_of_ones_own_is_about_its_slot() {
     let failure = outcomes.spread().expect_err("nothing ran");
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::SlotMoved)), "{failure}");
     assert_eq!(failure.executed(), Executed::No);
+}
+
+#[test]
+fn what_is_watched_together_is_in_one_slot() {
+    let mut world = World::live(World::plain());
+    let lease = world.lease();
+    for commands in [&["WATCH foo hello"][..], &["WATCH foo", "GET hello"]] {
+        let submitted = world.engine.submit_batch_on(lease, &batch(commands), None, world.now);
+        let failure = refused(submitted.expect_err("it is refused"));
+        assert!(matches!(failure.kind(), FailureKind::Misuse(_)), "{failure}");
+    }
+    // A refusal leaves no trace: it may still be for any slot.
+    world.run_on(lease, "WATCH hello");
+    assert_eq!(world.asked(A), ["WATCH hello"]);
 }
 
 #[test]

@@ -3,12 +3,16 @@
 
 mod cluster;
 mod cluster_leases;
+mod cluster_scripts;
+mod cluster_subscriptions;
 mod degraded;
 mod doubts;
 mod events;
 mod force;
+mod given_back;
 mod leases;
 mod publish;
+mod redirects;
 mod scripts;
 mod status;
 mod transactions;

@@ -12,11 +12,11 @@ use unfazed_core::{
     commands::{Run, prelude::*},
     failure::Executed,
 };
-use unfazed_tests::Server as TestServer;
 
 use crate::{
-    adapters::{Adapter, scenarios},
-    support::{PROTOCOLS, at, failure},
+    adapters::{Adapter, in_cluster, scenarios},
+    site::Site,
+    support::{PROTOCOLS, failure},
 };
 
 scenarios! {
@@ -37,11 +37,29 @@ scenarios! {
     streams_tell_of_themselves,
 }
 
+in_cluster! {
+    lists_have_two_ends,
+    lists_are_searched_and_cut,
+    sets_hold_each_member_once,
+    sets_are_put_together,
+    sorted_sets_keep_scores,
+    sorted_sets_are_read_by_rank_score_and_member,
+    sorted_sets_are_put_together,
+    bits_are_found_combined_and_counted_with,
+    what_is_counted_is_about_right,
+    places_are_found,
+    fields_expire_where_the_server_knows_how,
+    streams_grow_and_are_read,
+    groups_share_what_a_stream_delivers,
+    what_stalled_is_claimed,
+    streams_tell_of_themselves,
+}
+
 /// Runs this over both protocols, on a server that is empty each time.
 fn on_both<A: Adapter>(act: impl Fn(&A::Client)) {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         A::wait(client.flushall()).expect("a plain FLUSHALL");
         act(&client);
     }
@@ -92,15 +110,15 @@ fn lists_have_two_ends<A: Adapter>() {
         assert_eq!(ok!(client.rpop_count::<Vec<String>>("l", 9)), Some(words(&["d"])));
         assert_eq!(ok!(client.rpop_count::<Vec<String>>("l", 9)), None);
         assert_eq!(ok!(client.lpop::<String>("l")), None);
-        assert_eq!(ok!(client.lmpop::<String, String>(["l", "m"], Side::Left, 1)), None);
-        ok!(client.rpush("m", [1, 2, 3]));
-        let some: Option<(String, Vec<i64>)> = ok!(client.lmpop(["l", "m"], Side::Right, 2));
-        assert_eq!(some, Some(("m".into(), vec![3, 2])));
-        ok!(client.rpush("m", [2, 3]));
-        assert_eq!(ok!(client.lmove::<i64>("m", "n", Side::Left, Side::Right)), Some(1));
-        assert_eq!(ok!(client.rpoplpush::<i64>("m", "n")), Some(3));
-        assert_eq!(ok!(client.lrange::<Vec<i64>>("n", 0, -1)), [3, 1]);
-        assert_eq!(ok!(client.rpoplpush::<i64>("none", "n")), None);
+        assert_eq!(ok!(client.lmpop::<String, String>(["l", "{l}m"], Side::Left, 1)), None);
+        ok!(client.rpush("{l}m", [1, 2, 3]));
+        let some: Option<(String, Vec<i64>)> = ok!(client.lmpop(["l", "{l}m"], Side::Right, 2));
+        assert_eq!(some, Some(("{l}m".into(), vec![3, 2])));
+        ok!(client.rpush("{l}m", [2, 3]));
+        assert_eq!(ok!(client.lmove::<i64>("{l}m", "{l}n", Side::Left, Side::Right)), Some(1));
+        assert_eq!(ok!(client.rpoplpush::<i64>("{l}m", "{l}n")), Some(3));
+        assert_eq!(ok!(client.lrange::<Vec<i64>>("{l}n", 0, -1)), [3, 1]);
+        assert_eq!(ok!(client.rpoplpush::<i64>("{l}none", "{l}n")), None);
         ok!(client.set("word", 1));
         assert_eq!(refused::<A, _>(client.lpush("word", 1)).command(), "LPUSH");
     });
@@ -149,16 +167,16 @@ fn sets_hold_each_member_once<A: Adapter>() {
         assert_eq!(ok!(client.srandmember::<String>("none")), None);
         assert_eq!(ok!(client.srandmember_count::<BTreeSet<String>>("s", 9)), all);
         assert_eq!(ok!(client.srandmember_count::<Vec<String>>("s", -9)).len(), 9);
-        assert!(ok!(client.smove("s", "t", "a")));
-        assert!(!ok!(client.smove("s", "t", "a")));
+        assert!(ok!(client.smove("s", "{s}t", "a")));
+        assert!(!ok!(client.smove("s", "{s}t", "a")));
         assert_eq!(ok!(client.srem("s", ["b", "x"])), 1);
         assert_eq!(ok!(client.spop::<String>("s")), text("c"));
         assert_eq!(ok!(client.spop::<String>("s")), None);
         assert_eq!(
-            ok!(client.spop_count::<BTreeSet<String>>("t", 5)),
+            ok!(client.spop_count::<BTreeSet<String>>("{s}t", 5)),
             BTreeSet::from(["a".into()])
         );
-        assert!(ok!(client.spop_count::<BTreeSet<String>>("t", 5)).is_empty());
+        assert!(ok!(client.spop_count::<BTreeSet<String>>("{s}t", 5)).is_empty());
         ok!(client.sadd("many", (0..500).collect::<Vec<_>>()));
         let (mut cursor, mut found) = (0, BTreeSet::new());
         loop {
@@ -176,16 +194,19 @@ fn sets_hold_each_member_once<A: Adapter>() {
 fn sets_are_put_together<A: Adapter>() {
     on_both::<A>(|client| {
         ok!(client.sadd("a", [1, 2, 3]));
-        ok!(client.sadd("b", [2, 3, 4]));
-        assert_eq!(ok!(client.sinter::<BTreeSet<i64>>(["a", "b"])), BTreeSet::from([2, 3]));
-        assert_eq!(ok!(client.sunion::<BTreeSet<i64>>(["a", "b"])), BTreeSet::from([1, 2, 3, 4]));
-        assert_eq!(ok!(client.sdiff::<Vec<i64>>(["a", "b"])), [1]);
-        assert_eq!(ok!(client.sintercard(["a", "b"])), 2);
-        assert_eq!(ok!(client.sintercard_limit(["a", "b"], 1)), 1);
-        assert_eq!(ok!(client.sinterstore("d", ["a", "b"])), 2);
-        assert_eq!(ok!(client.sunionstore("d", ["a", "b"])), 4);
-        assert_eq!(ok!(client.sdiffstore("d", ["a", "b"])), 1);
-        assert_eq!(ok!(client.smembers::<Vec<i64>>("d")), [1]);
+        ok!(client.sadd("{a}b", [2, 3, 4]));
+        assert_eq!(ok!(client.sinter::<BTreeSet<i64>>(["a", "{a}b"])), BTreeSet::from([2, 3]));
+        assert_eq!(
+            ok!(client.sunion::<BTreeSet<i64>>(["a", "{a}b"])),
+            BTreeSet::from([1, 2, 3, 4])
+        );
+        assert_eq!(ok!(client.sdiff::<Vec<i64>>(["a", "{a}b"])), [1]);
+        assert_eq!(ok!(client.sintercard(["a", "{a}b"])), 2);
+        assert_eq!(ok!(client.sintercard_limit(["a", "{a}b"], 1)), 1);
+        assert_eq!(ok!(client.sinterstore("{a}d", ["a", "{a}b"])), 2);
+        assert_eq!(ok!(client.sunionstore("{a}d", ["a", "{a}b"])), 4);
+        assert_eq!(ok!(client.sdiffstore("{a}d", ["a", "{a}b"])), 1);
+        assert_eq!(ok!(client.smembers::<Vec<i64>>("{a}d")), [1]);
     });
 }
 
@@ -195,7 +216,7 @@ fn sorted_sets_keep_scores<A: Adapter>() {
         assert_eq!(ok!(client.zadd("z", ("c", f64::INFINITY))), 1);
         let some = ok!(client.zrange_with_scores::<String>("z", 0, -1));
         assert_eq!(some, scored(&[("a", 1.0), ("b", 2.5), ("c", f64::INFINITY)]));
-        assert_eq!(ok!(client.zadd("copy", &some)), 3, "what came back can go out again");
+        assert_eq!(ok!(client.zadd("{z}copy", &some)), 3, "what came back can go out again");
         let add = ZAddOptions::new();
         assert_eq!(ok!(client.zadd_with("z", [("a", 5), ("d", 4)], add.nx())), 1);
         assert_eq!(ok!(client.zadd_with("z", [("a", 0), ("e", 4)], add.xx().changed())), 1);
@@ -221,10 +242,11 @@ fn sorted_sets_keep_scores<A: Adapter>() {
         assert_eq!(ok!(client.zpopmin::<String>("none")), None);
         assert_eq!(ok!(client.zpopmin_count::<String>("z", 5)), scored(&[("b", 2.5)]));
         assert!(ok!(client.zpopmax_count::<String>("z", 5)).is_empty());
-        assert_eq!(ok!(client.zpopmax_count::<String>("copy", 2)).len(), 2);
+        assert_eq!(ok!(client.zpopmax_count::<String>("{z}copy", 2)).len(), 2);
         let end = ScoreEnd::Highest;
-        let some: Option<(String, Vec<(String, f64)>)> = ok!(client.zmpop(["z", "copy"], end, 3));
-        assert_eq!(some, Some(("copy".into(), scored(&[("a", 1.0)]))));
+        let some: Option<(String, Vec<(String, f64)>)> =
+            ok!(client.zmpop(["z", "{z}copy"], end, 3));
+        assert_eq!(some, Some(("{z}copy".into(), scored(&[("a", 1.0)]))));
         assert_eq!(ok!(client.zmpop::<String, String>("z", end, 3)), None);
     });
 }
@@ -244,7 +266,7 @@ fn sorted_sets_are_read_by_rank_score_and_member<A: Adapter>() {
             scored(&[("a", 1.0)])
         );
         assert_eq!(ok!(client.zcount("z", 2.0..)), 3);
-        assert_eq!(ok!(client.zrangestore("d", "z", ZRange::ranks(0, 2))), 3);
+        assert_eq!(ok!(client.zrangestore("{z}d", "z", ZRange::ranks(0, 2))), 3);
         assert_eq!(ok!(client.zrevrange::<Vec<String>>("z", 0, 1)).concat(), "dc");
         assert_eq!(ok!(client.zrangebyscore::<Vec<String>>("z", ..=2.0)).concat(), "ab");
         assert_eq!(ok!(client.zrevrangebyscore::<Vec<String>>("z", 3.0..)).concat(), "dc");
@@ -262,7 +284,7 @@ fn sorted_sets_are_read_by_rank_score_and_member<A: Adapter>() {
         assert_eq!(ok!(client.zremrangebylex("lex", "b".."d")), 2);
         let (mut cursor, mut found) = (0, Vec::new());
         loop {
-            let (next, page) = ok!(client.zscan_page::<String>("d", cursor, ScanOptions::new()));
+            let (next, page) = ok!(client.zscan_page::<String>("{z}d", cursor, ScanOptions::new()));
             found.extend(page);
             cursor = next;
             if cursor == 0 {
@@ -277,8 +299,8 @@ fn sorted_sets_are_read_by_rank_score_and_member<A: Adapter>() {
 fn sorted_sets_are_put_together<A: Adapter>() {
     on_both::<A>(|client| {
         ok!(client.zadd("a", [("x", 1), ("y", 2)]));
-        ok!(client.zadd("b", [("y", 10), ("z", 20)]));
-        let both = ["a", "b"];
+        ok!(client.zadd("{a}b", [("y", 10), ("z", 20)]));
+        let both = ["a", "{a}b"];
         let max = || Combine::new().weights([100.0, 0.5]).aggregate(Aggregate::Max);
         assert_eq!(ok!(client.zunion::<Vec<String>>(both)).concat(), "xyz");
         assert_eq!(
@@ -295,10 +317,10 @@ fn sorted_sets_are_put_together<A: Adapter>() {
         assert_eq!(ok!(client.zintercard_limit(both, 5)), 1);
         assert_eq!(ok!(client.zdiff::<Vec<String>>(both)).concat(), "x");
         assert_eq!(ok!(client.zdiff_with_scores::<String>(both)), scored(&[("x", 1.0)]));
-        assert_eq!(ok!(client.zunionstore("d", both, max())), 3);
-        assert_eq!(ok!(client.zinterstore("d", both, Combine::new())), 1);
-        assert_eq!(ok!(client.zdiffstore("d", both)), 1);
-        assert_eq!(ok!(client.zscore("d", "x")), Some(1.0));
+        assert_eq!(ok!(client.zunionstore("{a}d", both, max())), 3);
+        assert_eq!(ok!(client.zinterstore("{a}d", both, Combine::new())), 1);
+        assert_eq!(ok!(client.zdiffstore("{a}d", both)), 1);
+        assert_eq!(ok!(client.zscore("{a}d", "x")), Some(1.0));
     });
 }
 
@@ -311,13 +333,13 @@ fn bits_are_found_combined_and_counted_with<A: Adapter>() {
         assert_eq!(ok!(client.bitpos_range("k", true, 2, -1)), BitPosition::At(16));
         assert_eq!(ok!(client.bitpos_range("k", false, 2, 2)), BitPosition::Nowhere);
         assert_eq!(ok!(client.bitpos_bits("k", true, 13, -1)), BitPosition::At(13));
-        ok!(client.set("mask", &b"\xff\xf0"[..]));
-        assert_eq!(ok!(client.bitop(BitOperation::And, "d", ["k", "mask"])), 3);
-        assert_eq!(ok!(client.get::<Vec<u8>>("d")), Some(b"\x00\x00\x00".to_vec()));
-        assert_eq!(ok!(client.bitop(BitOperation::Or, "d", ["k", "mask"])), 3);
-        assert_eq!(ok!(client.bitop(BitOperation::Xor, "d", ["k", "mask"])), 3);
-        assert_eq!(ok!(client.bitop(BitOperation::Not, "d", "k")), 3);
-        assert_eq!(ok!(client.get::<Vec<u8>>("d")), Some(b"\xff\xf0\x00".to_vec()));
+        ok!(client.set("{k}mask", &b"\xff\xf0"[..]));
+        assert_eq!(ok!(client.bitop(BitOperation::And, "{k}d", ["k", "{k}mask"])), 3);
+        assert_eq!(ok!(client.get::<Vec<u8>>("{k}d")), Some(b"\x00\x00\x00".to_vec()));
+        assert_eq!(ok!(client.bitop(BitOperation::Or, "{k}d", ["k", "{k}mask"])), 3);
+        assert_eq!(ok!(client.bitop(BitOperation::Xor, "{k}d", ["k", "{k}mask"])), 3);
+        assert_eq!(ok!(client.bitop(BitOperation::Not, "{k}d", "k")), 3);
+        assert_eq!(ok!(client.get::<Vec<u8>>("{k}d")), Some(b"\xff\xf0\x00".to_vec()));
         let (u4, third) = (BitInt::unsigned(4), BitOffset::Item(2));
         let work = BitField::new()
             .set(u4, third, 14)
@@ -340,12 +362,12 @@ fn what_is_counted_is_about_right<A: Adapter>() {
     on_both::<A>(|client| {
         assert!(ok!(client.pfadd("a", (0..1_000).collect::<Vec<_>>())));
         assert!(!ok!(client.pfadd("a", 7)));
-        ok!(client.pfadd("b", (500..1_500).collect::<Vec<_>>()));
+        ok!(client.pfadd("{a}b", (500..1_500).collect::<Vec<_>>()));
         let about = |count: u64, right: u64| count.abs_diff(right) < right / 20;
         assert!(about(ok!(client.pfcount("a")), 1_000));
-        assert!(about(ok!(client.pfcount(["a", "b"])), 1_500));
-        ok!(client.pfmerge("c", ["a", "b"]));
-        assert!(about(ok!(client.pfcount("c")), 1_500));
+        assert!(about(ok!(client.pfcount(["a", "{a}b"])), 1_500));
+        ok!(client.pfmerge("{a}c", ["a", "{a}b"]));
+        assert!(about(ok!(client.pfcount("{a}c")), 1_500));
     });
 }
 
@@ -376,8 +398,8 @@ fn places_are_found<A: Adapter>() {
         assert!((places[0].distance - 190.4424).abs() < 0.01);
         assert!((places[0].at.latitude - palermo.latitude).abs() < 1e-4);
         let boxed = GeoSearch::around_member("Catania", Area::Box(10.0, 10.0), GeoUnit::Miles);
-        assert_eq!(ok!(client.geosearchstore("d", key, boxed.count(9))), 1);
-        assert_eq!(ok!(client.zrange::<Vec<String>>("d", 0, -1)), ["Catania"]);
+        assert_eq!(ok!(client.geosearchstore("{sicily}d", key, boxed.count(9))), 1);
+        assert_eq!(ok!(client.zrange::<Vec<String>>("{sicily}d", 0, -1)), ["Catania"]);
     });
 }
 
@@ -445,17 +467,21 @@ fn streams_grow_and_are_read<A: Adapter>() {
         let newest = ok!(client.xrevrange::<Fields>("s", ..=StreamId::new(5, 2)));
         assert_eq!(newest, [all[1].clone(), all[0].clone()]);
         assert_eq!(ok!(client.xrevrange_count::<Fields>("s", .., 1)), all[2..]);
-        assert!(ok!(client.xrange::<Fields>("none", ..)).is_empty());
+        assert!(ok!(client.xrange::<Fields>("{s}none", ..)).is_empty());
 
-        ok!(client.xadd("t", ("x", "y")));
+        ok!(client.xadd("{s}t", ("x", "y")));
         let from_start = ReadFrom::After(StreamId::MIN);
         let read = ok!(client.xread::<Fields>(
-            [("s", ReadFrom::After(StreamId::new(5, 1))), ("none", from_start), ("t", from_start)],
+            [
+                ("s", ReadFrom::After(StreamId::new(5, 1))),
+                ("{s}none", from_start),
+                ("{s}t", from_start)
+            ],
             ReadOptions::new().count(1),
         ));
         assert_eq!(read.len(), 2);
         assert_eq!((&read[0].key[..], &read[0].entries[..]), (&b"s"[..], &all[1..2]));
-        assert_eq!(&read[1].key[..], b"t");
+        assert_eq!(&read[1].key[..], b"{s}t");
         let nothing = ok!(client.xread::<Fields>(("s", ReadFrom::New), ReadOptions::new()));
         assert!(nothing.is_empty());
 
@@ -468,7 +494,7 @@ fn streams_grow_and_are_read<A: Adapter>() {
         assert_eq!(ok!(client.xlen("s")), 1);
         ok!(client.xsetid("s", StreamId::MAX));
         refused::<A, _>(client.xadd("s", ("a", 6)));
-        ok!(client.xsetid_with("t", StreamId::MAX, 99, StreamId::new(1, 0)));
+        ok!(client.xsetid_with("{s}t", StreamId::MAX, 99, StreamId::new(1, 0)));
     });
 }
 

@@ -7,11 +7,12 @@ use std::{
 };
 
 use unfazed_core::{Effect, commands::prelude::*, failure::Executed};
-use unfazed_tests::{Server as TestServer, eventually};
+use unfazed_tests::eventually;
 
 use crate::{
-    adapters::{Adapter, scenarios},
-    support::{LIMIT, PROTOCOLS, at, failure},
+    adapters::{Adapter, in_cluster, scenarios},
+    site::Site,
+    support::{LIMIT, PROTOCOLS, failure},
 };
 
 scenarios! {
@@ -32,13 +33,30 @@ scenarios! {
     any_command_goes_by_its_name,
 }
 
+in_cluster! {
+    strings_read_and_write_values,
+    strings_with_options_set_when_and_for_how_long,
+    counters_count,
+    ranges_and_bits_are_parts_of_a_value,
+    hashes_hold_fields,
+    hashes_are_walked_and_drawn_from,
+    keys_of_any_type_are_deleted_renamed_copied,
+    keys_expire_when_told,
+    a_dump_is_restored,
+    scripts_run_on_the_server,
+    functions_run_on_the_server,
+    the_server_tells_of_itself,
+    the_server_is_configured_and_flushed,
+    any_command_goes_by_its_name,
+}
+
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Runs this over both protocols, on a server that is empty each time.
 fn on_both<A: Adapter>(act: impl Fn(&A::Client)) {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         A::wait(client.flushall()).expect("a plain FLUSHALL");
         act(&client);
     }
@@ -74,9 +92,9 @@ fn strings_read_and_write_values<A: Adapter>() {
         ok!(client.mset([("a", "1"), ("b", "2")]));
         let all: Vec<Option<i64>> = ok!(client.mget(["a", "none", "b"]));
         assert_eq!(all, [Some(1), None, Some(2)]);
-        assert!(!ok!(client.msetnx([("a", "9"), ("c", "9")])));
-        assert!(ok!(client.msetnx([("c", "3"), ("d", "4")])));
-        assert_eq!(ok!(client.mget::<[i64; 2]>(["c", "d"])), [3, 4]);
+        assert!(!ok!(client.msetnx([("a", "9"), ("{a}c", "9")])));
+        assert!(ok!(client.msetnx([("{a}c", "3"), ("{a}d", "4")])));
+        assert_eq!(ok!(client.mget::<[i64; 2]>(["{a}c", "{a}d"])), [3, 4]);
         assert_eq!(ok!(client.append("k", "!")), 6);
         assert_eq!(ok!(client.strlen("k")), 6);
         assert_eq!(ok!(client.strlen("none")), 0);
@@ -218,17 +236,17 @@ fn keys_of_any_type_are_deleted_renamed_copied<A: Adapter>() {
         assert_eq!(ok!(client.touch(["d", "a"])), 1);
         assert_eq!(ok!(client.type_of("d")), "string");
         assert_eq!(ok!(client.type_of("none")), "none");
-        ok!(client.rename("d", "e"));
-        let failure = failure(A::wait(client.rename("d", "e")));
+        ok!(client.rename("d", "{d}e"));
+        let failure = failure(A::wait(client.rename("d", "{d}e")));
         assert_eq!(failure.executed(), Executed::Yes, "{failure}");
-        ok!(client.set("f", 1));
-        assert!(!ok!(client.renamenx("e", "f")));
-        assert!(ok!(client.renamenx("e", "g")));
-        assert!(ok!(client.copy("g", "h")));
-        assert!(!ok!(client.copy("g", "f")));
-        assert!(ok!(client.copy_over("g", "f")));
-        assert_eq!(ok!(client.mget::<Vec<i64>>(["f", "g", "h"])), [4, 4, 4]);
-        assert_eq!(ok!(client.object_encoding("f")), text("int"));
+        ok!(client.set("{d}f", 1));
+        assert!(!ok!(client.renamenx("{d}e", "{d}f")));
+        assert!(ok!(client.renamenx("{d}e", "{d}g")));
+        assert!(ok!(client.copy("{d}g", "{d}h")));
+        assert!(!ok!(client.copy("{d}g", "{d}f")));
+        assert!(ok!(client.copy_over("{d}g", "{d}f")));
+        assert_eq!(ok!(client.mget::<Vec<i64>>(["{d}f", "{d}g", "{d}h"])), [4, 4, 4]);
+        assert_eq!(ok!(client.object_encoding("{d}f")), text("int"));
         assert_eq!(ok!(client.object_encoding("none")), None);
     });
 }
@@ -332,7 +350,7 @@ fn functions_run_on_the_server<A: Adapter>() {
             ok!(client.command("FUNCTION").arg("LOAD").arg("REPLACE").arg(code).run());
         assert_eq!(name, "lib");
         assert_eq!(ok!(client.fcall::<String>("first", (), "a")), "a");
-        assert_eq!(ok!(client.fcall_ro::<i64>("ro", ["x", "y"], ())), 2);
+        assert_eq!(ok!(client.fcall_ro::<i64>("ro", ["x", "{x}y"], ())), 2);
     });
 }
 

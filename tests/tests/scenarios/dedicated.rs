@@ -13,7 +13,8 @@ use unfazed_core::{
 use unfazed_tests::{Fault, Proxy, Raw, RawReply, Server as TestServer, eventually};
 
 use crate::{
-    adapters::{Adapter, join_all, scenarios, spawn},
+    adapters::{Adapter, in_cluster, join_all, scenarios, spawn},
+    site::Site,
     support::{LIMIT, PROTOCOLS, at, cut, failure, others_on, quick, until_health},
 };
 
@@ -29,6 +30,13 @@ scenarios! {
     an_optimistic_transaction_goes_on_after_lost_connections_and_writes_once,
     what_fails_in_an_optimistic_transaction_is_told,
     an_optimistic_transaction_never_degrades,
+}
+
+in_cluster! {
+    what_no_connection_may_be_used_for_is_refused,
+    many_who_increment_at_once_lose_nothing,
+    an_optimistic_transaction_may_decide_to_write_nothing,
+    what_fails_in_an_optimistic_transaction_is_told,
 }
 
 fn a_connection_of_ones_own_does_what_no_shared_one_may<A: Adapter>() {
@@ -161,8 +169,8 @@ fn a_lost_connection_of_ones_own_is_an_error_and_is_not_replaced<A: Adapter>() {
 }
 
 fn what_no_connection_may_be_used_for_is_refused<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     let own = A::dedicated(&client);
     for command in ["SUBSCRIBE a", "MONITOR", "CLIENT REPLY OFF", "HELLO 2", "RESET", "QUIT"] {
         let refused = failure(A::wait_there(own.command(command).run::<()>()));
@@ -189,8 +197,8 @@ fn a_connection_of_ones_own_ends_with_its_client<A: Adapter>() {
 fn many_who_increment_at_once_lose_nothing<A: Adapter>() {
     const TASKS: i64 = 12;
     const EACH: i64 = 20;
-    let server = TestServer::start();
-    let configs = PROTOCOLS.map(|protocol| at(server.port()).protocol(protocol).deadline(LIMIT));
+    let server = Site::start();
+    let configs = PROTOCOLS.map(|protocol| server.config().protocol(protocol).deadline(LIMIT));
     for config in configs.into_iter().chain([Config::memory()]) {
         let client = A::connect(config).expect("a server, or none to miss");
         A::wait(client.flushall()).expect("a plain FLUSHALL");
@@ -204,7 +212,7 @@ fn many_who_increment_at_once_lose_nothing<A: Adapter>() {
                         |read| read.get::<i64>("n"),
                         |n, write| {
                             let n = n.unwrap_or(0) + 1;
-                            Some((write.set("n", n), write.rpush("log", n)))
+                            Some((write.set("n", n), write.rpush("{n}log", n)))
                         },
                     ));
                     let ((), length) = done.await.expect("in time").expect("it writes");
@@ -213,7 +221,7 @@ fn many_who_increment_at_once_lose_nothing<A: Adapter>() {
             }
         });
         join_all::<A, _, _>(tasks);
-        let all: Vec<i64> = A::wait(client.lrange("log", 0, -1)).expect("a plain LRANGE");
+        let all: Vec<i64> = A::wait(client.lrange("{n}log", 0, -1)).expect("a plain LRANGE");
         assert!(all.into_iter().eq(1..=TASKS * EACH));
         let n = A::wait(client.get::<i64>("n")).expect("a plain GET");
         assert_eq!(n, Some(TASKS * EACH));
@@ -223,8 +231,8 @@ fn many_who_increment_at_once_lose_nothing<A: Adapter>() {
 }
 
 fn an_optimistic_transaction_may_decide_to_write_nothing<A: Adapter>() {
-    let server = TestServer::start();
-    for config in [at(server.port()), Config::memory()] {
+    let server = Site::start();
+    for config in [server.config(), Config::memory()] {
         let client = A::connect(config).expect("a server, or none to miss");
         A::wait(client.set("stock", 1)).expect("a plain SET");
         let take = || {
@@ -292,8 +300,8 @@ fn an_optimistic_transaction_goes_on_after_lost_connections_and_writes_once<A: A
 }
 
 fn what_fails_in_an_optimistic_transaction_is_told<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     A::wait(client.rpush("list", 1)).expect("a plain RPUSH");
     let wrong = failure(A::block_on(A::settled(client.optimistic(
         "list",
@@ -307,9 +315,7 @@ fn what_fails_in_an_optimistic_transaction_is_told<A: Adapter>() {
         |_, write| Some((write.set("n", 1), write.command("NOSUCHTHING").run::<()>())),
     ))));
     assert!(matches!(aborted.kind(), FailureKind::Aborted(_)), "{aborted}");
-    let RawReply::Null = Raw::connect(server.port()).cmd(&["GET", "n"]) else {
-        panic!("nothing was written")
-    };
+    let RawReply::Null = server.raw().cmd(&["GET", "n"]) else { panic!("nothing was written") };
     // What was watched holds for nobody else.
     assert_eq!(A::wait_all(client.transaction(|t| t.incr("n"))).expect("a plain one"), 1);
 }

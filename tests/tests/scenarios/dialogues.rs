@@ -7,14 +7,19 @@ use unfazed_core::{
     dialogue::{Converse, Dialogue, Heard, Step},
     engine::Batch,
 };
-use unfazed_tests::Server as TestServer;
 
 use crate::{
-    adapters::{Adapter, scenarios},
-    support::{at, failure, timed},
+    adapters::{Adapter, in_cluster, scenarios},
+    site::Site,
+    support::{failure, timed},
 };
 
 scenarios! {
+    a_dialogue_sends_gives_and_sleeps,
+    a_dialogue_ends_with_the_failure_of_what_it_sent,
+}
+
+in_cluster! {
     a_dialogue_sends_gives_and_sleeps,
     a_dialogue_ends_with_the_failure_of_what_it_sent,
 }
@@ -62,8 +67,8 @@ fn count<A: Adapter>(config: Config, command: &'static str) -> Result<Vec<i64>, 
 }
 
 fn a_dialogue_sends_gives_and_sleeps<A: Adapter>() {
-    let server = TestServer::start();
-    for config in [at(server.port()), Config::memory()] {
+    let server = Site::start();
+    for config in [server.config(), Config::memory()] {
         let (numbers, took) = timed(|| count::<A>(config, "INCR"));
         assert_eq!(numbers.expect("no failure"), [1, 2, 3]);
         assert!(took >= 3 * PAUSE, "{took:?}");
@@ -71,8 +76,8 @@ fn a_dialogue_sends_gives_and_sleeps<A: Adapter>() {
 }
 
 fn a_dialogue_ends_with_the_failure_of_what_it_sent<A: Adapter>() {
-    let server = TestServer::start();
-    for config in [at(server.port()), Config::memory()] {
+    let server = Site::start();
+    for config in [server.config(), Config::memory()] {
         let failure = failure(count::<A>(config, "LPOP"));
         assert!(matches!(failure.kind(), FailureKind::Decode(_)), "null is no number: {failure}");
         assert_eq!(failure.command(), "LPOP");

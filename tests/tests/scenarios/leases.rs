@@ -21,7 +21,8 @@ use unfazed_core::{
 use unfazed_tests::{Fault, Proxy, Raw, RawReply, Server as TestServer, Way, eventually};
 
 use crate::{
-    adapters::{Adapter, Async, scenarios, spawn},
+    adapters::{Adapter, Async, in_cluster, scenarios, spawn},
+    site::Site,
     support::{
         LIMIT, PROTOCOLS, SILENCE, assert_lost_maybe, at, cut, failure, others_on, quick, refusal,
         timed, until_health,
@@ -46,6 +47,14 @@ scenarios! {
     a_pop_that_is_given_up_loses_nothing_untold,
 }
 
+in_cluster! {
+    a_command_that_waits_gets_what_comes,
+    those_that_wait_hold_up_nobody,
+    a_wait_that_is_over_gives_nothing,
+    a_limit_of_the_callers_own_ends_a_wait_before_the_server_does,
+    a_pipeline_with_a_command_that_waits_keeps_its_order_on_one_connection,
+}
+
 type Popped = Option<(String, String)>;
 
 /// How many clients wait at the server.
@@ -62,36 +71,38 @@ fn until_blocked(witness: &mut Raw, count: usize) {
 }
 
 fn a_command_that_waits_gets_what_comes<A: Adapter>() {
-    let server = TestServer::start();
-    let mut witness = Raw::connect(server.port());
+    let server = Site::start();
+    let mut witness = server.raw();
+    // In a cluster it is to stand where the key is.
+    witness.int(&["EXISTS", "a"]);
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         let waiting = client.clone();
         let task = spawn::<A, _>(async move {
-            A::done(waiting.blpop::<String, String>(["a", "b"], LIMIT)).await
+            A::done(waiting.blpop::<String, String>(["a", "{a}b"], LIMIT)).await
         });
         until_blocked(&mut witness, 1);
-        witness.int(&["RPUSH", "b", "1"]);
+        witness.int(&["RPUSH", "{a}b", "1"]);
         let popped = task.join().expect("it came");
-        assert_eq!(popped, Some(("b".into(), "1".into())));
+        assert_eq!(popped, Some(("{a}b".into(), "1".into())));
 
         // What is there already is given at once.
         witness.int(&["RPUSH", "a", "1", "2", "3", "4", "5", "6"]);
-        witness.int(&["ZADD", "z", "1", "one", "2", "two", "3", "three"]);
+        witness.int(&["ZADD", "{a}z", "1", "one", "2", "two", "3", "three"]);
         let right: Popped = A::wait(client.brpop("a", LIMIT)).expect("there is one");
         assert_eq!(right, Some(("a".into(), "6".into())));
-        let moved = client.blmove::<i64>("a", "c", Side::Left, Side::Right, None);
+        let moved = client.blmove::<i64>("a", "{a}c", Side::Left, Side::Right, None);
         assert_eq!(A::wait(moved).expect("there is one"), Some(1));
-        assert_eq!(A::wait(client.brpoplpush::<i64>("a", "c", LIMIT)).expect("one"), Some(5));
-        let many = client.blmpop::<String, i64>(["none", "a"], Side::Left, 2, LIMIT);
+        assert_eq!(A::wait(client.brpoplpush::<i64>("a", "{a}c", LIMIT)).expect("one"), Some(5));
+        let many = client.blmpop::<String, i64>(["{a}none", "a"], Side::Left, 2, LIMIT);
         assert_eq!(A::wait(many).expect("there are"), Some(("a".into(), vec![2, 3])));
-        let min = A::wait(client.bzpopmin::<String, String>("z", LIMIT)).expect("there is one");
-        assert_eq!(min, Some(("z".into(), "one".into(), 1.0)));
-        let max = A::wait(client.bzpopmax::<String, String>("z", LIMIT)).expect("there is one");
-        assert_eq!(max, Some(("z".into(), "three".into(), 3.0)));
-        let last = client.bzmpop::<String, String>("z", ScoreEnd::Lowest, 5, LIMIT);
+        let min = A::wait(client.bzpopmin::<String, String>("{a}z", LIMIT)).expect("there is one");
+        assert_eq!(min, Some(("{a}z".into(), "one".into(), 1.0)));
+        let max = A::wait(client.bzpopmax::<String, String>("{a}z", LIMIT)).expect("there is one");
+        assert_eq!(max, Some(("{a}z".into(), "three".into(), 3.0)));
+        let last = client.bzmpop::<String, String>("{a}z", ScoreEnd::Lowest, 5, LIMIT);
         let last = A::wait(last).expect("there is one").expect("it is there");
-        assert_eq!(last.0, "z");
+        assert_eq!(last.0, "{a}z");
         // Of another type.
         A::wait(client.set("text", "t")).expect("a plain SET");
         let wrong = failure(A::wait(client.blpop::<String, String>("text", LIMIT)));
@@ -104,36 +115,38 @@ fn a_command_that_waits_gets_what_comes<A: Adapter>() {
 }
 
 fn those_that_wait_hold_up_nobody<A: Adapter>() {
-    let server = TestServer::start();
-    let mut witness = Raw::connect(server.port());
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let mut witness = server.raw();
+    // In a cluster it is to stand where the key is.
+    witness.int(&["EXISTS", "q"]);
+    let client = A::connect(server.config()).expect("there is a server");
     let tasks: Vec<_> = (0..20)
         .map(|at| {
             let client = client.clone();
             spawn::<A, _>(async move {
-                A::done(client.blpop::<String, u32>(format!("q{at}"), None)).await
+                A::done(client.blpop::<String, u32>(format!("{{q}}{at}"), None)).await
             })
         })
         .collect();
     until_blocked(&mut witness, 20);
     for _ in 0..100 {
-        let (_, took) = timed(|| A::wait(client.incr("n")).expect("a plain INCR"));
+        let (_, took) = timed(|| A::wait(client.incr("{q}n")).expect("a plain INCR"));
         assert!(took < LIMIT);
     }
     for at in 0..20 {
-        witness.int(&["RPUSH", &format!("q{at}"), &at.to_string()]);
+        witness.int(&["RPUSH", &format!("{{q}}{at}"), &at.to_string()]);
     }
     for (at, task) in tasks.into_iter().enumerate() {
         assert_eq!(task.join().expect("it came").expect("one").1, at as u32);
     }
-    assert_eq!(witness.get("n").as_deref(), Some("100"));
+    assert_eq!(witness.get("{q}n").as_deref(), Some("100"));
 }
 
 fn a_wait_that_is_over_gives_nothing<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
         // A slice is as long as the server may be silent.
-        let config = at(server.port()).protocol(protocol).response_timeout(SILENCE);
+        let config = server.config().protocol(protocol).response_timeout(SILENCE);
         let client = A::connect(config).expect("there is a server");
         let wait = 2 * SILENCE + SILENCE / 2;
         let (nothing, took) = timed(|| A::wait(client.blpop::<String, String>("none", wait)));
@@ -298,9 +311,11 @@ fn a_pop_across_a_restart_ends_as_maybe_and_the_next_one_gets_its_element<A: Ada
 }
 
 fn a_limit_of_the_callers_own_ends_a_wait_before_the_server_does<A: Adapter>() {
-    let server = TestServer::start();
-    let mut witness = Raw::connect(server.port());
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let mut witness = server.raw();
+    // In a cluster it is to stand where the key is.
+    witness.int(&["EXISTS", "q"]);
+    let client = A::connect(server.config()).expect("there is a server");
     for wait in [None, Some(LIMIT)] {
         let limit = Duration::from_millis(500);
         let view = client.within(limit);
@@ -319,15 +334,15 @@ fn a_limit_of_the_callers_own_ends_a_wait_before_the_server_does<A: Adapter>() {
 }
 
 fn a_pipeline_with_a_command_that_waits_keeps_its_order_on_one_connection<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     let (before, pushed, popped, after, replicas): (i64, u64, Option<(String, u32)>, i64, u64) =
         A::wait_all(client.pipeline(|p| {
             (
-                p.incr("n"),
+                p.incr("{q}n"),
                 p.rpush("q", 5),
                 p.blpop("q", LIMIT),
-                p.incr("n"),
+                p.incr("{q}n"),
                 p.wait(0, Duration::from_millis(100)),
             )
         }))

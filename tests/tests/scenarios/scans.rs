@@ -22,7 +22,8 @@ use unfazed_core::{
 use unfazed_tests::{Proxy, Raw, Server as TestServer};
 
 use crate::{
-    adapters::{Adapter, scenarios},
+    adapters::{Adapter, in_cluster, scenarios},
+    site::Site,
     support::{Changes, PROTOCOLS, SILENCE, at, failure, quick, until_health},
 };
 
@@ -38,6 +39,10 @@ scenarios! {
     an_error_ends_a_scan_and_is_told_once,
     a_scan_that_is_left_alone_costs_no_connection,
     each_page_has_the_time_limit_of_its_view,
+}
+
+in_cluster! {
+    an_error_ends_a_scan_and_is_told_once,
 }
 
 /// Writes keys `name:0` to `name:<count - 1>`.
@@ -221,8 +226,8 @@ fn an_embedded_store_is_scanned_as_a_server_is<A: Adapter>() {
 }
 
 fn an_error_ends_a_scan_and_is_told_once<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port()).protocol(ProtocolChoice::Resp3)).expect("a server");
+    let server = Site::start();
+    let client = A::connect(server.config().protocol(ProtocolChoice::Resp3)).expect("a server");
     A::wait(client.set("word", "no hash")).expect("a plain SET");
     let mut scan = client.hscan::<String, String>("word");
     let failed = failure(A::next_item(&mut scan).expect("an error is no end"));

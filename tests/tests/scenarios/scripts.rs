@@ -9,10 +9,11 @@ use unfazed_core::{
     failure::{Executed, FailureKind},
     handle::{Pipelines, Views},
 };
-use unfazed_tests::{Proxy, Raw, Server as TestServer};
+use unfazed_tests::{Proxy, Server as TestServer};
 
 use crate::{
-    adapters::{Adapter, Async, join_all, scenarios},
+    adapters::{Adapter, Async, in_cluster, join_all, scenarios},
+    site::Site,
     support::{PROTOCOLS, at, failure, quick},
 };
 
@@ -28,6 +29,15 @@ scenarios! {
     libraries_are_loaded_listed_and_restored;
     async
     a_call_that_nobody_waits_for_runs_all_the_same,
+}
+
+in_cluster! {
+    a_script_runs_whether_the_server_knows_it_or_not,
+    a_script_that_is_flushed_between_two_calls_runs_once_each,
+    items_of_a_pipeline_whose_scripts_were_flushed_run_each_once,
+    many_callers_of_an_unknown_script_run_it_once_each,
+    what_a_script_answers_with_is_told,
+    libraries_are_loaded_listed_and_restored,
 }
 
 static ADD: LazyLock<Script> = LazyLock::new(|| {
@@ -48,25 +58,26 @@ macro_rules! ok {
 }
 
 fn a_script_runs_whether_the_server_knows_it_or_not<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for (round, protocol) in PROTOCOLS.into_iter().enumerate() {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         ok!(client.script_flush());
         for call in 1..=3 {
             let sum = 15 * round as i64 + 5 * call;
-            let add = client.script(&ADD).key("sum").keys(["other"]).arg(5).args(["x"]);
+            let add = client.script(&ADD).key("sum").keys(["{sum}other"]).arg(5).args(["x"]);
             let answer: (i64, String, String) = ok!(add.run());
-            assert_eq!(answer, (sum, "other".to_owned(), "x".to_owned()));
+            assert_eq!(answer, (sum, "{sum}other".to_owned(), "x".to_owned()));
         }
-        assert_eq!(ok!(client.script_exists(ADD.sha1())), [true]);
+        // Of a cluster only the node knows it that has run it.
+        assert_eq!(ok!(client.script_exists(ADD.sha1())), [server.nodes() == 1]);
         assert_eq!(ok!(client.script(&READ).key("none").run::<Option<String>>()), None);
     }
 }
 
 fn a_script_that_is_flushed_between_two_calls_runs_once_each<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
-    let mut raw = Raw::connect(server.port());
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
+    let mut raw = server.raw();
     for round in 1..=5 {
         assert_eq!(ok!(client.script(&PUSH).key("list").arg(round).run::<i64>()), round);
         raw.ok(&["SCRIPT", "FLUSH"]);
@@ -95,8 +106,8 @@ fn a_pipeline_of_scripts_runs_in_its_order<A: Adapter>() {
 }
 
 fn items_of_a_pipeline_whose_scripts_were_flushed_run_each_once<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     let run = || {
         A::wait_all(client.pipeline_each(|p| {
             let pushes: Vec<_> =
@@ -107,7 +118,7 @@ fn items_of_a_pipeline_whose_scripts_were_flushed_run_each_once<A: Adapter>() {
     let (_, rounds, sum) = run();
     assert!(sum.is_err(), "an array is no string");
     assert_eq!(rounds.expect("a plain INCR"), 1);
-    Raw::connect(server.port()).ok(&["SCRIPT", "FLUSH"]);
+    server.raw().ok(&["SCRIPT", "FLUSH"]);
     let (pushes, rounds, sum) = run();
     let lengths: Vec<_> = pushes.into_iter().map(|length| length.expect("it runs")).collect();
     assert_eq!(lengths, (51..=100).collect::<Vec<_>>(), "among themselves they keep their order");
@@ -117,8 +128,8 @@ fn items_of_a_pipeline_whose_scripts_were_flushed_run_each_once<A: Adapter>() {
 }
 
 fn many_callers_of_an_unknown_script_run_it_once_each<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     let calls = (0..A::MANY.min(100)).map(|_| {
         let client = client.clone();
         async move { A::done(client.script(&PUSH).key("list").arg("x").run::<i64>()).await }
@@ -168,8 +179,8 @@ fn a_read_only_script_is_refused_its_writes_and_repeated<A: Adapter>() {
 }
 
 fn what_a_script_answers_with_is_told<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     let fails = Script::new("return redis.error_reply('MOVED 1 127.0.0.1:1')");
     for call in ["EVAL", "EVALSHA"] {
         let told = failure(A::wait(client.script(&fails).run::<()>()));
@@ -193,13 +204,13 @@ fn a_call_that_nobody_waits_for_runs_all_the_same<A: Async>() {
 }
 
 fn libraries_are_loaded_listed_and_restored<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     let code = "#!lua name=lib\n\
         redis.register_function('first', function(keys, args) return args[1] end)\n\
         redis.register_function{function_name='count', description='how many', \
         callback=function(keys, args) return #keys end, flags={'no-writes', 'allow-stale'}}";
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         assert_eq!(ok!(client.function_load(code)), "lib");
         let exists = failure(A::wait(client.function_load(code)));
         assert!(matches!(exists.kind(), FailureKind::Server(_)), "{exists}");
@@ -217,7 +228,7 @@ fn libraries_are_loaded_listed_and_restored<A: Adapter>() {
         assert_eq!(ok!(client.function_list_code("l*"))[0].code.as_deref(), Some(code));
         assert!(ok!(client.function_list_code("x*")).is_empty());
         assert_eq!(ok!(client.fcall::<String>("first", (), "a")), "a");
-        assert_eq!(ok!(client.fcall_ro::<i64>("count", ["x", "y"], ())), 2);
+        assert_eq!(ok!(client.fcall_ro::<i64>("count", ["x", "{x}y"], ())), 2);
 
         let stats = ok!(client.function_stats());
         assert!(stats.running.is_none());

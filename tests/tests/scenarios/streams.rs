@@ -20,7 +20,8 @@ use unfazed_core::{
 use unfazed_tests::{Fault, Proxy, Raw, RawReply, Server as TestServer, Way, eventually};
 
 use crate::{
-    adapters::{Adapter, Talk, scenarios},
+    adapters::{Adapter, Talk, in_cluster, scenarios},
+    site::Site,
     support::{LIMIT, PROTOCOLS, SILENCE, at, failure, quick, timed, until_health},
 };
 
@@ -36,6 +37,15 @@ scenarios! {
     a_lost_group_ends_a_consumer_or_is_made_anew,
     a_consumer_gives_up_when_told_to,
     a_consumer_waits_for_the_server_though_its_keys_may_degrade,
+    a_closed_client_ends_its_consumers,
+}
+
+in_cluster! {
+    a_consumer_gets_each_entry_once_where_nothing_happens,
+    consumers_share_what_a_stream_delivers,
+    what_was_not_acknowledged_comes_again_and_first,
+    what_stalled_with_another_is_claimed,
+    several_streams_are_read_side_by_side,
     a_closed_client_ends_its_consumers,
 }
 
@@ -64,12 +74,12 @@ fn pending(raw: &mut Raw, stream: &str) -> i64 {
 }
 
 fn a_consumer_gets_each_entry_once_where_nothing_happens<A: Adapter>() {
-    let server = TestServer::start();
-    let mut raw = Raw::connect(server.port());
+    let server = Site::start();
+    let mut raw = server.raw();
     for protocol in PROTOCOLS {
         raw.ok(&["FLUSHALL"]);
         (0..500).for_each(|number| add(&mut raw, "s", number));
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         let consumer = client.consumer("g", "me").stream("s").create(GroupStart::Beginning);
         let mut consumer: Consuming<A> = consumer.run();
         let first = take::<A>(&mut consumer, 250);
@@ -87,10 +97,10 @@ fn a_consumer_gets_each_entry_once_where_nothing_happens<A: Adapter>() {
 }
 
 fn consumers_share_what_a_stream_delivers<A: Adapter>() {
-    let server = TestServer::start();
-    let mut raw = Raw::connect(server.port());
+    let server = Site::start();
+    let mut raw = server.raw();
     (0..100).for_each(|number| add(&mut raw, "s", number));
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let client = A::connect(server.config()).expect("there is a server");
     let consumer = |name: &str| -> Consuming<A> {
         let consumer = client.consumer("g", name).stream("s").create(GroupStart::Beginning);
         consumer.count(10).run()
@@ -105,10 +115,10 @@ fn consumers_share_what_a_stream_delivers<A: Adapter>() {
 }
 
 fn what_was_not_acknowledged_comes_again_and_first<A: Adapter>() {
-    let server = TestServer::start();
-    let mut raw = Raw::connect(server.port());
+    let server = Site::start();
+    let mut raw = server.raw();
     (0..20).for_each(|number| add(&mut raw, "s", number));
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let client = A::connect(server.config()).expect("there is a server");
     let consumer = || -> Consuming<A> {
         let consumer = client.consumer("g", "me").stream("s").create(GroupStart::Beginning);
         consumer.count(8).run()
@@ -124,12 +134,12 @@ fn what_was_not_acknowledged_comes_again_and_first<A: Adapter>() {
 }
 
 fn what_stalled_with_another_is_claimed<A: Adapter>() {
-    let server = TestServer::start();
-    let mut raw = Raw::connect(server.port());
+    let server = Site::start();
+    let mut raw = server.raw();
     (0..10).for_each(|number| add(&mut raw, "s", number));
     raw.ok(&["XGROUP", "CREATE", "s", "g", "0"]);
     raw.cmd(&["XREADGROUP", "GROUP", "g", "dead", "STREAMS", "s", ">"]);
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let client = A::connect(server.config()).expect("there is a server");
     let stalled = Duration::from_millis(300);
     let consumer = client.consumer("g", "me").stream("s").count(4).pause(stalled / 10);
     let mut consumer: Consuming<A> = consumer.reclaim_after(stalled).run();
@@ -176,12 +186,12 @@ fn groups(raw: &mut Raw) -> usize {
 }
 
 fn several_streams_are_read_side_by_side<A: Adapter>() {
-    let server = TestServer::start();
-    let mut raw = Raw::connect(server.port());
+    let server = Site::start();
+    let mut raw = server.raw();
     for number in 0..30 {
         add(&mut raw, ["a", "b", "c"][number as usize % 3], number);
     }
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let client = A::connect(server.config()).expect("there is a server");
     let consumer = client.consumer("g", "me").stream("a").streams(["b", "c"]);
     let mut consumer: Consuming<A> = consumer.create(GroupStart::Beginning).count(3).run();
     let all = take::<A>(&mut consumer, 30);
@@ -336,11 +346,11 @@ fn a_consumer_waits_for_the_server_though_its_keys_may_degrade<A: Adapter>() {
 }
 
 fn a_closed_client_ends_its_consumers<A: Adapter>() {
-    let server = TestServer::start();
-    let client = A::connect(at(server.port())).expect("there is a server");
+    let server = Site::start();
+    let client = A::connect(server.config()).expect("there is a server");
     let consumer = client.consumer("g", "me").stream("s").create(GroupStart::Beginning);
     let mut consumer: Consuming<A> = consumer.pause(Duration::from_secs(60)).run();
-    let mut raw = Raw::connect(server.port());
+    let mut raw = server.raw();
     let closer = thread::spawn(move || {
         eventually("the consumer to be there", LIMIT, || (groups(&mut raw) > 0).then_some(()));
         thread::sleep(Duration::from_millis(50));

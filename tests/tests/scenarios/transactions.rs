@@ -15,7 +15,8 @@ use unfazed_core::{
 use unfazed_tests::{Close, Fault, Proxy, Raw, Server as TestServer, Way, eventually};
 
 use crate::{
-    adapters::{Adapter, join_all, scenarios, spawn},
+    adapters::{Adapter, in_cluster, join_all, scenarios, spawn},
+    site::Site,
     support::{LIMIT, PROTOCOLS, at, failure, quick, until_health},
 };
 
@@ -33,6 +34,13 @@ scenarios! {
     a_transaction_in_memory_is_as_one_on_a_server,
 }
 
+in_cluster! {
+    a_transaction_gives_all_values,
+    a_command_that_the_server_does_not_queue_discards_all_of_them,
+    an_error_inside_a_transaction_is_its_commands_own,
+    nothing_gets_in_between_the_commands_of_a_transaction,
+}
+
 fn aborted(failure: &Failure) -> (Option<usize>, Option<&str>) {
     match failure.kind() {
         FailureKind::Aborted(abort) => (abort.item(), abort.command()),
@@ -41,19 +49,19 @@ fn aborted(failure: &Failure) -> (Option<usize>, Option<&str>) {
 }
 
 fn a_transaction_gives_all_values<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         A::wait(client.flushall()).expect("a plain FLUSHALL");
         let long = "x".repeat(300);
         let ((), visits, text, all, fields) = A::wait_all(client.transaction(|t| {
-            t.hset("h", [("one", 1), ("two", 2)]);
+            t.hset("{t}h", [("one", 1), ("two", 2)]);
             (
-                t.set("text", &long),
-                t.incr("visits"),
-                t.get::<String>("text"),
-                t.mget::<Vec<Option<String>>>(["text", "none"]),
-                t.hgetall::<Vec<(String, i64)>>("h"),
+                t.set("{t}text", &long),
+                t.incr("{t}visits"),
+                t.get::<String>("{t}text"),
+                t.mget::<Vec<Option<String>>>(["{t}text", "{t}none"]),
+                t.hgetall::<Vec<(String, i64)>>("{t}h"),
             )
         }))
         .expect("nothing is wrong with it");
@@ -76,10 +84,12 @@ fn a_transaction_gives_all_values<A: Adapter>() {
 }
 
 fn a_command_that_the_server_does_not_queue_discards_all_of_them<A: Adapter>() {
-    let server = TestServer::start();
-    let mut witness = Raw::connect(server.port());
+    let server = Site::start();
+    let mut witness = server.raw();
+    // In a cluster it is to stand where the key is.
+    witness.int(&["EXISTS", "{n}n"]);
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         let arity = failure(A::wait_all(client.transaction(|t| {
             (t.incr("n"), t.command("INCR").arg("n").arg("m").run::<i64>(), t.incr("n"))
         })));
@@ -103,7 +113,7 @@ fn a_command_that_the_server_does_not_queue_discards_all_of_them<A: Adapter>() {
         // OOM comes with the command, or with EXEC, as the server likes.
         witness.ok(&["CONFIG", "SET", "maxmemory", "1"]);
         let full =
-            failure(A::wait_all(client.transaction(|t| (t.set("big", 1), t.get::<i64>("n")))));
+            failure(A::wait_all(client.transaction(|t| (t.set("{n}big", 1), t.get::<i64>("n")))));
         assert_eq!(full.server_error().expect("the server's").code(), "OOM", "{full}");
         assert_eq!(full.executed(), Executed::No, "{full}");
         witness.ok(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -115,24 +125,24 @@ fn a_command_that_the_server_does_not_queue_discards_all_of_them<A: Adapter>() {
 }
 
 fn an_error_inside_a_transaction_is_its_commands_own<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
         A::wait(client.flushall()).expect("a plain FLUSHALL");
-        let (word, wrong, visits) = A::wait_all(
-            client.transaction_each(|t| (t.set("word", "w"), t.incr("word"), t.incr("visits"))),
-        );
+        let (word, wrong, visits) =
+            A::wait_all(client.transaction_each(|t| {
+                (t.set("word", "w"), t.incr("word"), t.incr("{word}visits"))
+            }));
         word.expect("a plain SET");
         assert_eq!(visits.expect("what follows an error runs all the same"), 1);
         let wrong = failure(wrong);
         assert_eq!((wrong.command(), wrong.executed()), ("INCR", Executed::Yes), "{wrong}");
-        let first =
-            failure(A::wait_all(client.transaction(|t| {
-                (t.hget::<i64>("word", "field"), t.incr("word"), t.incr("visits"))
-            })));
+        let first = failure(A::wait_all(client.transaction(|t| {
+            (t.hget::<i64>("word", "field"), t.incr("word"), t.incr("{word}visits"))
+        })));
         assert_eq!((first.command(), first.executed()), ("HGET", Executed::Yes), "{first}");
         assert_eq!(first.server_error().expect("the server's").code(), "WRONGTYPE");
-        assert_eq!(A::wait(client.get("visits")).expect("a plain GET"), Some(2));
+        assert_eq!(A::wait(client.get("{word}visits")).expect("a plain GET"), Some(2));
     }
 }
 
@@ -140,10 +150,10 @@ fn nothing_gets_in_between_the_commands_of_a_transaction<A: Adapter>() {
     const TASKS: usize = 64;
     const ROUNDS: i64 = 60;
     const SUM: i64 = 1_000;
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
-        let client = A::connect(at(server.port()).protocol(protocol)).expect("there is a server");
-        A::wait(client.mset([("a", SUM), ("b", 0), ("plain", 0)])).expect("a plain MSET");
+        let client = A::connect(server.config().protocol(protocol)).expect("there is a server");
+        A::wait(client.mset([("a", SUM), ("{a}b", 0), ("plain", 0)])).expect("a plain MSET");
         let moved = join_all::<A, _, _>((0..TASKS).map(|task| {
             let client = client.clone();
             async move {
@@ -151,26 +161,27 @@ fn nothing_gets_in_between_the_commands_of_a_transaction<A: Adapter>() {
                 for round in 0..ROUNDS {
                     let cents = (task as i64 * 7 + round) % 13 - 6;
                     let (a, b) = A::gathered(
-                        client.transaction(|t| (t.decrby("a", cents), t.incrby("b", cents))),
+                        client.transaction(|t| (t.decrby("a", cents), t.incrby("{a}b", cents))),
                     )
                     .await
                     .expect("nothing is wrong with it");
                     assert_eq!(a + b, SUM, "as the transaction itself sees it");
                     moved += cents;
                     A::done(client.incr("plain")).await.expect("a plain INCR");
-                    let (a, b) =
-                        A::gathered(client.transaction(|t| (t.get::<i64>("a"), t.get::<i64>("b"))))
-                            .await
-                            .expect("plain GETs");
+                    let (a, b) = A::gathered(
+                        client.transaction(|t| (t.get::<i64>("a"), t.get::<i64>("{a}b"))),
+                    )
+                    .await
+                    .expect("plain GETs");
                     assert_eq!(a.zip(b).map(|(a, b)| a + b), Some(SUM));
                 }
                 moved
             }
         }));
         let moved: i64 = moved.into_iter().sum();
-        let all: Vec<i64> = A::wait(client.mget(["a", "b", "plain"])).expect("a plain MGET");
+        let all: Vec<i64> = A::wait(client.mget(["a", "{a}b", "plain"])).expect("a plain MGET");
         assert_eq!(all, [SUM - moved, moved, TASKS as i64 * ROUNDS]);
-        assert_eq!(A::status(&client).connections, 1, "they share it");
+        assert_eq!(A::status(&client).connections, server.nodes(), "they share it");
     }
 }
 

@@ -20,7 +20,8 @@ use unfazed_smol::Store;
 use unfazed_tests::{Raw, Server as TestServer, eventually};
 
 use crate::{
-    adapters::{Adapter, join_all, scenarios},
+    adapters::{Adapter, in_cluster, join_all, scenarios},
+    site::Site,
     support::{LIMIT, PROTOCOLS, at, failure},
 };
 
@@ -41,15 +42,24 @@ scenarios! {
     a_store_is_shared_by_its_clients_and_its_clock_by_all_of_them,
 }
 
+in_cluster! {
+    values_of_every_kind_come_back_as_they_went_out,
+    a_pipeline_gives_all_values_or_the_first_failure,
+    a_pipeline_gives_each_command_its_own_result,
+    a_pipeline_of_many_keeps_its_order,
+    many_callers_share_a_client_and_each_gets_its_own_reply,
+    one_static_client_serves_one_world_after_another,
+}
+
 /// Held by scenarios that need much memory, so that it is not all needed at once.
 pub(crate) static MUCH_MEMORY: Mutex<()> = Mutex::new(());
 
-fn connect<A: Adapter>(server: &TestServer, protocol: ProtocolChoice) -> A::Client {
-    A::connect(at(server.port()).protocol(protocol)).expect("there is a server")
+fn connect<A: Adapter>(server: &Site, protocol: ProtocolChoice) -> A::Client {
+    A::connect(server.config().protocol(protocol)).expect("there is a server")
 }
 
 fn values_of_every_kind_come_back_as_they_went_out<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
         let client = connect::<A>(&server, protocol);
         let set = |key: &[u8], value: &[u8]| A::wait(client.set(key, value)).expect("a plain SET");
@@ -85,7 +95,7 @@ fn small_and_huge_values_come_back_whole<A: Adapter>() {
     let _alone = MUCH_MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     let server = TestServer::with_args(&["--appendonly", "no"]);
     for protocol in PROTOCOLS {
-        let client = connect::<A>(&server, protocol);
+        let client = A::connect(at(server.port()).protocol(protocol)).expect("a server");
         for length in [512, 64 << 20] {
             let value: Vec<u8> = (0..length).map(|at: usize| (at ^ (at >> 8)) as u8).collect();
             A::wait(client.set("k", &value)).expect("a plain SET");
@@ -97,7 +107,7 @@ fn small_and_huge_values_come_back_whole<A: Adapter>() {
 }
 
 fn a_pipeline_gives_all_values_or_the_first_failure<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
         let client = connect::<A>(&server, protocol);
         A::wait(client.flushall()).expect("a plain FLUSHALL");
@@ -120,7 +130,7 @@ fn a_pipeline_gives_all_values_or_the_first_failure<A: Adapter>() {
 }
 
 fn a_pipeline_gives_each_command_its_own_result<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     for protocol in PROTOCOLS {
         let client = connect::<A>(&server, protocol);
         A::wait(client.flushall()).expect("a plain FLUSHALL");
@@ -145,7 +155,7 @@ fn a_pipeline_gives_each_command_its_own_result<A: Adapter>() {
 
 fn a_pipeline_of_many_keeps_its_order<A: Adapter>() {
     const MANY: i64 = 20_000;
-    let server = TestServer::start();
+    let server = Site::start();
     let client = connect::<A>(&server, ProtocolChoice::Auto);
     let counts: Vec<i64> =
         A::wait_all(client.pipeline(|p| (0..MANY).map(|_| p.incr("n")).collect::<Vec<_>>()))
@@ -159,7 +169,7 @@ fn a_pipeline_of_many_keeps_its_order<A: Adapter>() {
 
 fn many_callers_share_a_client_and_each_gets_its_own_reply<A: Adapter>() {
     const ROUNDS: usize = 20;
-    let server = TestServer::start();
+    let server = Site::start();
     let client = connect::<A>(&server, ProtocolChoice::Auto);
     join_all::<A, _, _>((0..A::MANY).map(|at| {
         let client = client.clone();
@@ -175,16 +185,16 @@ fn many_callers_share_a_client_and_each_gets_its_own_reply<A: Adapter>() {
     }));
     let sum: Option<usize> = A::wait(client.get("sum")).expect("a plain GET");
     assert_eq!(sum, Some(A::MANY * ROUNDS));
-    assert_eq!(A::status(&client).connections, 1);
+    assert_eq!(A::status(&client).connections, server.nodes());
     assert_eq!(A::status(&client).queued_requests, 0);
 }
 
 fn one_static_client_serves_one_world_after_another<A: Adapter>() {
-    let server = TestServer::start();
+    let server = Site::start();
     let client: OnceLock<A::Client> = OnceLock::new();
     for round in 1..=3 {
         A::enter_anew(|| {
-            let client = client.get_or_init(|| A::lazy(at(server.port())).expect("a good config"));
+            let client = client.get_or_init(|| A::lazy(server.config()).expect("a good config"));
             assert_eq!(A::wait(client.incr("visits")).expect("a plain INCR"), round);
         });
     }

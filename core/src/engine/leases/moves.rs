@@ -33,13 +33,6 @@ pub(super) struct Away {
     due: Instant,
 }
 
-impl Leased {
-    /// Whether it holds what may have to go to another node than that of the seat that it has.
-    pub(super) fn may_move(&self) -> bool {
-        !self.backlog.is_empty() && (self.seat.is_some() || self.away.is_some())
-    }
-}
-
 impl<W> Engine<W> {
     /// The node that a lease is to lead to: the one that serves its slot, or is being given it. Any one will
     /// do for a lease that has no slot.
@@ -58,6 +51,19 @@ impl<W> Engine<W> {
     /// Whether there is nobody at a node to connect to: it stands for those that nobody serves.
     pub(super) fn is_nobody(&self, node: NodeId) -> bool {
         self.cluster.is_some() && node == self.nodes.home()
+    }
+
+    /// Whether what waits in a lease may have to go to another node than the one that it has waited for: it
+    /// is neither in line, nor waits for an answer, nor for its caller's limit.
+    pub(super) fn may_move(&self, lease: Lease) -> bool {
+        let Some(leased) = self.leases.get(lease).filter(|_| self.cluster.is_some()) else {
+            return false;
+        };
+        let conn = self.leases.conn_of(lease).and_then(|conn| self.connections.get(conn.0));
+        !leased.backlog.is_empty()
+            && (leased.seat.is_some() || leased.away.is_some())
+            && !leased.held.is_late()
+            && conn.is_none_or(|conn| conn.owes_nothing() && conn.refused.is_empty())
     }
 
     /// Whether what waits in a lease may go out on the seat that it has or gets next. Leaves a seat that

@@ -2,13 +2,10 @@
 
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
-use super::{
-    super::{
-        Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
-        dial::{Dial, STABLE_AFTER},
-        trial::Rare,
-    },
-    Leased,
+use super::super::{
+    Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
+    dial::{Dial, STABLE_AFTER},
+    trial::Rare,
 };
 use crate::{
     connection::{Connection, Role},
@@ -247,7 +244,7 @@ impl<W> Engine<W> {
         self.run_waits_in_store();
         for lease in self.leases.all() {
             self.settle_lease(lease);
-            if self.leases.get(lease).is_some_and(Leased::may_move) {
+            if self.may_move(lease) {
                 self.serve(lease);
             }
         }

@@ -19,6 +19,8 @@ const SEVERAL_NODES: &str = "this command concerns several nodes of the cluster,
 const ANOTHER_SLOT: &str = "in a cluster a connection of one's own is for one slot, that of its first key or of \
     `dedicated_for`: this key is in another one. Keys that belong together need a common hash tag, such as \
     {user:7}; others need another connection";
+const SCANS_ALL: &str = "a scan goes through all nodes of the cluster, and a connection of one's own leads to one: let \
+    the client scan, or send SCAN on it by itself";
 const NO_KEY_YET: &str = "in a cluster this command has to be said to the node that serves the keys after it, and \
     none was named yet: take the connection with `dedicated_for(key)`, or begin with a command that has a key";
 const SAID_ELSEWHERE: &str = "in a cluster a connection of one's own leads to the node of its first key, and what \
@@ -52,6 +54,9 @@ impl<W> Engine<W> {
         let (mut common, mut session) = (self.slot_on(lease), None);
         for (at, item) in batch.items.iter().enumerate() {
             let command = batch.name_of(at);
+            if batch.beside.is_some() && item.spec.concerns_all_keys() {
+                return Err(Rejected::Failed(Self::misuse_of(SCANS_ALL, command)));
+            }
             common = self.slot_among(lease, common, item.spec, batch.bytes_of(at), command)?;
             if item.spec.is_session() {
                 session = session.or(Some(command));
@@ -60,8 +65,7 @@ impl<W> Engine<W> {
         self.check_slot(lease, common, session)
     }
 
-    /// The same for a transaction whose keys have this slot in common; `at` is one of the commands that
-    /// name it.
+    /// The same for a transaction whose keys have this slot in common.
     pub(in super::super) fn slot_of_transaction(
         &self,
         lease: Lease,

@@ -28,6 +28,8 @@ pub(crate) use on_blocking::OnBlocking;
 pub(crate) use on_smol::OnSmol;
 pub(crate) use on_tokio::OnTokio;
 
+use crate::site::enter_cluster;
+
 /// How long a scenario may take. Long: it ends one that would hang, and measures nothing.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(100);
 
@@ -73,6 +75,9 @@ pub(crate) trait Adapter: Sized + 'static {
         G::Output: Send;
 
     fn dedicated(client: &Self::Client) -> Self::Dedicated;
+
+    /// The same, for a key.
+    fn dedicated_for(client: &Self::Client, key: &str) -> Self::Dedicated;
 
     /// Why one was lost.
     fn lost(dedicated: &Self::Dedicated) -> Option<Cause>;
@@ -264,11 +269,23 @@ impl<T> Task<T> {
     }
 }
 
+/// Runs a scenario on an adapter and, where that is for it to choose, a cluster.
+pub(crate) fn run_in_cluster<A: Adapter>(scenario: fn()) {
+    run_after::<A>(enter_cluster, scenario);
+}
+
 /// Runs a scenario on an adapter; one that hangs fails.
 pub(crate) fn run<A: Adapter>(scenario: fn()) {
+    run_after::<A>(|| {}, scenario);
+}
+
+fn run_after<A: Adapter>(prepare: fn(), scenario: fn()) {
     let (sender, receiver): (SyncSender<thread::Result<()>>, _) = sync_channel(1);
     thread::spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(|| A::enter(scenario)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            prepare();
+            A::enter(scenario);
+        }));
         _ = sender.send(result);
     });
     match receiver.recv_timeout(SCENARIO_LIMIT) {
@@ -299,3 +316,31 @@ macro_rules! scenarios {
     };
 }
 pub(crate) use scenarios;
+
+/// Makes further tests of scenarios, on a cluster; each of them has its data at a
+/// [`Site`](crate::site::Site).
+macro_rules! in_cluster {
+    ($($scenario:ident),* $(,)?) => {
+        mod in_cluster {
+            mod on_tokio {
+                use crate::adapters::{OnTokio, run_in_cluster};
+                $(#[test] fn $scenario() {
+                    run_in_cluster::<OnTokio>(super::super::$scenario::<OnTokio>);
+                })*
+            }
+            mod on_smol {
+                use crate::adapters::{OnSmol, run_in_cluster};
+                $(#[test] fn $scenario() {
+                    run_in_cluster::<OnSmol>(super::super::$scenario::<OnSmol>);
+                })*
+            }
+            mod on_blocking {
+                use crate::adapters::{OnBlocking, run_in_cluster};
+                $(#[test] fn $scenario() {
+                    run_in_cluster::<OnBlocking>(super::super::$scenario::<OnBlocking>);
+                })*
+            }
+        }
+    };
+}
+pub(crate) use in_cluster;

@@ -1,0 +1,37 @@
+//! Connections of one's own that are given back before all that was asked on them is answered.
+
+use super::{doubts::world_with_a_lease, *};
+use unfazed_core::config::Forced;
+
+#[test]
+fn what_was_asked_on_a_connection_that_is_being_closed_ends_though_it_was_given_back() {
+    let (mut world, own, lease) = world_with_a_lease(|_| {});
+    let request = Request::new("GET a");
+    let (ticket, _) = world.engine.submit_on(lease, &request, None, world.now).expect("room");
+    let shared = world.conn.replace(own);
+    world.drain();
+    assert!(world.write().contains("GET"));
+    world.conn = shared;
+    world.engine.force(Some(Forced::Isolated), world.now);
+    world.engine.give_back(lease, world.now);
+    world.drain();
+    let failure = world.engine.take(ticket).expect("it has ended").expect_err("unanswered");
+    assert_eq!(failure.executed(), Executed::Maybe);
+}
+
+#[test]
+fn what_stands_in_line_for_room_goes_out_though_its_connection_was_given_back() {
+    let (mut world, own, lease) = world_with_a_lease(|config| config.queue.requests_max = 1);
+    let before = world.run(&Request::new("GET b"));
+    let request = Request::new("GET a");
+    let (ticket, _) = world.engine.submit_on(lease, &request, None, world.now).expect("a line");
+    world.engine.give_back(lease, world.now);
+    world.drain();
+    world.write();
+    world.say("$1\r\nb\r\n");
+    assert_eq!(world.value::<String>(before), "b");
+    world.conn = Some(own);
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\na\r\n");
+    assert_eq!(world.value::<String>(ticket), "a");
+}
