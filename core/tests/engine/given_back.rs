@@ -52,3 +52,27 @@ fn a_pop_that_is_given_up_on_a_connection_of_ones_own_is_told_of() {
         assert_eq!(given_up.count(), told, "{command}");
     }
 }
+
+#[test]
+fn a_connection_whose_exec_was_never_written_is_not_as_good_as_new() {
+    let (mut world, own, lease) = world_with_a_lease(|_| {});
+    let submit = |world: &mut World, batch: &Batch| {
+        let (ticket, _) =
+            world.engine.submit_batch_on(lease, batch, None, world.now).expect("room");
+        world.drain();
+        ticket
+    };
+    let mut watch = Batch::new();
+    watch.push(&Request::new("WATCH a"));
+    submit(&mut world, &watch);
+    world.conn = Some(own);
+    world.write();
+    world.say("+OK\r\n");
+    let mut set = Batch::new();
+    set.push(&Request::new("SET a 1"));
+    let exec = submit(&mut world, &set.into_transaction());
+    world.engine.cancel(exec, world.now);
+    world.engine.give_back(lease, world.now);
+    world.drain();
+    assert_eq!(world.engine.status().leases, 0, "it is closed, for it still watches");
+}

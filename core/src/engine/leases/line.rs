@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Engine, Lease, NodeId, SeatId, seats::Seat};
 use crate::{
+    connection::Op,
     engine::{Event, trial::Rare},
     failure::{Bound, Cause},
 };
@@ -86,6 +87,9 @@ impl<W> Engine<W> {
         if let Some(connection) = conn.and_then(|conn| self.connections.get_mut(conn.0)) {
             // What the writer has not seen is certain not to run.
             let withdrawn = connection.withdraw(|_| true);
+            // What it counts as sent, such as the EXEC that ends a WATCH, was not.
+            let undone = |op: &Op| op.spec.is_transaction() || op.spec.is_session();
+            let clean = clean && !withdrawn.iter().any(undone);
             let clean = clean && connection.owes_nothing() && connection.refused.is_empty();
             connection.wait_no_more();
             for op in withdrawn {
