@@ -90,7 +90,10 @@ impl World {
         if self.entropy.chance(1) {
             return if self.entropy.chance(50) { self.connect() } else { self.sleep() };
         }
-        let wish = Wish::draw(&mut self.entropy, &mut self.ids);
+        let mut wish = Wish::draw(&mut self.entropy, &mut self.ids);
+        if self.cluster.is_some() {
+            wish = wish.spread(&mut self.entropy);
+        }
         let lines: Vec<_> = wish.commands.iter().map(Command::line).collect();
         self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
         let before = self.engine.status();
@@ -290,6 +293,7 @@ impl World {
             };
             self.trace(format_args!("   {} => {shown}", command.line()));
             self.branches(&outcome);
+            self.check_spared(&asked, command, outcome.as_ref().err());
             self.oracle.on_ended(&asked, command, &outcome, self.seq, &self.server);
         }
     }

@@ -26,10 +26,6 @@ pub const INVARIANTS: [&str; 22] = [
     "what an operator forces holds",
 ];
 
-/// Those of which nothing can be held to account yet, because what they are about is not built: the order
-/// across redirects belongs to the cluster.
-pub const NOT_YET: [u8; 1] = [8];
-
 /// What the invariant of this number says.
 #[must_use]
 pub fn name(number: u8) -> &'static str {

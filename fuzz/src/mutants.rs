@@ -76,6 +76,8 @@ pub enum Mutant {
     DialTwice,
     /// The runner of a dialogue says that one and the same connection gave all its answers.
     OneConnection,
+    /// Nobody writes down what a failover has lost.
+    ForgetTail,
     /// The engine itself does something wrong.
     Engine(Sabotage),
 }
@@ -130,5 +132,13 @@ impl Mutant {
         (Mutant::Engine(Sabotage::TrustTheDead), 16),
         (Mutant::Engine(Sabotage::AnswerAnything), 18),
         (Mutant::Engine(Sabotage::LetAnythingThrough), 10),
+        (Mutant::ForgetTail, 7),
+        (Mutant::Engine(Sabotage::OvertakeRedirected), 8),
+        (Mutant::Engine(Sabotage::AskApart), 8),
+        (Mutant::Engine(Sabotage::BelieveScripts), 6),
+        (Mutant::Engine(Sabotage::FollowAnywhere), 17),
+        (Mutant::Engine(Sabotage::RefreshAtOnce), 17),
+        (Mutant::Engine(Sabotage::WaitForAll), 17),
+        (Mutant::Engine(Sabotage::ForgetHeirs), 14),
     ];
 }

@@ -9,7 +9,7 @@ use std::{
 use unfazed_fuzz::{
     entropy::Entropy,
     hunt::{Hunt, shrink_seed, tell},
-    invariants::{INVARIANTS, NOT_YET},
+    invariants::INVARIANTS,
     mutants::Mutant,
     world,
 };
@@ -42,7 +42,7 @@ fn every_invariant_has_a_deliberate_fault_that_breaks_it() {
     let broken: BTreeSet<u8> = Mutant::ALL.iter().map(|(_, number)| *number).collect();
     let all = 1..=u8::try_from(INVARIANTS.len()).expect("they are few");
     let without: Vec<_> = all.filter(|number| !broken.contains(number)).collect();
-    assert_eq!(without, NOT_YET);
+    assert!(without.is_empty(), "{without:?}");
 }
 
 #[test]
