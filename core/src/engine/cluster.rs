@@ -412,7 +412,7 @@ impl<W> Engine<W> {
         let agreed = Layout::agreed(&answers, cluster.layout.as_ref());
         let found = agreed.is_some();
         if let Some(layout) = agreed {
-            self.adopt(layout);
+            self.adopt(&layout);
         }
         let all_live = |engine: &Self| {
             engine.nodes.iter().all(|(_, node)| node.gone || matches!(node.phase, Phase::Live))
@@ -469,16 +469,16 @@ impl<W> Engine<W> {
         self.settle_debts();
     }
 
-    fn adopt(&mut self, layout: Layout) {
+    fn adopt(&mut self, layout: &Layout) {
         let whole = self.health();
         let Some(cluster) = &mut self.cluster else { return };
         cluster.refresh.adopted += 1;
-        let news = cluster.layout.as_ref() != Some(&layout);
-        let changes = news || cluster.is_patched(&layout, &self.nodes);
+        let news = cluster.layout.as_ref() != Some(layout);
+        let changes = news || cluster.is_patched(layout, &self.nodes);
         if news {
             cluster.layout = Some(layout.clone());
         }
-        let heirs = if changes { self.remap(&layout) } else { BTreeMap::new() };
+        let heirs = if changes { self.remap(layout) } else { BTreeMap::new() };
         // Others count now, and they may stand otherwise.
         self.tell_whole(whole, self.spokesman().cause.clone());
         self.inherit(heirs);

@@ -32,7 +32,7 @@ pub(crate) enum Knows {
 }
 
 /// What happens in a cluster by itself, at some moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn {
     /// A node hears how things are.
     Learn(usize),

@@ -153,7 +153,7 @@ impl Oracle {
                     Value::Array(given) => given.iter().eq(part.iter().copied()),
                     _ => false,
                 };
-                if !given.iter().any(|given| same(given)) {
+                if !given.iter().any(same) {
                     return self.fail(2, format!("{line}: no node ever answered {part:?}"));
                 }
             }

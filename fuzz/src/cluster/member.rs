@@ -261,6 +261,10 @@ impl Server {
         let Some(owner) = member.map.owner(slot) else {
             return Some("CLUSTERDOWN Hash slot not served".to_owned());
         };
+        if matches!(member.trick, Some(Trick::ToItself | Trick::To(_) | Trick::Astray)) {
+            // It sends away even what is its own.
+            return Some(member.redirect("MOVED", slot, owner));
+        }
         let tries_again = "TRYAGAIN Multiple keys request during rehashing of slot";
         if owner == member.me {
             let to = *member.migrating.get(&slot).filter(|_| present < keys.len())?;

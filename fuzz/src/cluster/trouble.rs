@@ -136,6 +136,17 @@ impl World {
             return;
         }
         self.count(what);
+        if trick == Trick::Forged {
+            // It is the script that is so, wherever it runs.
+            for node in
+                (0..self.servers()).filter(|node| !self.is_spared(*node)).collect::<Vec<_>>()
+            {
+                self.turn_to(node);
+                self.server.member.as_mut().expect("a member").trick = Some(trick);
+                self.at(span * 2, Action::Cluster(Turn::Calm(node)));
+            }
+            return;
+        }
         self.turn_to(victim);
         self.server.member.as_mut().expect("a member").trick = Some(trick);
         if let Trick::To(other) = trick {
