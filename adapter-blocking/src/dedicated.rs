@@ -4,6 +4,7 @@ use std::{fmt, future::Future, process, sync::Arc};
 
 use unfazed_core::{
     Cause, Failure, Request,
+    args::ToArg,
     commands::Run,
     dialogue::{Converse, Dialogue},
     engine::Batch,
@@ -34,6 +35,14 @@ impl Client {
     pub fn dedicated(&self) -> Dedicated {
         let (handle, driver, pid) = self.parts();
         Dedicated { inner: Some(handle.dedicated()), driver: driver.clone(), pid }
+    }
+
+    /// The same, for what is to be done with this key and others that have its hash tag: in a cluster it leads
+    /// to the node that serves them. Without a cluster there is no difference.
+    #[must_use]
+    pub fn dedicated_for(&self, key: impl ToArg) -> Dedicated {
+        let (handle, driver, pid) = self.parts();
+        Dedicated { inner: Some(handle.dedicated_for(key)), driver: driver.clone(), pid }
     }
 }
 

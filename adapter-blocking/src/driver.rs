@@ -27,18 +27,21 @@ use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, OnceLock, PoisonError, Weak, atomic::Ordering::SeqCst},
     task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
     time::Instant,
 };
 
 use unfazed_core::handle::Driving;
 
-use crate::poller::{Poller, Turn};
+use crate::{
+    poller::{Poller, Turn},
+    sync::{
+        AtomicBool, Mutex, MutexGuard,
+        thread::{self, Thread},
+        thread_local,
+    },
+};
 
 /// All that the threads of one client share, beside core's part.
 pub(crate) struct Driver {

@@ -80,13 +80,14 @@ compile_error!("unfazed-blocking waits for sockets with poll(2), which is found 
 //    └── wait: lead or follow ──▶ Driver (whose turn is it?) ──────────┘
 //
 // - `client` is what callers see, `conversation` a dialogue as an iterator, `dedicated` a connection of
-//   one's own, `driver` who leads and who waits, `poller` what a leader does, `socket` one socket.
+//   one's own, `driver` who leads and who waits, `poller` what a leader does, `socket` one socket, `sync` what threads meet at.
 mod client;
 mod conversation;
 mod dedicated;
 mod driver;
 mod poller;
 mod socket;
+mod sync;
 
 pub use client::{Client, Detached, Events, Subscription};
 pub use conversation::Conversation;

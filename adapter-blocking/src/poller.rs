@@ -7,19 +7,22 @@ use std::{
     net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
     task::Waker,
-    thread,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use unfazed_core::{
     Cause, Chunk, Now,
     engine::{ConnId, Input, Linger, Lookup, SocketOptions, Target},
     handle::{Drained, Driving, Handback, Job, Shared, Step, WRITE_BYTES_MAX, Wakes, Wire},
 };
 
-use crate::{driver::Bell, socket::Socket};
+use crate::{
+    driver::Bell,
+    socket::Socket,
+    sync::{poll, thread},
+};
 
 /// How much a read is given at first.
 const READ_BYTES: usize = 64 * 1024;

@@ -4,6 +4,7 @@ use std::{env, time::Duration};
 
 use unfazed_core::{
     Failure, Request,
+    args::ToArg,
     commands::Run,
     config::{Config, Forced},
     dialogue::{Converse, Dialogue},
@@ -92,6 +93,13 @@ impl Client {
     #[must_use]
     pub fn dedicated(&self) -> Dedicated {
         self.0.dedicated()
+    }
+
+    /// The same, for what is to be done with this key and others that have its hash tag: in a cluster it leads
+    /// to the node that serves them. Without a cluster there is no difference.
+    #[must_use]
+    pub fn dedicated_for(&self, key: impl ToArg) -> Dedicated {
+        self.0.dedicated_for(key)
     }
 
     /// How the client is doing.

@@ -294,7 +294,8 @@ pub enum Cause {
     Uncovered,
     /// What a node said of its cluster makes no sense; the text says in what.
     Malformed(&'static str),
-    /// The server ended a subscription to a shard channel: its slot has moved to another node.
+    /// The slot has moved to another node: that of a shard channel, or of the keys that a connection of
+    /// somebody's own was for.
     SlotMoved,
     /// The server ended a subscription without having been asked to.
     Unsubscribed,
@@ -345,7 +346,7 @@ impl fmt::Display for Cause {
             Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Uncovered => f.write_str("no node of the cluster serves some slots"),
             Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
-            Cause::SlotMoved => f.write_str("the slot of a shard channel has moved"),
+            Cause::SlotMoved => f.write_str("the slot has moved to another node"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),

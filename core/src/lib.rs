@@ -114,6 +114,7 @@ mod rng;
 mod script;
 mod slab;
 pub mod slot;
+mod sync;
 mod time;
 mod topology;
 

@@ -1,5 +1,7 @@
 //! The callers: they submit, wait, cancel, and take what came of it.
 
+use std::time::Duration;
+
 use unfazed_core::{
     Failure, FailureKind, Request,
     engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
@@ -9,6 +11,7 @@ use unfazed_core::{
 
 use crate::{
     mutants::Mutant,
+    server::is_blocking,
     workload::{Asked, Command, Shape, Wish},
     world::{Action, World},
 };
@@ -94,10 +97,15 @@ impl World {
         if self.cluster.is_some() {
             wish = wish.spread(&mut self.entropy);
         }
+        self.wish(&wish, &format!("caller {caller}"));
+    }
+
+    /// Submits what somebody wishes for.
+    pub(crate) fn wish(&mut self, wish: &Wish, who: &str) {
         let lines: Vec<_> = wish.commands.iter().map(Command::line).collect();
-        self.trace(format_args!("caller {caller}: {lines:?} {:?}", wish.options));
+        self.trace(format_args!("{who}: {lines:?} {:?}", wish.options));
         let before = self.engine.status();
-        let rejected = self.submit(&wish);
+        let rejected = self.submit(wish);
         let after = self.engine.status();
         if after.waiting_requests > before.waiting_requests {
             self.count("stood in line for room");
@@ -158,7 +166,7 @@ impl World {
         };
         let deadline = wish.options.deadline.unwrap_or(self.setup.config.deadline);
         self.seq += 1;
-        let asked = Asked {
+        let mut asked = Asked {
             waker,
             shape: wish.shape,
             commands: wish.commands.clone(),
@@ -167,10 +175,27 @@ impl World {
             ticket,
             submitted: self.seq,
         };
+        asked.deadline += self.longer_for_waits(&asked);
         self.oracle.on_submitted(&asked, self.setup.config.retry.maybe);
         self.expect(asked);
         self.flush_for(flush);
         None
+    }
+
+    /// How much later something may end because of what waits in it.
+    fn longer_for_waits(&self, asked: &Asked) -> Duration {
+        if asked.options.deadline.is_some() || asked.shape == Shape::Whole {
+            return Duration::ZERO;
+        }
+        let wait = |command: &Command| {
+            let word = command.words.last().filter(|_| is_blocking(command.name()));
+            let seconds = word.and_then(|word| word.parse().ok()).unwrap_or(0.0);
+            Duration::from_secs_f64(seconds)
+        };
+        let waits: Duration = asked.commands.iter().map(wait).sum();
+        // Each time that it has no connection it has as long as any other to get one.
+        let grants = if asked.moves() { self.setup.config.retry.attempts_max + 1 } else { 0 };
+        waits + self.setup.config.deadline * grants
     }
 
     /// Does what a submit asks of its caller.
@@ -189,6 +214,7 @@ impl World {
         let detachable = !waits.contains(&asked.shape);
         self.talk_given_up(waker);
         let detached = detachable && self.entropy.chance(50);
+        let told_before = self.given_up;
         self.change_given_up(waker, detached);
         if detached {
             self.count("detached");
@@ -201,6 +227,7 @@ impl World {
                 self.oracle.fail(1, "a cancelled ticket is alive");
             }
         }
+        self.pop_given_up(&asked, detached, told_before);
     }
 
     // ---- what came of it -----------------------------------------------------------------------

@@ -77,6 +77,7 @@ impl World {
             5 => {
                 self.count("fault: read-only");
                 self.server.readonly = true;
+                self.demote();
                 self.undo_after(span, Undo::Readonly);
             }
             6 => {
@@ -130,6 +131,7 @@ impl World {
                 self.server.crowded = true;
                 self.undo_after(span, Undo::Crowded);
             }
+            22 if self.entropy.chance(30) && self.unblock() => {}
             22 => self.kill_client(),
             23 => self.cut_in_mid_frame(),
             24 => self.weather(span),
@@ -386,7 +388,7 @@ impl World {
             && link.up_cut.is_none()
             && link.down_cut.is_none()
             && link.poisoned.is_none();
-        if !idle {
+        if !idle || self.server.waits(id) {
             return;
         }
         self.count("fault: a reply too many");

@@ -143,8 +143,10 @@ impl World {
             self.oracle.fail(20, what);
         }
         if link.up.is_empty() || !link.served {
-            self.links.remove(&id);
-            self.server.forget(id);
+            if !(link.served && self.learns_late(id)) {
+                self.links.remove(&id);
+                self.server.forget(id);
+            }
         } else {
             self.count("the server reads on after the client has gone");
         }
@@ -291,9 +293,21 @@ impl World {
             count -= self.entropy.below(count as u64) as usize;
         }
         let bytes: Vec<u8> = link.up.drain(..count).collect();
+        self.serve(id, &bytes);
+        self.answer_woken();
+    }
+
+    /// The wait of a command is over: what came behind it has its turn.
+    pub(crate) fn carry_on(&mut self, id: u64) {
+        if self.links.get(&id).is_some_and(|link| link.served) {
+            self.serve(id, &[]);
+        }
+    }
+
+    fn serve(&mut self, id: u64, bytes: &[u8]) {
         let mut when = self.when();
         let given_up = self.links[&id].stage != Stage::Open;
-        let outgoing = self.server.receive(id, &bytes, &mut when, given_up);
+        let outgoing = self.server.receive(id, bytes, &mut when, given_up);
         self.tell(id, &outgoing.told);
         if let Some(what) = self.server.member.as_ref().and_then(|it| it.asked_apart.as_ref()) {
             self.oracle.fail(8, format!("{what} came between ASKING and what it was for"));

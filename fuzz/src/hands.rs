@@ -167,6 +167,7 @@ impl World {
                 self.oracle.gave_up = true;
                 self.count("event: merges unanswered");
             }
+            Event::GivenUp { .. } => self.given_up += 1,
             Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),
             Event::Full { bound: Bound::QueueRequests | Bound::QueueBytes } => {

@@ -14,6 +14,7 @@
 //! | `dialogues` | who scans, and what must come up |
 //! | [`workload`] | what callers ask for |
 //! | `listeners` | who subscribes, and what must come |
+//! | `blocked` | who waits at the server for elements of a queue, and who pushes them |
 //! | [`world`] | the clock and the queue of what happens next |
 //! | `hands`, `driver` | drive the engine as an adapter does: what it asks for, and the bytes |
 //! | `chaos` | what goes wrong, and how it is put right |
@@ -30,6 +31,7 @@
 //! assert_eq!(story.trace, unfazed_fuzz::world::run(1, None, false).unwrap().trace);
 //! ```
 
+mod blocked;
 mod callers;
 mod chaos;
 mod checks;

@@ -68,6 +68,8 @@ pub enum Mutant {
     LoseMerges,
     /// The server adds it twice.
     MergeTwice,
+    /// The server says of what was popped that there was nothing.
+    LosePops,
     /// The driver says that a key is absent of which nothing is remembered.
     MakeUp,
     /// The client is not told what its operator wants.
@@ -117,6 +119,7 @@ impl Mutant {
         (Mutant::LoseReplays, 7),
         (Mutant::LoseMerges, 7),
         (Mutant::MergeTwice, 6),
+        (Mutant::LosePops, 6),
         (Mutant::MakeUp, 18),
         (Mutant::DisobeyOperator, 22),
         (Mutant::DialTwice, 17),
@@ -132,6 +135,11 @@ impl Mutant {
         (Mutant::Engine(Sabotage::TrustTheDead), 16),
         (Mutant::Engine(Sabotage::AnswerAnything), 18),
         (Mutant::Engine(Sabotage::LetAnythingThrough), 10),
+        (Mutant::Engine(Sabotage::GiveUpSilently), 6),
+    ];
+
+    /// Those that only worlds that are clusters can find.
+    pub const IN_CLUSTERS: &[(Mutant, u8)] = &[
         (Mutant::ForgetTail, 7),
         (Mutant::Engine(Sabotage::OvertakeRedirected), 8),
         (Mutant::Engine(Sabotage::AskApart), 8),

@@ -7,10 +7,13 @@ use unfazed_core::{
     Effect, Options, Request, Script, config::MaybeRetry, engine::Batch, engine::Ticket,
 };
 
-use crate::{entropy::Entropy, setup::SCRIPT};
+use crate::{entropy::Entropy, server::is_blocking, setup::SCRIPT};
 
 /// The key patterns of a world, and with it what its keys do while the server is down.
 pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
+
+/// The lists that are waited for.
+pub const QUEUES: [&str; 2] = ["wallet:queue", "wallet:queue2"];
 
 /// The one script of this world, which callers know by its digest.
 #[must_use]
@@ -160,11 +163,23 @@ impl Command {
         }
     }
 
-    /// Draws one that waits at the server; `id` is a number that no other has.
-    fn draw_blocking(entropy: &mut Entropy, id: u64) -> Self {
-        let (tag, wait) = (format!("wallet:b:{id}"), format!("0.{:03}", entropy.between(1, 999)));
-        // Nothing is ever put into the second list: it carries the number.
-        Command::new(&["BLPOP", "wallet:queue", &tag, &wait], &["wallet:queue"], Some(id))
+    /// Draws one that waits at the server for so long at most; `id` is a number that no other has.
+    fn draw_blocking(entropy: &mut Entropy, id: u64, wait: &str) -> Self {
+        let queue = entropy.pick(&QUEUES);
+        let tag = format!("wallet:b:{id}");
+        let words = match entropy.below(4) {
+            // Nothing is ever put into the list that carries the number, but by this command.
+            0 => vec!["BLMOVE", queue, &tag, "LEFT", "RIGHT", wait],
+            1 => vec!["BLPOP", &tag, QUEUES[0], QUEUES[1], wait],
+            _ => vec!["BLPOP", queue, &tag, wait],
+        };
+        Command::new(&words, &[queue], Some(id))
+    }
+
+    /// Pushes the element of this number.
+    #[must_use]
+    pub fn push(queue: &str, id: u64) -> Self {
+        Command::new(&["RPUSH", queue, &id.to_string()], &[queue], Some(id))
     }
 
     fn new(words: &[&str], keys: &[&str], id: Option<u64>) -> Self {
@@ -177,7 +192,7 @@ impl Command {
 /// client says that in pieces.
 #[must_use]
 pub fn line_of(words: &[String]) -> String {
-    let waits = words[0].eq_ignore_ascii_case("BLPOP");
+    let waits = is_blocking(&words[0].to_ascii_uppercase());
     words[..words.len() - usize::from(waits)].join(" ")
 }
 
@@ -265,12 +280,10 @@ impl Wish {
         let mut commands: Vec<_> = commands.collect();
         let blocks = shape == Shape::One && entropy.chance(4);
         if blocks {
-            commands[0] = Command::draw_blocking(entropy, *ids);
+            let wait = draw_wait(entropy);
+            commands[0] = Command::draw_blocking(entropy, *ids, &wait);
         } else if shape == Shape::One && entropy.chance(4) {
-            let words = ["RPUSH".into(), "wallet:queue".into(), ids.to_string()];
-            let keys = vec!["wallet:queue".into()];
-            let (words, id) = (words.to_vec(), Some(*ids));
-            commands[0] = Command { words, by_digest: false, id, keys };
+            commands[0] = Command::push(entropy.pick(&QUEUES), *ids);
         }
         let deadline = match entropy.below(4) {
             // Of its own it may take as long as it waits, and as any other besides.
@@ -291,6 +304,27 @@ impl Wish {
         Wish { commands, shape, options: Options { deadline, maybe_retry, refuse_when_full } }
     }
 
+    /// Draws one that waits at the server, alone or in a pipeline.
+    pub fn draw_waiting(entropy: &mut Entropy, ids: &mut u64) -> Self {
+        let mut wish = Wish::draw(entropy, ids);
+        if wish.shape == Shape::Whole {
+            wish.shape = Shape::One;
+            wish.commands.truncate(1);
+        }
+        let at = entropy.below(wish.commands.len() as u64) as usize;
+        let alone = wish.commands.len() == 1;
+        let limited = wish.options.deadline.is_some();
+        // Who waits for ever has said when he has had enough.
+        let for_ever = alone && limited && wish.shape == Shape::One && entropy.chance(20);
+        let wait = if for_ever { "0".to_owned() } else { draw_wait(entropy) };
+        *ids += 1;
+        wish.commands[at] = Command::draw_blocking(entropy, *ids, &wait);
+        if wish.shape == Shape::One && entropy.chance(40) && !for_ever {
+            wish.options.deadline = None;
+        }
+        wish
+    }
+
     /// The pipeline or transaction to be submitted.
     #[must_use]
     pub fn batch(&self) -> Batch {
@@ -301,4 +335,9 @@ impl Wish {
         let batch = batch.options(self.options);
         if self.shape == Shape::Whole { batch.into_transaction() } else { batch }
     }
+}
+
+/// How long to wait, in seconds.
+fn draw_wait(entropy: &mut Entropy) -> String {
+    format!("{}.{:03}", entropy.below(2), entropy.between(1, 999))
 }

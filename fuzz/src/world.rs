@@ -79,6 +79,10 @@ pub(crate) enum Action {
     Listener(u64),
     Hear(u64),
     Publish,
+    Popper,
+    Pusher,
+    Look,
+    Learn(u64),
     Cancel(u64),
     Chaos,
     /// The end of a fault, and at which server it was.
@@ -94,7 +98,15 @@ pub(crate) enum Action {
 impl Action {
     /// Whether it is the client's process that does it.
     fn is_clients(&self) -> bool {
-        !matches!(self, Action::Up(_) | Action::Publish | Action::Undo(..) | Action::Cluster(_))
+        !matches!(
+            self,
+            Action::Up(_)
+                | Action::Publish
+                | Action::Undo(..)
+                | Action::Cluster(_)
+                | Action::Look
+                | Action::Learn(_)
+        )
     }
 }
 
@@ -131,6 +143,10 @@ pub(crate) struct World {
     pub(crate) listeners: BTreeMap<u64, Listener>,
     /// Requests for topics under way, by waker.
     pub(crate) changes: BTreeMap<u64, Change>,
+    /// How often was told that something was given up which may have been carried out.
+    pub(crate) given_up: u64,
+    /// When the server looks at the clock next, because of those who wait.
+    pub(crate) looks_at: Option<Duration>,
     /// The last messages were published.
     pub(crate) published_last: bool,
     /// The runtime is gone.
@@ -177,6 +193,7 @@ impl World {
         server.tampering.half_exec = mutant == Some(Mutant::HalfExec);
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
         server.tampering.lose_replays = mutant == Some(Mutant::LoseReplays);
+        server.tampering.lose_pops = mutant == Some(Mutant::LosePops);
         server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
         server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
         let mut cluster = None;
@@ -218,6 +235,8 @@ impl World {
             cancelled: BTreeSet::new(),
             listeners: BTreeMap::new(),
             changes: BTreeMap::new(),
+            given_up: 0,
+            looks_at: None,
             published_last: false,
             abandoned: false,
             stops_reading: false,
@@ -272,6 +291,12 @@ impl World {
         if self.setup.listeners > 0 {
             self.at(Duration::ZERO, Action::Publish);
         }
+        for _ in 0..self.setup.poppers {
+            let delay = self.entropy.micros(0, 20_000);
+            self.at(delay, Action::Popper);
+            let delay = self.entropy.micros(0, 20_000);
+            self.at(delay, Action::Pusher);
+        }
         self.at(Duration::ZERO, Action::Chaos);
         self.oracle.on_forced(self.setup.config.forced, self.seq);
         if self.setup.operator_millis.is_some() {
@@ -323,6 +348,7 @@ impl World {
             }
             counters.insert("worlds that are clusters", 1);
         }
+        counters.insert("pops held against what their callers know", self.oracle.popped_held);
         counters.insert("NOSCRIPT", self.server.scripts_unknown);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
         counters.insert("server: subscribed", self.server.subscribed.0);
@@ -365,6 +391,10 @@ impl World {
             Action::Listener(at) => self.listener(at),
             Action::Hear(at) => self.slow_reader(at),
             Action::Publish => self.publish(),
+            Action::Popper => self.popper(),
+            Action::Pusher => self.pusher(),
+            Action::Look => self.look(),
+            Action::Learn(link) => self.learn(link),
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
             Action::Undo(node, undo) => {

@@ -12,8 +12,8 @@ use crate::{
 /// Commands that wait at the server until there is something for them, or until their time is over.
 ///
 /// Each of them runs on a connection of its own, which it gets without any doing of its caller's: nobody
-/// else waits behind it. There are up to `leases_max` such connections (64 unless configured otherwise);
-/// where all are in use, a further command waits for one within the client's `deadline`, and then fails
+/// else waits behind it. There are up to `leases_max` such connections (64 unless configured otherwise; in a
+/// cluster to each node); where all are in use, a further command waits for one within the client's `deadline`, and then fails
 /// with [`Stage::Lease`](crate::failure::Stage::Lease).
 ///
 /// # How long they wait
@@ -35,8 +35,19 @@ use crate::{
 /// was dropped can be told nothing; then [`Event::GivenUp`](crate::Event::GivenUp) says it. What must not
 /// be lost is to be moved ([`blmove`](Self::blmove)) or read from a stream as a member of a group.
 ///
-/// While the server is down they fail where their keys may degrade, and wait for it elsewhere. In a
-/// pipeline all of its commands run on the connection of its own, in their order; there, waits are not
+/// # In a cluster
+///
+/// All keys of one have to be in one slot, those of the pipeline that it is part of among them; more are
+/// refused before anything is sent. Where the slot moves to another node meanwhile, or its master steps
+/// down, the wait goes on there. Where a connection is lost, what only reads does.
+///
+/// # While the server is down
+///
+/// They fail where their keys may degrade, and wait for it elsewhere.
+///
+/// # In pipelines and transactions
+///
+/// All commands of such a pipeline run on the connection of its own, in their order; there, waits are not
 /// cut to pieces. In a transaction nothing waits.
 ///
 /// On `memory://` they wait as well, and see within 10 ms what other clients of a shared store add.

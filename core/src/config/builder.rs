@@ -382,8 +382,8 @@ impl Config {
     }
 
     /// How many connections requests may have for themselves, beside the one that everybody shares: for
-    /// commands that wait at the server, optimistic transactions and whoever asks for one; default 64.
-    /// Who needs a further one waits for it within his deadline.
+    /// commands that wait at the server, optimistic transactions and whoever asks for one; default 64, in a
+    /// cluster to each node. Who needs a further one waits for it within his deadline.
     #[must_use]
     pub fn leases_max(mut self, count: usize) -> Self {
         self.leases.leases_max = count;

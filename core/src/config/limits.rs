@@ -102,8 +102,9 @@ impl Default for SubscriptionLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseLimits {
-    /// How many of them there may be, beside the one that everybody shares; default 64. Who needs a
-    /// further one waits for it within his deadline.
+    /// How many of them there may be, beside the one that everybody shares; default 64. In a cluster so many
+    /// to each node, so that nobody waits for what another node's users hold. Who needs a further one waits
+    /// for it within his deadline.
     pub leases_max: usize,
     /// How long one that nobody uses is kept; default 10 s.
     pub idle_after: Duration,

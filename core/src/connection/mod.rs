@@ -43,6 +43,8 @@ pub(crate) struct Connection {
     pub(crate) role: Role,
     /// Where it leads to.
     pub(crate) node: NodeId,
+    /// The how many-th it is of all: what was sent on an older one was sent before.
+    pub(crate) number: u64,
     /// What is spoken on it; known once it is ready.
     pub(crate) protocol: Protocol,
     /// The subscriptions that it carries.
@@ -149,6 +151,15 @@ impl Owner {
     }
 
     /// The same.
+    fn op_mut(&mut self) -> Option<&mut Op> {
+        match self {
+            Owner::Request(op) => Some(op),
+            Owner::Transaction(op) | Owner::Blocked(op) => Some(op),
+            Owner::Handshake | Owner::Own(_) | Owner::Change(_) => None,
+        }
+    }
+
+    /// The same.
     pub(crate) fn into_op(self) -> Option<Op> {
         match self {
             Owner::Request(op) => Some(op),
@@ -171,6 +182,8 @@ pub(crate) enum Own {
     Lineage,
     /// Who serves which slots.
     Topology,
+    /// Whether a node that has refused everything serves again.
+    Unready,
     /// Permits the command right behind it in a slot that is being moved here.
     Asking,
     /// What recovery has to know of a key before it can pay what it owes to it.
@@ -212,6 +225,8 @@ pub(crate) struct Op {
     pub(crate) rule: u8,
     /// Later writes to its keys wait until it has ended.
     pub(crate) engaged: bool,
+    /// Another connection has told of a write since it was sent: nothing is to be learned from its reply.
+    pub(crate) overtaken: bool,
     /// The whole command, where its reply must be seen by the shadow.
     pub(crate) note: Option<Box<[u8]>>,
     /// What it counts for against the bound of queued bytes.
@@ -219,11 +234,18 @@ pub(crate) struct Op {
 }
 
 impl Connection {
-    pub(crate) fn new(config: &Config, role: Role, node: NodeId, now: Instant) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        role: Role,
+        node: NodeId,
+        number: u64,
+        now: Instant,
+    ) -> Self {
         Connection {
             state: State::Opening,
             role,
             node,
+            number,
             protocol: Protocol::Resp2,
             feed: None,
             late: 0,
@@ -611,6 +633,12 @@ impl Connection {
 
     pub(crate) fn owed(&self) -> impl Iterator<Item = &Owed> {
         self.owed.iter()
+    }
+
+    /// Nothing is to be learned from what is owed now.
+    pub(crate) fn overtake(&mut self) {
+        let ops = self.owed.iter_mut().filter_map(|owed| owed.owner.op_mut());
+        ops.for_each(|op| op.overtaken = true);
     }
 
     /// The end of a connection: what was owed, in order, each with the command's bytes and whether

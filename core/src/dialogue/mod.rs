@@ -75,6 +75,7 @@ pub use scan::{Scan, Scans};
 
 use crate::{
     Failure, Now,
+    config::Config,
     engine::Batch,
     reply::FromReply,
     request::Options,
@@ -93,6 +94,12 @@ pub trait Dialogue: Send + 'static {
     /// What failures call it that are nobody's in particular: the command that it is about, such as
     /// `SCAN`.
     fn name(&self) -> &'static str;
+
+    /// Hears, before the first step, how the client is configured that it is held on. On a connection of
+    /// its caller's own it does not: there everything is one server's.
+    fn begin(&mut self, config: &Config) {
+        _ = config;
+    }
 
     /// Takes in what happened, and says what to do next.
     fn step(&mut self, heard: Heard, now: Now) -> Step<Self::Item>;
@@ -136,7 +143,9 @@ pub struct Answer {
     /// The outcome of each command in order, or why none was accepted.
     pub outcomes: Result<Vec<Result<Reply, Failure>>, Failure>,
     /// Which connection answered, by a number that no later one has; `None` where it changed while the
-    /// answer was on its way, so that nobody can tell.
+    /// answer was on its way, so that nobody can tell. In a cluster it is that of the node which serves the
+    /// slot of the commands, and `None` as well where one of them was redirected; where they are for
+    /// several slots, any change to any connection of the client's counts.
     pub connection: Option<u64>,
 }
 
@@ -248,6 +257,10 @@ impl<D: Dialogue> Dialogue for Asked<D> {
 
     fn name(&self) -> &'static str {
         self.dialogue.name()
+    }
+
+    fn begin(&mut self, config: &Config) {
+        self.dialogue.begin(config);
     }
 
     fn step(&mut self, heard: Heard, now: Now) -> Step<D::Item> {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! All of it runs on one leased connection, for watching is its matter: if it is lost before EXEC has left,
-//! nothing was written, and all of it begins anew on another one.
+//! nothing was written, and all of it begins anew on another one. In a cluster a lease is for one slot, and
+//! lost with it: so nothing that was watched at one node is written at another.
 
 use std::{fmt, time::Duration};
 
@@ -27,6 +28,10 @@ pub const ATTEMPTS_MAX_DEFAULT: u32 = 64;
 /// a server in the same place.
 const PAUSE_MIN: Duration = Duration::from_micros(500);
 const PAUSE_MAX: Duration = Duration::from_millis(64);
+
+/// The same after an attempt that was kept from its end by the server: while another master is elected or a
+/// slot is being moved. All the attempts together are to outlast an election, which takes seconds.
+const ABSENT_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// What an optimistic transaction does, of which all may be repeated.
 pub trait Plan: Send + 'static {
@@ -141,13 +146,15 @@ impl<P: Plan> Optimistic<P> {
     /// Begins anew after a failure if that can help, and nothing was written.
     fn again(&mut self, failure: Failure, now: Now) -> Step<P::Output> {
         let written = failure.executed() != Executed::No && self.at == At::Write;
-        let passes = matches!(failure.kind(), FailureKind::Conflict) || passes(&failure);
+        let conflict = matches!(failure.kind(), FailureKind::Conflict);
+        let passes = conflict || passes(&failure);
         if written || !passes || self.attempts >= self.attempts_max {
             self.at = At::Over;
             return Step::Done(Err(failure.after(self.attempts)));
         }
         self.at = At::Begin;
-        let most = PAUSE_MIN.saturating_mul(1 << (self.attempts - 1).min(16)).min(PAUSE_MAX);
+        let most = if conflict { PAUSE_MAX } else { ABSENT_PAUSE_MAX };
+        let most = PAUSE_MIN.saturating_mul(1 << (self.attempts - 1).min(16)).min(most);
         // Those who met once are not to meet again; the clock's last digits are chance enough.
         let chance = now.unix.subsec_nanos() / 100 % 100;
         Step::Sleep(most * chance / 100)

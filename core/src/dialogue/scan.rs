@@ -14,20 +14,29 @@
 //! accepted all the same, and whatever lies before that place in the *other* order is passed over
 //! without a word. So a scan that is carried on somewhere else begins anew: some items come twice,
 //! which a scan may do anyway, and none is left out.
+//!
+//! In a cluster what lies in one key is scanned at the node of its slot, wherever that goes. All keys are
+//! scanned node after node, and each node is such a server; `coverage` knows whose turn it is, and which
+//! slots have been had in full.
 
-use std::{collections::VecDeque, fmt};
+mod coverage;
+
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use super::{Answer, Converse, Dialogue, Heard, Step, decode, is_from_memory};
 use crate::{
     Failure, Now,
     args::ToArg,
     commands::{ScanOptions, Spec},
+    config::{Backoff, Config, Deployment},
     engine::Batch,
     failure::{Cause, Executed, FailureKind, MemoryRefusal},
     reply::FromReply,
     request::Request,
     resp::{Reply, Source},
+    slot::slot,
 };
+use coverage::{Claim, Coverage, Next};
 
 /// How often a scan begins anew, because the server that it was at is gone, before it gives up.
 ///
@@ -38,6 +47,11 @@ const RESTARTS_MAX: u32 = 8;
 /// How often in a row the connection may change under a scan before it gives up. Each time took a
 /// lost connection and a new one, so this is a server that can't be worked with.
 const UNSURE_MAX: u32 = 32;
+
+/// In a cluster this may also be a slot that is changing hands, which takes its time. 32 of these pauses
+/// are about 12 seconds.
+const UNSURE_PAUSE: Backoff =
+    Backoff { base: Duration::from_millis(2), max: Duration::from_millis(500) };
 
 /// Scans: everything there is, page by page, while others write.
 ///
@@ -66,9 +80,17 @@ const UNSURE_MAX: u32 = 32;
 /// A key or value that is no `T` ends the scan with an error. Where keys may be anything, ask for
 /// `Bytes`.
 ///
+/// In a cluster a scan of all keys visits all nodes that serve slots, one after the other, and keeps its
+/// promise while slots move and nodes fail over: it visits a node again for slots that have come to it
+/// meanwhile, and gives up, with an error, only where they go on moving for some ten seconds. It asks the
+/// nodes for CLUSTER NODES, which its user has to be allowed. A pattern with a hash tag in its plain
+/// beginning, such as `{user:7}:*`, is looked for where that slot is and nowhere else. The command
+/// SCAN itself, with a cursor of one's own, is refused there: a cursor belongs to one node.
+///
 /// While the server is down, a scan gets what memory has where every key may be answered from there, which
 /// takes a rule for `*` whatever the pattern of the scan, and [`Scan::source`] says so; one that was begun
-/// on the server is not carried on there, but fails.
+/// on the server is not carried on there, but fails. In a cluster a scan of all keys fails as soon as it
+/// comes to a node that is down, unless keys may wait for it.
 pub trait Scans: Converse {
     /// All keys. O(keys) in all, O(1) a page. Since 2.8.
     fn scan<T: FromReply + Send + 'static>(&self) -> Self::Conversation<Scan<T>> {
@@ -181,6 +203,14 @@ pub struct Scan<T> {
     restarts: u32,
     /// How often in a row nobody could tell who had answered.
     unsure: u32,
+    /// It is held on a cluster.
+    in_cluster: bool,
+    /// All keys of a cluster: what it has still to do.
+    coverage: Option<Box<Coverage>>,
+    /// The present node has no other page.
+    part_over: bool,
+    /// How long to wait before anything else is asked.
+    pause: Option<Duration>,
 }
 
 /// What is under way.
@@ -190,6 +220,10 @@ enum Question {
     /// The page, and before it who the server is.
     NameAndPage,
     Name,
+    /// The first page of another node, and before and after it what the node says of itself.
+    Part,
+    /// What the node says of itself after its last page.
+    Claim,
 }
 
 /// Where the cursors come from.
@@ -228,6 +262,10 @@ impl<T> Scan<T> {
             source: Source::Server,
             restarts: 0,
             unsure: 0,
+            in_cluster: false,
+            coverage: None,
+            part_over: false,
+            pause: None,
         }
     }
 
@@ -241,7 +279,8 @@ impl<T> Scan<T> {
         self.source
     }
 
-    /// How often the scan had to begin anew, because the server was restarted or replaced.
+    /// How often the scan had to begin anew, because the server was restarted or replaced; of a cluster,
+    /// how often it had to with one of its nodes.
     #[must_use]
     pub fn restarts(&self) -> u32 {
         self.restarts
@@ -249,14 +288,29 @@ impl<T> Scan<T> {
 
     fn ask(&mut self, question: Question) -> Batch {
         self.asked = Some(question);
+        let name = || Request::of(const { Spec::of("INFO") }).arg("server");
+        let claim = || Request::of(const { Spec::of("CLUSTER NODES") });
         let mut batch = Batch::new();
-        if question != Question::Page {
-            batch.push(&Request::of(const { Spec::of("INFO") }).arg("server"));
+        match question {
+            Question::Name | Question::NameAndPage => _ = batch.push(&name()),
+            Question::Part | Question::Claim => _ = batch.push(&claim()),
+            Question::Page => {}
         }
-        if question != Question::Name {
+        if matches!(question, Question::Page | Question::NameAndPage | Question::Part) {
             batch.push(&self.page_request());
         }
-        batch
+        if question == Question::Part {
+            batch.push(&claim());
+        }
+        match (&self.coverage, &self.key) {
+            // Where slots have moved, the map is to know by the next round.
+            (Some(coverage), _) if question == Question::Part => {
+                batch.beside(coverage.via()).doubting_the_map()
+            }
+            (Some(coverage), _) => batch.beside(coverage.via()),
+            (None, Some(key)) => batch.beside(slot(key)),
+            (None, None) => batch,
+        }
     }
 
     fn page_request(&self) -> Request<'_> {
@@ -286,18 +340,29 @@ impl<T: FromReply + Send + 'static> Dialogue for Scan<T> {
         self.spec.name()
     }
 
+    fn begin(&mut self, config: &Config) {
+        self.in_cluster = matches!(config.deployment, Deployment::Cluster(_));
+        if self.in_cluster && self.key.is_none() {
+            let only = self.pattern.as_deref().and_then(slot_of_pattern);
+            self.coverage = Some(Box::new(Coverage::new(only)));
+        }
+    }
+
     fn step(&mut self, heard: Heard, _: Now) -> Step<T> {
         if let Heard::Answer(answer) = heard
             && let Err(failure) = self.take_in(answer)
         {
             return Step::Done(Err(failure));
         }
-        if self.asked.is_none() && !self.complete {
+        if self.asked.is_none() && !self.complete && self.pause.is_none() {
             let question = self.next_question();
             return Step::Send(self.ask(question));
         }
-        match self.items.pop_front() {
-            Some(item) => Step::Yield(item),
+        if let Some(item) = self.items.pop_front() {
+            return Step::Yield(item);
+        }
+        match self.pause.take() {
+            Some(pause) => Step::Sleep(pause),
             None if self.asked.is_some() => Step::Wait,
             None => Step::Done(Ok(())),
         }
@@ -306,7 +371,11 @@ impl<T: FromReply + Send + 'static> Dialogue for Scan<T> {
 
 impl<T: FromReply> Scan<T> {
     fn next_question(&self) -> Question {
+        let inside = self.cursor != 0 || self.part_over;
         match &self.home {
+            _ if self.coverage.is_some() && !inside => Question::Part,
+            Home { connection: Some(_), .. } if self.part_over => Question::Claim,
+            Home { connection: None, .. } if self.part_over => Question::Name,
             // Whoever answers the first page is where the scan is at home from then on.
             _ if self.cursor == 0 || self.source != Source::Server => Question::Page,
             // Nobody could tell who had answered.
@@ -320,13 +389,18 @@ impl<T: FromReply> Scan<T> {
         let question = self.asked.take();
         let connection = answer.connection;
         let mut outcomes = answer.outcomes.map_err(|failure| failure.named(self.spec.name()))?;
+        match question {
+            Some(Question::Part) => return self.take_in_part(outcomes, connection),
+            Some(Question::Claim) => return self.take_in_claim(outcomes, connection),
+            _ => {}
+        }
         let page = if question == Some(Question::Name) { None } else { outcomes.pop() };
         let name = outcomes.pop();
         let Some(page) = page else {
             return self.on_name(name, connection);
         };
         let page = page?;
-        let (cursor, items): (u64, Vec<T>) = decode(&page, self.spec.name())?;
+        let (cursor, items) = self.decode_page(&page)?;
         if !self.is_at_home(&page, connection, cursor)? {
             return Ok(());
         }
@@ -337,7 +411,89 @@ impl<T: FromReply> Scan<T> {
         self.source = page.source();
         self.items.extend(items);
         self.cursor = cursor;
-        self.complete = cursor == 0;
+        self.part_over = cursor == 0 && self.coverage.is_some();
+        self.complete = cursor == 0 && self.coverage.is_none();
+        Ok(())
+    }
+
+    /// The cursor and the items of a page. Of a cluster only those whose slot is not done with: the others
+    /// have been given.
+    fn decode_page(&self, page: &Reply) -> Result<(u64, Vec<T>), Failure> {
+        let Some(coverage) = &self.coverage else { return decode(page, self.spec.name()) };
+        let wrong = |error| Failure::undecodable(error, self.spec.name(), page, None);
+        let mut parts = page.view().items();
+        let (Some(cursor), Some(keys)) = (parts.next(), parts.next()) else {
+            return decode(page, self.spec.name());
+        };
+        let keys = keys.items().filter(|key| coverage.wants(slot(key.payload())));
+        let keys = keys.map(T::from_view).collect::<Result<_, _>>().map_err(wrong)?;
+        Ok((u64::from_view(cursor).map_err(wrong)?, keys))
+    }
+
+    /// The first page of a node, between two claims of its own.
+    fn take_in_part(
+        &mut self,
+        outcomes: Vec<Result<Reply, Failure>>,
+        connection: Option<u64>,
+    ) -> Result<(), Failure> {
+        if connection.is_none() {
+            return self.count_unsure();
+        }
+        let replies: Vec<Reply> = outcomes.into_iter().collect::<Result<_, _>>()?;
+        let [before, page, after] = &replies[..] else { return Ok(()) };
+        let Some(coverage) = &mut self.coverage else { return Ok(()) };
+        if !coverage.begin(Claim::of(before)) {
+            let next = coverage.abandon();
+            return self.go_to(next);
+        }
+        let (cursor, items) = self.decode_page(page)?;
+        self.unsure = 0;
+        self.source = page.source();
+        self.items.extend(items);
+        self.cursor = cursor;
+        self.home = Home { connection, process: Process::NotAsked };
+        match &mut self.coverage {
+            Some(coverage) if cursor == 0 => {
+                let next = coverage.end(&Claim::of(after));
+                self.go_to(next)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a node says of itself after its last page.
+    fn take_in_claim(
+        &mut self,
+        outcomes: Vec<Result<Reply, Failure>>,
+        connection: Option<u64>,
+    ) -> Result<(), Failure> {
+        if connection.is_none() || connection != self.home.connection {
+            return self.leave_home();
+        }
+        let replies: Vec<Reply> = outcomes.into_iter().collect::<Result<_, _>>()?;
+        let (Some(claim), Some(coverage)) = (replies.first(), &mut self.coverage) else {
+            return Ok(());
+        };
+        let next = coverage.end(&Claim::of(claim));
+        self.go_to(next)
+    }
+
+    /// A part has ended.
+    fn go_to(&mut self, next: Next) -> Result<(), Failure> {
+        self.cursor = 0;
+        self.part_over = false;
+        self.home = Home::default();
+        match next {
+            Next::Part => {}
+            Next::Round(pause) => self.pause = Some(pause),
+            Next::Done => self.complete = true,
+            Next::GiveUp(count, slot) => {
+                let text = format!(
+                    "{count} slots changed hands for too long while they were scanned, {slot} among them"
+                );
+                return Err(self.given_up(&text));
+            }
+        }
         Ok(())
     }
 
@@ -377,12 +533,18 @@ impl<T: FromReply> Scan<T> {
         if connection.is_some() && connection == self.home.connection {
             return Ok(true);
         }
+        self.leave_home()?;
+        Ok(false)
+    }
+
+    /// An answer came from another connection: it is to be found out whose that is.
+    fn leave_home(&mut self) -> Result<(), Failure> {
         self.home.connection = None;
         self.count_unsure()?;
         if !matches!(self.home.process, Process::Known(_)) {
             self.begin_anew()?;
         }
-        Ok(false)
+        Ok(())
     }
 
     /// The server has said who it is, on a connection that is new to the scan.
@@ -404,19 +566,48 @@ impl<T: FromReply> Scan<T> {
 
     fn begin_anew(&mut self) -> Result<(), Failure> {
         self.restarts += 1;
+        if let Some(coverage) = &mut self.coverage {
+            // Rounds are its bound.
+            let next = coverage.abandon();
+            return self.go_to(next);
+        }
         self.cursor = 0;
         self.home = Home::default();
-        if self.restarts > RESTARTS_MAX { Err(self.given_up()) } else { Ok(()) }
+        if self.restarts > RESTARTS_MAX { Err(self.given_up(LOST)) } else { Ok(()) }
     }
 
     fn count_unsure(&mut self) -> Result<(), Failure> {
         self.unsure += 1;
-        if self.unsure > UNSURE_MAX { Err(self.given_up()) } else { Ok(()) }
+        if self.in_cluster && self.unsure > 1 {
+            self.pause = Some(UNSURE_PAUSE.delay(self.unsure - 2));
+        }
+        if self.unsure > UNSURE_MAX { Err(self.given_up(LOST)) } else { Ok(()) }
     }
 
-    fn given_up(&self) -> Failure {
-        let cause = Cause::Io("the server was lost too often in the middle of a scan".into());
+    fn given_up(&self, why: &str) -> Failure {
+        let cause = Cause::Io(why.into());
         Failure::new(FailureKind::ConnectionLost(cause), Executed::No, self.spec.name())
+    }
+}
+
+const LOST: &str = "the server was lost too often in the middle of a scan";
+
+/// The slot in which all keys lie that match a pattern, where its plain beginning says so: it is plain from
+/// end to end, or has a hash tag before anything that stands for something else.
+fn slot_of_pattern(pattern: &[u8]) -> Option<u16> {
+    let plain = pattern.iter().position(|byte| b"*?[\\".contains(byte)).unwrap_or(pattern.len());
+    let beginning = &pattern[..plain];
+    let open = beginning.iter().position(|byte| *byte == b'{');
+    let tagged = open.is_some_and(|open| {
+        let close = beginning[open..].iter().position(|byte| *byte == b'}');
+        close.is_some_and(|close| close > 1)
+    });
+    (tagged || plain == pattern.len()).then(|| slot(beginning))
+}
+
+impl Claim {
+    fn of(reply: &Reply) -> Self {
+        Claim::read(reply.view().payload())
     }
 }
 

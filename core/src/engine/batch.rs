@@ -24,6 +24,10 @@ pub struct Batch {
     pub(crate) is_transaction: bool,
     /// A dialogue wants it sent on a connection of its own.
     pub(crate) is_leased: bool,
+    /// In a cluster those of its commands that have no key go to the node that serves this slot.
+    pub(crate) beside: Option<u16>,
+    /// Whoever sends it has a reason to doubt that the map of the cluster is right.
+    pub(crate) doubts_map: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,20 @@ impl Batch {
     #[must_use]
     pub fn leased(self) -> Self {
         Batch { is_leased: true, ..self }
+    }
+
+    /// The same; in a cluster its commands without keys all go to the node that serves this slot, which is
+    /// below [`SLOTS`](crate::slot::SLOTS), and wait for it where it is down. INFO, SCAN and the like are then
+    /// about that node alone.
+    #[must_use]
+    pub fn beside(self, slot: u16) -> Self {
+        Batch { beside: Some(slot), ..self }
+    }
+
+    /// The same, and the nodes of the cluster are to be asked which of them serves what.
+    #[must_use]
+    pub(crate) fn doubting_the_map(self) -> Self {
+        Batch { doubts_map: true, ..self }
     }
 
     /// The same, with the commands of another one behind its own.

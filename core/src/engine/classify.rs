@@ -48,12 +48,12 @@ fn classify_own(spec: &Spec, error: &ServerError) -> Class {
     match error.code() {
         "TRYAGAIN" | "CLUSTERDOWN" | "NOREPLICAS" | "BUSY" => Class::Later,
         "LOADING" | "MASTERDOWN" => Class::NotReady,
-        "READONLY" => Class::WrongNode,
         "NOAUTH" => Class::Unauthenticated,
         "MOVED" | "ASK" | "REDIRECT" | "OOM" | "MISCONF" | "WRONGPASS" | "NOPERM" | "CROSSSLOT"
-        | "NOPROTO" | "NOSCRIPT" | "EXECABORT" | "UNBLOCKED" | "DENIED" => {
-            Class::Told(Executed::No)
-        }
+        | "NOPROTO" | "NOSCRIPT" | "EXECABORT" | "DENIED" => Class::Told(Executed::No),
+        // Somebody has said CLIENT UNBLOCK, or else the master has become a replica.
+        "UNBLOCKED" if error.message().contains("CLIENT UNBLOCK") => Class::Told(Executed::No),
+        "READONLY" | "UNBLOCKED" => Class::WrongNode,
         "IOERR" => Class::Told(Executed::Maybe),
         "ERR" => classify_plain(spec, error.message()),
         _ => Class::Told(ran_and_failed(spec)),

@@ -16,7 +16,9 @@ use std::{
 };
 
 use super::{
-    Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase,
+    Batch, Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase,
+    batch::Item,
+    carriers::Carrier,
     gather::Gathers,
     nodes::Node,
     recovery::Stage,
@@ -28,6 +30,7 @@ use crate::{
     config::{Backoff, ClusterMap, Endpoint, Forced},
     connection::{Op, Own},
     failure::{Cause, FailureKind},
+    request::split_arguments,
     resp::Reply,
     slot::{SLOTS, slot},
     topology::{Asked, Layout, normal, parse_shards, parse_slots},
@@ -43,6 +46,10 @@ impl Slot {
     /// It concerns several slots or several nodes, and is still to be split.
     pub(crate) const SEVERAL: u16 = u16::MAX - 1;
 }
+
+/// Where a batch is answered: by the node of one slot, or by any number of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u16);
 
 /// What is known of a cluster as a whole.
 #[derive(Debug)]
@@ -141,6 +148,16 @@ impl Cluster {
         &self.owners[1..]
     }
 
+    /// Whether nobody serves some slots.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.first_gap().is_some()
+    }
+
+    /// The first slot that nobody serves.
+    fn first_gap(&self) -> Option<u16> {
+        self.slots.iter().position(|place| *place == 0).map(|slot| slot as u16)
+    }
+
     /// Every node that the map names.
     pub(super) fn endpoints(&self) -> BTreeSet<Endpoint> {
         self.layout.iter().flat_map(Layout::endpoints).cloned().collect()
@@ -196,13 +213,17 @@ impl<W> Engine<W> {
         if let Some(pinned) = self.tickets.pin_of(op.ticket) {
             return if self.nodes.contains(pinned) { pinned } else { NodeId::HOME };
         }
-        // Any node will do: one that can be used now, by turns.
+        self.any_primary(cluster, op.ticket.0.index())
+    }
+
+    /// A node for what any node will do for: one that can be used now, by turns.
+    pub(super) fn any_primary(&self, cluster: &Cluster, turn: usize) -> NodeId {
         let ready = |node: &&NodeId| self.nodes[**node].conn.is_some();
         let count = cluster.primaries().iter().filter(ready).count();
         match count {
             0 => cluster.primaries().first().copied().unwrap_or(NodeId::HOME),
             _ => {
-                let turn = op.ticket.0.index() % count;
+                let turn = turn % count;
                 let mut found = cluster.primaries().iter().filter(ready).skip(turn);
                 found.next().copied().unwrap_or(NodeId::HOME)
             }
@@ -215,6 +236,51 @@ impl<W> Engine<W> {
         match self.cluster {
             None => Slot::NONE,
             Some(_) => slot_in_cluster(spec, args),
+        }
+    }
+
+    /// The slot by whose node a command of a batch goes that has no key of its own; `None` where it goes its
+    /// own way.
+    pub(super) fn place_beside<A: AsRef<[u8]>>(
+        &self,
+        batch: &Batch,
+        spec: &Spec,
+        args: &[A],
+    ) -> Option<u16> {
+        self.cluster.as_ref()?;
+        let beside = batch.beside.filter(|slot| *slot < SLOTS)?;
+        spec.keys().of(args).next().is_none().then_some(beside)
+    }
+
+    /// Who is to answer a batch: to be asked for its [connection](Engine::connection_at) before it is
+    /// submitted and after it has ended.
+    pub fn place_of(&self, batch: &Batch) -> Place {
+        if self.cluster.is_none() {
+            return Place(Slot::NONE);
+        }
+        let slot_of = |(at, item): (usize, &Item)| {
+            let args = split_arguments(item.spec, batch.bytes_of(at));
+            let beside = self.place_beside(batch, item.spec, &args);
+            beside.unwrap_or_else(|| slot_in_cluster(item.spec, &args))
+        };
+        let mut slots = batch.items.iter().enumerate().map(slot_of);
+        match slots.next() {
+            Some(first) if first < SLOTS && slots.all(|slot| slot == first) => Place(first),
+            _ => Place(Slot::SEVERAL),
+        }
+    }
+
+    /// Which connection answers at a place now, by a number that no later one has; `None` where there is
+    /// none. Where it is the same before a batch was submitted and after it has ended, all of it was
+    /// answered there, but for what was [redirected](super::Outcomes::strayed). Of several nodes it is the latest
+    /// connection to any.
+    pub fn connection_at(&self, place: Place) -> Option<u64> {
+        match &self.cluster {
+            Some(cluster) if place.0 < SLOTS => {
+                let node = &self.nodes[cluster.owner(place.0)];
+                node.conn.map(|_| node.made)
+            }
+            _ => Some(self.made),
         }
     }
 
@@ -430,6 +496,7 @@ impl<W> Engine<W> {
             self.want_refresh();
         }
         self.stirred = true;
+        self.leases.stirred = true;
         self.settle_detours();
     }
 
@@ -466,6 +533,7 @@ impl<W> Engine<W> {
             cluster.give(slot, node);
         }
         self.tell_whole(whole, self.spokesman().cause.clone());
+        self.pubsub.slots_moved();
         self.settle_debts();
     }
 
@@ -490,7 +558,9 @@ impl<W> Engine<W> {
             }
         }
         self.place_elsewhere();
+        self.leases_follow_map();
         self.settle_debts();
+        self.pubsub.slots_moved();
         self.pubsub_moves();
         self.end_connect_waits();
         self.announce();
@@ -561,7 +631,7 @@ impl<W> Engine<W> {
     /// What nobody serves is down, once the map says that nobody does.
     fn judge_coverage(&mut self) {
         let Some(cluster) = &self.cluster else { return };
-        let covered = cluster.slots.iter().all(|place| *place != 0);
+        let covered = !cluster.has_gaps();
         if covered && !matches!(self.nodes[NodeId::HOME].phase, Phase::Live) && !self.is_held_down()
         {
             self.enter(NodeId::HOME, Phase::Live, None);
@@ -623,6 +693,13 @@ impl<W> Engine<W> {
             .collect();
         self.nodes[id].dial = super::dial::Dial::Idle;
         dialled.into_iter().for_each(|conn| self.kill(conn, Cause::Local));
+        // Whoever listens there may hear nothing any more, and would not be told.
+        for feed in self.pubsub.feeds() {
+            let carrier = self.pubsub.get(feed).filter(|carrier| carrier.node == id);
+            let Some(Carrier { conn: Some(conn), pinned, .. }) = carrier else { continue };
+            let cause = if *pinned { Cause::SlotMoved } else { Cause::Local };
+            self.kill(*conn, cause);
+        }
         self.event(Event::NodeRemoved { node: label });
     }
 
@@ -635,7 +712,7 @@ impl<W> Engine<W> {
             self.connections.iter().map(|(_, connection)| connection.node).collect();
         for id in self.nodes.ids() {
             let node = &self.nodes[id];
-            let carries = self.pubsub.leads_to(id);
+            let carries = self.pubsub.leads_to(id) || self.leases.lead_to(id);
             if node.gone && !led_to.contains(&id) && node.backlog.is_empty() && !carries {
                 self.nodes.remove(id);
             }
@@ -653,7 +730,10 @@ impl<W> Engine<W> {
                     self.nodes[node].backlog.push_back(parked);
                 } else if node == NodeId::HOME && self.is_nobodys(&parked.op) {
                     self.reached(Rare::Uncovered);
-                    self.end_without_answer(&parked.op, FailureKind::Uncovered(parked.op.slot));
+                    let gap = self.cluster.as_ref().and_then(|cluster| cluster.first_gap());
+                    let slot =
+                        if parked.op.slot < SLOTS { parked.op.slot } else { gap.unwrap_or(0) };
+                    self.end_without_answer(&parked.op, FailureKind::Uncovered(slot));
                 } else {
                     self.place(parked);
                 }
@@ -663,7 +743,8 @@ impl<W> Engine<W> {
     }
 
     fn is_nobodys(&self, op: &Op) -> bool {
-        op.slot < SLOTS && self.route(op) == NodeId::HOME
+        let pinned = || self.tickets.pin_of(op.ticket) == Some(NodeId::HOME);
+        (op.slot < SLOTS || pinned()) && self.route(op) == NodeId::HOME
     }
 
     /// A node that is well serves keys that were written in memory: where they are owed something it is paid
@@ -703,14 +784,20 @@ impl<W> Engine<W> {
             .filter(|feed| {
                 self.pubsub.get(*feed).is_some_and(|carrier| {
                     let ready = usable(&carrier.node);
-                    carrier.conn.is_none() && (!ready || self.pubsub.general() == *feed)
+                    let free = !carrier.pinned && carrier.conn.is_none();
+                    free && (!ready || self.pubsub.general() == *feed)
                 })
             })
             .collect();
         for feed in homeless {
             let Some(carrier) = self.pubsub.get_mut(feed) else { continue };
             let node = if usable_now(&self.nodes, carrier.node) { carrier.node } else { next };
-            carrier.node = node;
+            if std::mem::replace(&mut carrier.node, node) != node
+                && let Some(side) = carrier.side.as_mut().map(std::mem::take)
+            {
+                // What may be on its way to the other node.
+                self.drop_side(&side, None);
+            }
             self.pubsub.stirred = true;
             if self.pubsub.general() == feed
                 && let Some(conn) = self.nodes[node].conn

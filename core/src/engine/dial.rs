@@ -79,6 +79,14 @@ impl Dial {
         }
     }
 
+    /// The connection that is being made, if one is.
+    pub(super) fn opening(&self) -> Option<ConnId> {
+        match self {
+            Dial::Opening { conn, .. } => Some(*conn),
+            Dial::Idle | Dial::Waiting(_) | Dial::Resolving { .. } => None,
+        }
+    }
+
     pub(super) fn is(&self, conn: ConnId) -> bool {
         matches!(self, Dial::Opening { conn: dialled, .. } if *dialled == conn)
     }
@@ -178,7 +186,8 @@ impl<W> Engine<W> {
     ) -> Dial {
         let now = self.now.instant;
         let share = end.saturating_duration_since(now) / (rest.len() as u32 + 1);
-        let connection = Connection::new(&self.config, role, node, now);
+        self.opened += 1;
+        let connection = Connection::new(&self.config, role, node, self.opened, now);
         let conn = ConnId(self.connections.insert(connection));
         let socket = SocketOptions {
             nodelay: self.config.tcp_nodelay,

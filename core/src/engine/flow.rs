@@ -86,7 +86,7 @@ impl<W> Engine<W> {
                 && connection.owes_nothing()
                 && let Some(lease) = self.lease_on(conn)
             {
-                self.settle_lease(lease);
+                self.lease_at_rest(lease);
             }
         }
         if self.closing != Closing::Open {
@@ -193,12 +193,20 @@ impl<W> Engine<W> {
             if op.engaged {
                 self.overtake(op, note);
             }
-            if self.served_by(conn).is_some() {
-                self.memory.observe(op.spec, note, reply, self.now);
-            } else {
+            if self.served_by(conn).is_none() {
                 // An older connection may tell what the newer one has overtaken.
                 self.trial.reached(Rare::OlderConnection);
+                if note.is_empty() {
+                    self.forget_queued_on(conn);
+                } else {
+                    self.memory.forget(op.spec, Some(note), self.now);
+                }
+                self.on_write_elsewhere(conn, op);
+            } else if op.overtaken {
+                self.trial.reached(Rare::Overtaken);
                 self.memory.forget(op.spec, Some(note), self.now);
+            } else {
+                self.memory.observe(op.spec, note, reply, self.now);
             }
         }
         if op.standing != Standing::Wait {
@@ -222,6 +230,9 @@ impl<W> Engine<W> {
         start: u64,
         end: u64,
     ) {
+        if op.note.as_ref().is_some_and(|note| note.is_empty()) {
+            self.forget_queued_on(conn);
+        }
         let classify = if op.may_repeat() { classify_repeatable } else { classify };
         let class = classify(op.spec, &error);
         self.on_refusal(conn, op, error, class, start, end);
@@ -242,6 +253,9 @@ impl<W> Engine<W> {
             return self.on_redirect(conn, op, error, class, start, end);
         }
         let mut executed = Executed::No;
+        if matches!(class, Class::Later | Class::NotReady) {
+            self.note_unready(node, &error);
+        }
         let lacks_source = self.lacks_source(&op, &error);
         match class {
             Class::Told(told) => {

@@ -95,6 +95,8 @@ impl<W> Engine<W> {
     fn fan_out(&mut self, op: &Op, bytes: &[u8], fan: Fan, join: Join) {
         let Some(cluster) = &self.cluster else { return };
         let mut nodes: Vec<NodeId> = cluster.primaries().to_vec();
+        // What nobody serves is among all there is: it is missed, or memory knows of it.
+        let has_gaps = cluster.has_gaps();
         if fan == Fan::AllNodes {
             for endpoint in cluster.endpoints() {
                 let node = self.node_at(&endpoint);
@@ -103,6 +105,10 @@ impl<W> Engine<W> {
                     self.ensure_dial(node);
                 }
             }
+        }
+        let of_all = op.spec.concerns_all_keys() && join != Join::NotNull;
+        if of_all && op.effect == Effect::Read && has_gaps {
+            nodes.push(NodeId::HOME);
         }
         let piece = |node| {
             let bytes = bytes.to_vec();
@@ -173,13 +179,10 @@ impl<W> Engine<W> {
     fn part_of(&self, whole: &Op, ticket: Ticket, slot: u16, bytes: &[u8]) -> Op {
         let words = split_command(bytes);
         let args = words.get(whole.spec.words()..).unwrap_or_default();
-        let (mut standing, mut noted) = self.memory.mode_for(whole.spec, whole.effect, args);
-        if whole.spec.concerns_all_keys() {
-            // Memory does not know which of its keys are whose, so that one shard can't be answered for.
-            noted = false;
-            if !standing.waits() {
-                standing = Standing::Fail;
-            }
+        let (mut standing, noted) = self.memory.mode_for(whole.spec, whole.effect, args);
+        if whole.spec.concerns_all_keys() && whole.effect != Effect::Read {
+            // What memory would do to all keys can't be done to those of one shard.
+            standing = without_memory(standing);
         }
         let rule =
             if standing == Standing::Wait { 0 } else { self.memory.rule_for(whole.spec, args) };
@@ -197,6 +200,7 @@ impl<W> Engine<W> {
             standing,
             rule,
             engaged: false,
+            overtaken: false,
             note: noted.then(|| bytes.into()),
             cost: cost_of(bytes),
         }
@@ -250,6 +254,11 @@ impl<W> Engine<W> {
             }
         }
     }
+}
+
+/// How a command behaves that memory has no answer to.
+pub(super) fn without_memory(standing: Standing) -> Standing {
+    if standing.waits() { standing } else { Standing::Fail }
 }
 
 impl Gather {

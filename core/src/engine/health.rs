@@ -206,6 +206,7 @@ impl<W> Engine<W> {
         self.nodes[node].conn = Some(conn);
         self.nodes[node].ready_at = Some(self.now.instant);
         self.made += 1;
+        self.nodes[node].made = self.made;
         self.nodes[node].scripts_sent.clear();
         self.nodes[node].rejected = None;
         self.nodes[node].resp2_guessed = false;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{ConnId, DataSet, Engine, Event, NodeId};
-use crate::{connection::Own, resp::Reply};
+use crate::{connection::Own, resp::Reply, slot::slot};
 
 /// How the data of a server that is back relate to those it had before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,7 +165,11 @@ impl<W> Engine<W> {
         let Some(lineage) = self.nodes[node].heritage.found.take() else { return };
         if lineage == Lineage::Unknown {
             self.reached(super::trial::Rare::OtherData);
-            self.memory.drop_shadow();
+            let Engine { memory, cluster, now, .. } = self;
+            match cluster {
+                None => memory.drop_shadow(*now, |_| true),
+                Some(cluster) => memory.drop_shadow(*now, |key| cluster.owner(slot(key)) == node),
+            }
         }
         // Nobody needs to hear that nothing happened.
         if lineage != Lineage::Same || self.nodes[node].phase.is_down() {

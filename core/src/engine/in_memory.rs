@@ -7,6 +7,7 @@ use crate::{
     fallback::{Answer, NativeDone, Policy, Standing},
     request::{Effect, split_command},
     resp::{Reply, Source},
+    slot::slot,
 };
 
 impl<W> Engine<W> {
@@ -31,7 +32,16 @@ impl<W> Engine<W> {
             // The message stays with this client.
             return self.end_from_memory(&op, Reply::from(value).with_source(Source::Overlay));
         }
-        match self.memory.answer(op.spec, op.standing, &args, self.now) {
+        let shard = op.spec.concerns_all_keys().then(|| self.tickets.pin_of(op.ticket)).flatten();
+        let answer = match (&self.cluster, shard) {
+            // Of all keys that memory knows, those of one shard.
+            (Some(cluster), Some(node)) => {
+                let whose = |key: &[u8]| cluster.owner(slot(key)) == node;
+                self.memory.answer_for(op.spec, op.standing, &args, self.now, whose)
+            }
+            _ => self.memory.answer(op.spec, op.standing, &args, self.now),
+        };
+        match answer {
             Ok(reply) => self.end_from_memory(&op, reply),
             Err(refusal) => self.refuse_in_memory(&op, refusal),
         }

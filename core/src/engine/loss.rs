@@ -88,6 +88,7 @@ impl<W> Engine<W> {
             Role::Leased(seat) => return self.on_seat_lost(seat, connection, &cause),
         }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
+        let number = connection.number;
         if self.nodes[node].conn == Some(conn) {
             self.nodes[node].conn = None;
         }
@@ -108,7 +109,7 @@ impl<W> Engine<W> {
             slot.and_then(|slot| slot.retry_at).is_some_and(|at| at > engine.now.instant)
         };
         let mut first = Vec::new();
-        for parked in self.go_behind_detours(back) {
+        for parked in self.go_behind_detours(back, number) {
             if follows(self, &parked) {
                 self.delay(parked, Duration::ZERO);
             } else {
@@ -234,6 +235,18 @@ impl<W> Engine<W> {
     #[cold]
     pub(super) fn overtake(&mut self, op: &Op, note: &[u8]) {
         self.memory.overtaken(&self.blocks.commands(op, note), self.now);
+    }
+
+    /// Another connection than the one that requests share has told of a write. What is on its way on that
+    /// one may have been answered before it, and is heard after it.
+    #[cold]
+    pub(super) fn on_write_elsewhere(&mut self, conn: ConnId, op: &Op) {
+        let node = self.connections.get(conn.0).map(|connection| connection.node);
+        let shared = node.and_then(|node| self.nodes[node].conn);
+        let shared = shared.and_then(|shared| self.connections.get_mut(shared.0));
+        if let Some(shared) = shared.filter(|_| op.effect != Effect::Read) {
+            shared.overtake();
+        }
     }
 
     /// Nobody knows whether a write was carried out, so nobody knows what its keys hold now.

@@ -40,15 +40,16 @@
 //! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
 //! with [`give_back`](Engine::give_back).
 //!
-//! Subscriptions go beside all that: `subscriptions` keeps their books, `notices` brings them and
-//! connections together, `side` makes connections of their own where they need one, `local` does without
-//! any: among the clients of one store, or within one client while its server is down. Their callers'
-//! part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
+//! Subscriptions go beside all that: `subscriptions` keeps their books, `carriers` has what carries them,
+//! `notices` brings them and connections together, `side` makes connections of their own where they need
+//! one, `local` does without any: among the clients of one store, or within one client while its server is
+//! down. Their callers' part: [`open_stream`](Engine::open_stream), [`subscribe`](Engine::subscribe),
 //! [`unsubscribe`](Engine::unsubscribe), [`take_incoming`](Engine::take_incoming),
 //! [`close_stream`](Engine::close_stream).
 
 mod batch;
 mod block;
+mod carriers;
 mod classify;
 mod cluster;
 mod deadlines;
@@ -77,6 +78,8 @@ mod subscriptions;
 mod tickets;
 mod transaction;
 mod trial;
+mod unready;
+mod waits;
 
 use std::{
     borrow::Cow,
@@ -87,6 +90,8 @@ use std::{
 };
 
 pub use batch::Batch;
+pub(crate) use carriers::FeedId;
+pub use cluster::Place;
 pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
 pub(crate) use leases::SeatId;
@@ -99,7 +104,7 @@ pub use output::{
 };
 pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
-pub(crate) use subscriptions::FeedId;
+
 #[cfg(feature = "simulation")]
 pub use trial::Sabotage;
 
@@ -146,6 +151,8 @@ pub struct Engine<W> {
     whole_cause: Option<Cause>,
     /// How many connections have become ready for requests so far.
     made: u64,
+    /// How many connections were opened so far, be it in vain.
+    opened: u64,
     /// How many names were looked up so far.
     lookups: u64,
     /// Answers in the server's stead, where some key pattern may degrade.
@@ -312,6 +319,7 @@ impl<W> Engine<W> {
             whole_since: now.instant,
             whole_cause: None,
             made: 0,
+            opened: 0,
             lookups: 0,
             memory,
             store,
@@ -655,7 +663,7 @@ impl<W> Engine<W> {
         });
         let nodes = self.nodes.iter().filter_map(|(_, node)| {
             let phase = node.phase.due(node.conn.is_some());
-            node.dial.due().into_iter().chain(phase).min()
+            node.dial.due().into_iter().chain(phase).chain(node.unready.due()).min()
         });
         let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
         connections
@@ -679,6 +687,7 @@ impl<W> Engine<W> {
         self.run_delayed(now);
         self.run_dials(now);
         self.run_cluster(now);
+        self.run_unready(now);
         self.run_sides(now);
         self.run_retries(now);
         self.run_connections(now);

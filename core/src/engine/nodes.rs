@@ -18,6 +18,7 @@ use super::{
     heritage::Heritage,
     recovery::Account,
     sources,
+    unready::Unready,
 };
 use crate::{
     config::{Breaker, Endpoint},
@@ -47,6 +48,8 @@ pub(super) struct Node {
     pub(super) endpoint: Option<Endpoint>,
     /// The connection that takes new requests.
     pub(super) conn: Option<ConnId>,
+    /// How many connections this client had made when that one became ready, to whichever node.
+    pub(super) made: u64,
     /// When it became ready.
     pub(super) ready_at: Option<Instant>,
     pub(super) dial: Dial,
@@ -73,6 +76,8 @@ pub(super) struct Node {
     pub(super) gone: bool,
     /// When a redirect last named it.
     pub(super) named_at: Option<Instant>,
+    /// Whether it has refused everything of late, and is asked about it.
+    pub(super) unready: Unready,
     /// Which scripts were sent with their source since the present connection was made.
     pub(super) scripts_sent: sources::Sent,
 }
@@ -92,6 +97,7 @@ impl Node {
             label,
             endpoint,
             conn: None,
+            made: 0,
             ready_at: None,
             dial: Dial::Idle,
             failed_dials: 0,
@@ -109,6 +115,7 @@ impl Node {
             backlog: VecDeque::new(),
             gone: false,
             named_at: None,
+            unready: Unready::No,
             scripts_sent: sources::Sent::default(),
         }
     }

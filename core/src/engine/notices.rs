@@ -23,11 +23,15 @@ use crate::{
     connection::{Change, LateRefusal, Role},
     failure::{Cause, Executed, FailureKind, Stage},
     pubsub::{Action, Delivery, Incoming, Notice, Overflow, StreamOptions, TopicKind},
+    reply::ServerError,
     resp::{Protocol, Reply, Row},
+    slot::slot,
+    topology::RedirectKind,
 };
 
 /// The most streams of one client that have a connection of their own
-/// ([`Overflow::StopReading`](crate::pubsub::Overflow::StopReading)).
+/// ([`Overflow::StopReading`](crate::pubsub::Overflow::StopReading)). In a cluster each of them has another one
+/// to each node that serves a shard channel which it wants.
 pub const OWN_CONNECTIONS_MAX: usize = 64;
 
 /// Delays before topics that the server refused are asked for again: long, because what refuses them
@@ -39,9 +43,6 @@ const REFUSED_JITTER_PERCENT: u32 = 20;
 
 const NEEDS_SERVER: &str = "there is no connection whose reading could be stopped without a server: let the oldest \
      messages be dropped instead";
-
-const SHARDED: &str = "this version subscribes to sharded channels of one server only, not of a cluster; \
-    `subscribe` works there";
 
 impl<W> Engine<W> {
     // ---- callers -------------------------------------------------------------------------------
@@ -98,9 +99,6 @@ impl<W> Engine<W> {
         if !self.pubsub.is_open(stream) {
             return refuse(FailureKind::StreamEnded);
         }
-        if kind == TopicKind::Shard && self.cluster.is_some() {
-            return refuse(FailureKind::Misuse(SHARDED));
-        }
         let most = self.config.subscriptions.subscriptions_max;
         if self.pubsub.wanted() + names.arg_count() > most {
             return refuse(FailureKind::SubscriptionsFull("subscriptions"));
@@ -109,7 +107,11 @@ impl<W> Engine<W> {
         let work = Work::Topics { of: stream, result: None };
         let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, command.into())]);
         self.pubsub.begin_join(stream, ticket);
-        names.for_each_arg(&mut |name| self.pubsub.want(stream, kind, name.as_bytes()));
+        self.rehome();
+        names.for_each_arg(&mut |name| {
+            let node = self.node_of_channel(kind, name.as_bytes());
+            self.pubsub.want(stream, kind, name.as_bytes(), node);
+        });
         self.pubsub.close_join(stream);
         self.stirred = true;
         self.run_feeds();
@@ -138,8 +140,10 @@ impl<W> Engine<W> {
         let deadline = self.now.after(self.config.deadline);
         let work = Work::Topics { of: stream, result: None };
         let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, command.into())]);
+        self.rehome();
         names.for_each_arg(&mut |name| {
-            self.pubsub.leave(stream, kind, name.as_bytes(), ticket);
+            let node = self.node_of_channel(kind, name.as_bytes());
+            self.pubsub.leave(stream, kind, name.as_bytes(), node, ticket);
         });
         self.pubsub.close_leave(ticket);
         self.stirred = true;
@@ -181,6 +185,48 @@ impl<W> Engine<W> {
         let why = Failure::new(FailureKind::StreamEnded, Executed::No, "SUBSCRIBE");
         self.pubsub.close(stream, &why);
         self.run_feeds();
+    }
+
+    // ---- where to ------------------------------------------------------------------------------
+
+    /// The node that serves a shard channel; of all others home, since any node does.
+    fn node_of_channel(&self, kind: TopicKind, name: &[u8]) -> NodeId {
+        match &self.cluster {
+            Some(cluster) if kind == TopicKind::Shard => cluster.owner(slot(name)),
+            _ => self.nodes.home(),
+        }
+    }
+
+    /// Takes shard channels to the nodes that serve them now, where slots have moved.
+    fn rehome(&mut self) {
+        if let Some(cluster) = &self.cluster
+            && self.pubsub.misplaced
+        {
+            self.pubsub.rehome(|slot| cluster.owner(slot));
+        }
+    }
+
+    /// A node sends those on who want shard channels, because it does not serve their slot, or can't now. That
+    /// is believed once between two maps, so that nodes which disagree set no pace of their own.
+    fn follow_channels(&mut self, conn: ConnId, error: &ServerError) {
+        self.want_refresh();
+        let Some(cluster) = &self.cluster else { return };
+        let adopted = Some(cluster.adopted());
+        let redirect = self.read_redirect(conn, error);
+        let moved = redirect.filter(|redirect| redirect.kind == RedirectKind::Moved);
+        let Some((slot, to)) = moved.and_then(|moved| Some((moved.slot, moved.to?))) else {
+            return;
+        };
+        if self.pubsub.followed == adopted || !cluster.names(&to) {
+            return;
+        }
+        let node = self.node_at(&to);
+        if self.node_of(conn) != Some(node) {
+            self.pubsub.followed = adopted;
+            self.nodes[node].named_at = Some(self.now.instant);
+            self.ensure_dial(node);
+            self.give_slot(slot, node);
+        }
     }
 
     // ---- connections ---------------------------------------------------------------------------
@@ -253,6 +299,7 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             self.settle_membership();
         } else if std::mem::take(&mut self.pubsub.stirred) {
+            self.rehome();
             for feed in self.pubsub.feeds() {
                 self.run_feed(feed);
             }
@@ -262,12 +309,18 @@ impl<W> Engine<W> {
 
     fn run_feed(&mut self, feed: FeedId) {
         let Some(carrier) = self.pubsub.get_mut(feed) else { return };
+        let node = carrier.node;
+        if carrier.pinned && self.nodes[node].gone {
+            // All that was wanted of it has been taken elsewhere.
+            self.pubsub.lost(feed, &Cause::SlotMoved);
+        }
+        let Some(carrier) = self.pubsub.get_mut(feed) else { return };
         if carrier.feed.is_empty() {
             self.close_side(feed);
-            return self.pubsub.forget(feed);
+            self.pubsub.forget(feed);
+            return self.sweep_nodes();
         }
         let Some(conn) = carrier.conn else {
-            let node = carrier.node;
             self.ensure_map();
             self.ensure_dial(node);
             self.pubsub_moves();
@@ -379,6 +432,9 @@ impl<W> Engine<W> {
             (None, Some(feed)) if action == Action::Unsubscribe => {
                 self.trial.reached(super::trial::Rare::TakenAway);
                 self.pubsub.taken_away(feed, kind, name);
+                if kind == TopicKind::Shard {
+                    self.want_refresh();
+                }
                 self.try_again_later(feed);
             }
             (None, _) if action == Action::Subscribe => self.kill(conn, Cause::UnexpectedReply),
@@ -407,6 +463,12 @@ impl<W> Engine<W> {
             // That it was not subscribed (NOSUB, MOVED) is as good. If it does not want to drop them, the
             // messages that still come are nobody's.
             return topics.for_each(|topic| self.pubsub.dropped(feed, topic));
+        }
+        let elsewhere = self.cluster.is_some() && step.kind == TopicKind::Shard;
+        if elsewhere && may_be_elsewhere(&error) {
+            self.follow_channels(conn, &error);
+            topics.for_each(|topic| self.pubsub.postponed(feed, topic));
+            return self.try_again_later(feed);
         }
         if step.topics.len() > 1 && matches!(error.code(), "NOPERM" | "CROSSSLOT") {
             return topics.for_each(|topic| self.pubsub.refused_among_others(feed, topic));
@@ -499,4 +561,10 @@ impl<W> Engine<W> {
         let node = self.nodes[node].label.clone();
         self.event(Event::Error { node, cause });
     }
+}
+
+/// Whether a node of a cluster can't take a shard channel because another one serves its slot, or because it
+/// can't serve it yet.
+fn may_be_elsewhere(error: &ServerError) -> bool {
+    matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "MASTERDOWN")
 }

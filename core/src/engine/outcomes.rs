@@ -11,7 +11,10 @@ use crate::{Failure, failure::FailureKind, resp::Reply};
 
 /// What came of a pipeline or a transaction: [`spread`](Outcomes::spread) it, but not under a lock.
 #[must_use]
-pub struct Outcomes(Inner);
+pub struct Outcomes {
+    inner: Inner,
+    strayed: bool,
+}
 
 enum Inner {
     /// Of each command by itself. None is left open.
@@ -42,7 +45,7 @@ impl Outcomes {
     /// Where a transaction came to nothing as a whole, the failure that says why, and whether any of it
     /// was executed.
     pub fn spread(self) -> Result<Vec<Result<Reply, Failure>>, Failure> {
-        match self.0 {
+        match self.inner {
             Inner::Each(outcomes) => {
                 Ok(outcomes.into_iter().map(|outcome| outcome.expect("none is left")).collect())
             }
@@ -51,26 +54,43 @@ impl Outcomes {
         }
     }
 
+    /// Whether one of the commands of a pipeline was redirected, so that another node of the cluster may
+    /// have answered it than the one that serves its slot.
+    pub fn strayed(&self) -> bool {
+        self.strayed
+    }
+
     pub(super) fn each(outcomes: Vec<Option<Outcome>>) -> Self {
-        Outcomes(Inner::Each(outcomes))
+        Inner::Each(outcomes).into()
     }
 
     pub(super) fn failed(failure: Failure) -> Self {
-        Outcomes(Inner::Failed(failure))
+        Inner::Failed(failure).into()
+    }
+
+    /// The same, and whether any of it was redirected.
+    pub(super) fn with_strayed(self, strayed: bool) -> Self {
+        Outcomes { strayed, ..self }
     }
 
     /// `reply` is an array of as many elements as there are items.
     pub(super) fn exec(reply: Reply, items: Box<[Item]>, node: Arc<str>, attempts: u16) -> Self {
         let exec = Exec { reply, items, names: None, node, attempts };
-        Outcomes(Inner::Exec(Box::new(exec)))
+        Inner::Exec(Box::new(exec)).into()
     }
 
     /// The same, with the names of commands that the table does not know.
     pub(super) fn named(mut self, names: Option<Box<Names>>) -> Self {
-        if let Inner::Exec(exec) = &mut self.0 {
+        if let Inner::Exec(exec) = &mut self.inner {
             exec.names = names;
         }
         self
+    }
+}
+
+impl From<Inner> for Outcomes {
+    fn from(inner: Inner) -> Self {
+        Outcomes { inner, strayed: false }
     }
 }
 
@@ -96,7 +116,7 @@ impl Exec {
 /// Without the replies, which may be long and hold secrets.
 impl fmt::Debug for Outcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.inner {
             Inner::Each(outcomes) => write!(f, "Outcomes(of {} commands)", outcomes.len()),
             Inner::Failed(failure) => write!(f, "Outcomes({failure})"),
             Inner::Exec(exec) => write!(f, "Outcomes(of {} commands)", exec.items.len()),

@@ -152,7 +152,7 @@ impl<W> Engine<W> {
     }
 
     /// A key that nobody has, in a slot that the node serves; none where it serves none.
-    fn probe_key(&self, node: NodeId) -> Option<Vec<u8>> {
+    pub(super) fn probe_key(&self, node: NodeId) -> Option<Vec<u8>> {
         let Some(cluster) = &self.cluster else { return Some(PROBE_KEY.to_vec()) };
         let key = |number: u32| [PROBE_KEY, b":", number.to_string().as_bytes()].concat();
         (0..PROBE_KEYS_MAX).map(key).find(|key| cluster.owner(slot(key)) == node)
@@ -172,6 +172,11 @@ impl<W> Engine<W> {
             Own::Settle(key, _) => self.on_settle_reply(conn, &key, reply),
             Own::StreamEnd => self.on_stream_end(conn, reply),
             Own::Topology => self.on_topology(conn, reply),
+            Own::Unready => {
+                if let Some(node) = self.node_of(conn) {
+                    self.on_unready_reply(node, Some(reply));
+                }
+            }
             // If it was refused, what came right behind it will be as well.
             Own::Asking => {}
             // What an older connection still says of probes is of no interest.
@@ -456,6 +461,7 @@ impl<W> Engine<W> {
                 self.memory.put_back(key);
             }
             Own::Topology => return self.topology_lost(node),
+            Own::Unready => return self.on_unready_reply(node, None),
             _ => return,
         }
         self.unheld = true;

@@ -8,12 +8,16 @@
 //!                           all of it to the node that serves the slot now
 //! ```
 //!
+//! A node may owe something of the slot on a connection that takes no more as well as on the one that does,
+//! and have more of it waiting for the next: what was sent on an older connection goes first, and what was
+//! not sent goes with what is newer.
+//!
 //! A redirect is believed where the map names the node that it leads to: no other is shown credentials.
 //! Else, and always where a script gave it, which can answer with any text, a refresh has to say the same
 //! first.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -41,10 +45,10 @@ const REDIRECT_MAX: Duration = Duration::from_millis(256);
 #[derive(Debug, Default)]
 pub(super) struct Detours(BTreeMap<u16, Detour>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Detour {
-    /// The connection that redirected, on which others of the slot may still be owed.
-    from: ConnId,
+    /// The nodes that redirected, which may still owe others of the slot.
+    from: BTreeSet<NodeId>,
     bounced: VecDeque<Bounced>,
     newer: VecDeque<Parked>,
 }
@@ -52,13 +56,16 @@ struct Detour {
 #[derive(Debug)]
 struct Bounced {
     parked: Parked,
+    /// On which connection it was sent.
+    on: u64,
     to: To,
     /// Not before.
     due: Instant,
 }
 
+/// Where a redirect leads.
 #[derive(Debug)]
-enum To {
+pub(super) enum To {
     /// Whoever serves the slot.
     Owner,
     /// Whoever serves it once more refreshes than these have ended.
@@ -67,6 +74,22 @@ enum To {
     OtherAfter(u64, NodeId, ServerError),
     /// This node, after ASKING.
     Ask(NodeId),
+}
+
+impl Detour {
+    /// Takes in what was redirected or lost: behind all that was sent before it.
+    fn take_in(&mut self, bounced: Bounced) {
+        let at = self.bounced.partition_point(|other| other.on <= bounced.on);
+        self.bounced.insert(at, bounced);
+    }
+}
+
+/// How long a command waits that was redirected so many times.
+pub(super) fn redirect_delay(times: u8) -> Duration {
+    match times {
+        0 | 1 => Duration::ZERO,
+        times => (REDIRECT_BASE * 2u32.pow(u32::from(times - 2).min(10))).min(REDIRECT_MAX),
+    }
 }
 
 impl Detours {
@@ -128,13 +151,11 @@ impl<W> Engine<W> {
             Class::Told(executed) => executed,
             _ => Executed::No,
         };
-        op.redirects = op.redirects.saturating_add(1);
-        let may_go = u32::from(op.redirects) <= self.config.retry.redirects_max;
-        if !may_go {
-            self.reached(Rare::MovedTooOften);
+        if let Some(lease) = self.held_lease(&op) {
+            return self.lose_slot(lease, conn, &op, &error, executed);
         }
-        let readable = self.read_redirect(conn, &error).is_some();
-        if !may_go || !readable || !self.tickets.wants(op.ticket) {
+        self.tickets.note_strayed(op.ticket);
+        if !self.may_follow(conn, &mut op, &error) || !self.lease_lets_go(&op) {
             return self.end_with_error(&op, error, executed);
         }
         op.attempts = op.attempts.saturating_sub(1);
@@ -151,7 +172,18 @@ impl<W> Engine<W> {
         }
     }
 
-    fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
+    /// Whether a command may be redirected once more.
+    pub(super) fn may_follow(&mut self, conn: ConnId, op: &mut Op, error: &ServerError) -> bool {
+        op.redirects = op.redirects.saturating_add(1);
+        let may_go = u32::from(op.redirects) <= self.config.retry.redirects_max;
+        if !may_go {
+            self.reached(Rare::MovedTooOften);
+        }
+        may_go && self.read_redirect(conn, error).is_some() && self.tickets.wants(op.ticket)
+    }
+
+    /// What a redirect says, in the eyes of the node that gave it.
+    pub(super) fn read_redirect(&self, conn: ConnId, error: &ServerError) -> Option<Redirect> {
         let node = self.node_of(conn)?;
         let at = self.nodes[node].endpoint.as_ref()?;
         let (map, tls) = (&self.config.address_map, self.config.tls);
@@ -160,36 +192,38 @@ impl<W> Engine<W> {
 
     /// Lets a command that was redirected go on, as soon as it may.
     pub(super) fn detour(&mut self, conn: ConnId, op: Op, bytes: Vec<u8>, error: ServerError) {
+        if let Some(of) = self.tickets.of_lease(op.ticket) {
+            let cause = Some(Cause::NotReady(error.clone()));
+            return self.go_away(of.lease, conn, Parked { op, bytes, cause }, &error);
+        }
         let (Some(node), Some(redirect)) = (self.node_of(conn), self.read_redirect(conn, &error))
         else {
             return self.end_with_error(&op, error, Executed::No);
         };
         let slot = if op.slot < SLOTS { op.slot } else { redirect.slot };
         let to = self.follow(conn, node, &op, slot, redirect, &error);
-        let delay = match op.redirects {
-            0 | 1 => Duration::ZERO,
-            times => {
-                let doubled = REDIRECT_BASE * 2u32.pow(u32::from(times - 2).min(10));
-                doubled.min(REDIRECT_MAX)
-            }
-        };
-        if delay > Duration::ZERO {
+        if op.redirects > 1 {
             self.reached(Rare::MovedAgain);
         }
-        let due = self.now.instant + delay;
+        let due = self.now.instant + redirect_delay(op.redirects);
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
+        let on = self.connections.get(conn.0).map_or(0, |connection| connection.number);
         let Some(cluster) = &mut self.cluster else { return };
-        let detour = cluster.detours.0.entry(slot).or_insert_with(|| Detour {
-            from: conn,
-            bounced: VecDeque::new(),
-            newer: VecDeque::new(),
-        });
-        detour.from = conn;
-        detour.bounced.push_back(Bounced { parked, to, due });
+        let detour = cluster.detours.0.entry(slot).or_default();
+        if detour.from.insert(node) {
+            // It was to be sent after what is owed, and nobody may overtake it.
+            let of = |parked: &Parked| parked.op.slot == slot;
+            let backlog = std::mem::take(&mut self.nodes[node].backlog);
+            let (waiting, others): (Vec<_>, Vec<_>) = backlog.into_iter().partition(of);
+            self.nodes[node].backlog = others.into();
+            waiting.into_iter().rev().for_each(|parked| detour.newer.push_front(parked));
+        }
+        detour.take_in(Bounced { parked, on, to, due });
         self.stirred = true;
     }
 
-    fn follow(
+    /// Takes in what a redirect says of the map; gives where it leads.
+    pub(super) fn follow(
         &mut self,
         conn: ConnId,
         node: NodeId,
@@ -241,6 +275,7 @@ impl<W> Engine<W> {
         match cluster.detours.0.get_mut(&parked.op.slot).filter(|_| !overtakes) {
             Some(detour) => {
                 self.trial.reached(Rare::BehindDetour);
+                self.tickets.note_strayed(parked.op.ticket);
                 detour.newer.push_back(parked);
                 None
             }
@@ -250,25 +285,25 @@ impl<W> Engine<W> {
 
     /// What was owed by the connection that has redirected others of its slot, and is lost: it goes after
     /// those and before what is newer. Gives it back where there are none.
-    fn lost_in_detour(&mut self, parked: Parked) -> Option<Parked> {
+    fn lost_in_detour(&mut self, parked: Parked, on: u64) -> Option<Parked> {
         let now = self.now.instant;
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
                 self.trial.reached(Rare::LostInDetour);
-                detour.bounced.push_back(Bounced { parked, to: To::Owner, due: now });
+                detour.take_in(Bounced { parked, on, to: To::Owner, due: now });
                 None
             }
             None => Some(parked),
         }
     }
 
-    /// The same for all that was owed; gives back what belongs to no detour.
-    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>) -> Vec<Parked> {
+    /// The same for all that was owed by the connection of this number; gives back what belongs to no detour.
+    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>, on: u64) -> Vec<Parked> {
         if self.cluster.is_none() {
             return back;
         }
-        back.into_iter().filter_map(|parked| self.lost_in_detour(parked)).collect()
+        back.into_iter().filter_map(|parked| self.lost_in_detour(parked, on)).collect()
     }
 
     /// An answer for which the map may be to blame.
@@ -309,23 +344,29 @@ impl<W> Engine<W> {
         let Some(cluster) = &self.cluster else { return false };
         let Some(detour) = cluster.detours.0.get(&slot) else { return false };
         let now = self.now.instant;
-        let ready = |bounced: &Bounced| {
-            bounced.due <= now
-                && match &bounced.to {
-                    To::Owner => true,
-                    To::OwnerAfter(adopted) | To::OtherAfter(adopted, ..) => {
-                        cluster.adopted() > *adopted
-                    }
-                    To::Ask(node) => {
-                        !self.nodes.contains(*node)
-                            || self.nodes[*node].conn.is_some()
-                            || self.nodes[*node].phase.is_down()
-                    }
-                }
-        };
-        let owed =
-            self.connections.get(detour.from.0).is_some_and(|connection| connection.owes_for(slot));
+        let ready = |bounced: &Bounced| bounced.due <= now && self.is_known(&bounced.to);
+        let mut shared = self.connections.iter().map(|(_, connection)| connection);
+        let owed = shared.any(|connection| {
+            connection.is_main()
+                && detour.from.contains(&connection.node)
+                && connection.owes_for(slot)
+        });
         !owed && detour.bounced.iter().all(ready)
+    }
+
+    /// Whether it is known where a redirect leads, and it can be gone there or has to be gone elsewhere.
+    pub(super) fn is_known(&self, to: &To) -> bool {
+        match to {
+            To::Owner => true,
+            To::OwnerAfter(before) | To::OtherAfter(before, ..) => {
+                self.cluster.as_ref().is_some_and(|cluster| cluster.adopted() > *before)
+            }
+            To::Ask(node) => {
+                !self.nodes.contains(*node)
+                    || self.nodes[*node].conn.is_some()
+                    || self.nodes[*node].phase.is_down()
+            }
+        }
     }
 
     fn go_on(&mut self, slot: u16, parked: Parked, to: To) {

@@ -1,9 +1,10 @@
 //! Requests come in: checked, counted, and put where they can be served now.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
+    gather::without_memory,
     tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
@@ -12,7 +13,7 @@ use crate::{
     commands::Spec,
     config::{Config, Forced, MaybeRetry},
     connection::Op,
-    failure::{Bound, Cause, Executed, FailureKind, Stage},
+    failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Claim, NativeDone, Standing},
     request::{Effect, Options, Request, split_arguments},
 };
@@ -53,10 +54,8 @@ const WATCHES: &str = "a watched key would hold for all who share the connection
 const WAITS: &str = "this command waits for what its own connection wrote, so alone on a shared one its \
     answer would be about nothing: use it in a pipeline, after the writes it is to wait for, or on a \
     connection of your own (`dedicated`)";
-const SCANS: &str = "a cursor of SCAN belongs to one node, and this version does not scan a cluster; KEYS asks \
-    all of its nodes";
-pub(super) const LEASES: &str = "this version makes connections of their own to a standalone server only, not to the nodes \
-    of a cluster";
+const SCANS: &str = "a cursor of SCAN belongs to one node of the cluster: `scan` goes through all of them, also while \
+    slots move from one to another";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -89,42 +88,50 @@ impl<W> Engine<W> {
             self.tickets.note_scripts(ticket, vec![(0, script.clone())]);
         }
         let effect = request.declared_effect();
-        let (standing, noted) = self.memory.mode_for(spec, effect, request.arguments());
+        let arguments = request.arguments();
+        let (standing, noted) = self.memory.mode_for(spec, effect, arguments);
         let mut op = Op::new(&self.config, ticket, 0, spec, effect, options, standing);
-        op.slot = self.slot_for(spec, request.arguments());
+        op.slot = self.slot_for(spec, arguments);
         if standing != Standing::Wait {
-            op.rule = self.memory.rule_for(spec, request.arguments());
+            op.rule = self.memory.rule_for(spec, arguments);
         }
         self.queued.requests += 1;
-        if let Some(conn) = self.direct(op.slot, standing).filter(|_| room == Room::Now) {
-            let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-            let before = connection.log.unwritten();
-            if noted {
-                let mut bytes = std::mem::take(&mut self.scratch);
-                request.encode(&mut bytes);
-                op.note = Some(bytes.as_slice().into());
-                self.scratch = emptied(bytes);
-            }
-            op.attempts = 1;
-            let cost = &mut self.queued.bytes;
-            connection.send(op, self.now.instant, |out, op| {
-                let start = out.len();
-                match &op.note {
-                    Some(note) => out.extend_from_slice(note),
-                    None => request.encode(out),
-                }
-                op.cost = cost_of(&out[start..]);
-                *cost += op.cost as usize;
-            });
-            return Ok((ticket, self.flush(conn, before)));
-        }
+        let conn = match room {
+            Room::Now => self.direct(op.slot, standing),
+            Room::InLine => None,
+        };
+        let Some(conn) = conn else {
+            return Ok((ticket, self.submit_aside(op, request, noted, room)));
+        };
+        let connection = self.connections.get_mut(conn.0).expect("the node's connection");
+        let before = connection.log.unwritten();
+        op.attempts = 1;
+        let queued = &mut self.queued.bytes;
+        connection.send(op, self.now.instant, |out, op| {
+            let start = out.len();
+            request.encode(out);
+            let bytes = &out[start..];
+            op.note = noted.then(|| bytes.into());
+            op.cost = cost_of(bytes);
+            *queued += op.cost as usize;
+        });
+        Ok((ticket, self.flush(conn, before)))
+    }
+
+    /// A request that can't go straight into a connection's log is encoded beside it.
+    #[cold]
+    fn submit_aside(
+        &mut self,
+        mut op: Op,
+        request: &Request<'_>,
+        noted: bool,
+        room: Room,
+    ) -> Flush {
         let mut bytes = std::mem::take(&mut self.scratch);
         request.encode(&mut bytes);
+        op.note = noted.then(|| bytes.as_slice().into());
         op.cost = cost_of(&bytes);
         self.queued.bytes += op.cost as usize;
-        if noted {
-            op.note = Some(bytes.as_slice().into());
-        }
         let flush = match room {
             Room::Now => self.submit_indirectly(op, &bytes),
             Room::InLine => {
@@ -132,7 +139,7 @@ impl<W> Engine<W> {
             }
         };
         self.scratch = emptied(bytes);
-        Ok((ticket, flush))
+        flush
     }
 
     /// Accepts a pipeline or a transaction. The commands of a pipeline go out in order, each ends on its
@@ -165,12 +172,18 @@ impl<W> Engine<W> {
     ) -> Result<(Ticket, Flush), Rejected> {
         let mut waits = None;
         for (at, item) in batch.items.iter().enumerate() {
-            if lease.is_some() || self.check_use(item.spec, batch.name_of(at), at)? {
+            let by_node = batch.beside.is_some() && item.spec.concerns_all_keys();
+            let free = lease.is_some() || (by_node && self.closing == Closing::Open);
+            if free || self.check_use(item.spec, batch.name_of(at), at)? {
                 waits = waits.or(item.spec.is_blocking().then(|| item.spec.name()));
             }
         }
         let alone = lease.is_some() || waits.is_some();
+        let slot = if alone { self.slot_of_pipeline(lease, batch)? } else { Slot::NONE };
         let room = self.find_room(batch.options)?;
+        if batch.doubts_map {
+            self.want_refresh();
+        }
         let whole = if batch.scripts.is_empty() {
             None
         } else {
@@ -184,11 +197,15 @@ impl<W> Engine<W> {
             span = span.saturating_add(Self::waits_in(batch));
         }
         let deadline = self.now.after(span);
-        let work = Work::Many { outcomes: vec![const { None }; count], left: count };
+        let work = Work::many(count);
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         let lease = match lease {
-            None if alone => Some(self.lease_for(ticket, batch)),
-            lease => lease,
+            None if alone => Some(self.lease_of_pipeline(ticket, batch, slot)),
+            Some(lease) => {
+                self.bind(lease, slot);
+                Some(lease)
+            }
+            None => None,
         };
         if let Some(lease) = lease {
             let limited = batch.options.deadline.is_some();
@@ -229,12 +246,20 @@ impl<W> Engine<W> {
         for (at, item) in batch.items.iter().enumerate() {
             let bytes = batch.bytes_of(at);
             let args = split_arguments(item.spec, bytes);
-            let (standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
+            let (mut standing, noted) = self.memory.mode_for(item.spec, item.effect, &args);
+            let beside = self.place_beside(batch, item.spec, &args);
+            if beside.is_some() && item.spec.concerns_all_keys() {
+                standing = without_memory(standing);
+            }
             let options = batch.options_of(item);
             let mut op =
                 Op::new(&self.config, ticket, at as u32, item.spec, item.effect, options, standing);
             op.cost = cost_of(bytes);
-            op.slot = self.slot_for(item.spec, &args);
+            op.slot = match beside {
+                Some(slot) => slot,
+                None if alone => slot,
+                None => self.slot_for(item.spec, &args),
+            };
             if standing != Standing::Wait {
                 op.rule = self.memory.rule_for(item.spec, &args);
             }
@@ -259,45 +284,6 @@ impl<W> Engine<W> {
             self.settle_lease(lease);
         }
         Ok((ticket, flush))
-    }
-
-    /// Begins to connect, if nobody has; the ticket ends when the first connection is ready, or was
-    /// judged.
-    ///
-    /// It ends well once the server can be used, and also when the server can't be reached but some
-    /// key pattern may be answered without it. It ends with a failure when the server can't be
-    /// reached and nothing may degrade, and whenever the credentials or the configuration are wrong.
-    pub fn connect(&mut self, waiter: Option<W>, now: Now) -> Ticket {
-        self.note_time(now);
-        let deadline = self.now.instant + self.config.connect_timeout;
-        let work = Work::Wait(None);
-        let ticket = self.tickets.insert(work, waiter, deadline, vec![(0, "connect".into())]);
-        self.stirred = true;
-        if let Err(Rejected::Failed(failure)) = self.check_open("connect") {
-            let waiter = self.tickets.end_wait(ticket, Err(failure));
-            self.wake(waiter);
-            return ticket;
-        }
-        self.ensure_dials();
-        self.ensure_map();
-        if self.store.is_some() || self.is_judged() {
-            self.end_connect_waits();
-        }
-        ticket
-    }
-
-    /// Waits for `span`: the ticket ends well with the first drain after it. If the client is closed or
-    /// what drives it is dropped before, it ends with that failure.
-    pub fn sleep(&mut self, span: Duration, waiter: Option<W>, now: Now) -> Ticket {
-        self.note_time(now);
-        let until = self.now.after(span);
-        let ticket = self.tickets.insert(Work::Sleep(None), waiter, until, Vec::new());
-        self.stirred = true;
-        if let Err(Rejected::Failed(failure)) = self.check_open("sleep") {
-            let waiter = self.tickets.end_wait(ticket, Err(failure));
-            self.wake(waiter);
-        }
-        ticket
     }
 
     /// Gives a ticket up. A request that still waits for a connection or for room is withdrawn; one
@@ -385,11 +371,9 @@ impl<W> Engine<W> {
             "ASKING" | "READONLY" | "READWRITE" => ROUTES,
             _ if spec.is_about_own_writes() => match at {
                 0 => WAITS,
-                _ if self.cluster.is_some() => LEASES,
                 _ => return Ok(true),
             },
             _ if spec.is_session() => SHARED_CONNECTION,
-            _ if spec.is_blocking() && self.cluster.is_some() => LEASES,
             _ => return Ok(spec.is_blocking()),
         };
         let kind = FailureKind::Misuse(advice);
@@ -535,13 +519,14 @@ impl<W> Engine<W> {
         if self.store.is_some() {
             return self.place_in_store(parked, ran);
         }
-        if let Some(of) = self.tickets.of_lease(parked.op.ticket)
-            && self.leases.is_pinned(of.lease)
-        {
-            return self.place_pinned(of.lease, parked);
+        let lease = self.tickets.of_lease(parked.op.ticket).map(|of| of.lease);
+        if let Some(lease) = lease.filter(|lease| self.leases.is_pinned(*lease)) {
+            return self.place_pinned(lease, parked);
         }
         let parked = match &self.cluster {
             None => parked,
+            // It has a way of its own.
+            Some(_) if lease.is_some() => parked,
             Some(_) => match self.split(parked).and_then(|whole| self.wait_behind_detour(whole)) {
                 Some(parked) => parked,
                 None => return,
@@ -713,53 +698,6 @@ impl<W> Engine<W> {
             }
         }
     }
-
-    /// Whether it is known how the server stands, or every node of a cluster.
-    fn is_judged(&self) -> bool {
-        match &self.cluster {
-            None => self.was_judged(self.nodes.home()),
-            Some(cluster) => self.all_judged(cluster),
-        }
-    }
-
-    pub(super) fn end_connect_waits(&mut self) {
-        if self.cluster.is_some() && !self.is_judged() && !self.is_isolated() {
-            return;
-        }
-        for ticket in self.tickets.waits() {
-            let result = self.connect_result();
-            let waiter = self.tickets.end_wait(ticket, result);
-            self.wake(waiter);
-        }
-    }
-
-    /// What `connect` says now that the server was judged, or its time limit has passed.
-    pub(super) fn connect_result(&self) -> Result<(), Failure> {
-        let node = self.spokesman();
-        if let Some(cause) = &node.rejected {
-            let kind = match cause {
-                Cause::Handshake(error) => FailureKind::Server(error.clone()),
-                other => FailureKind::Down(other.clone()),
-            };
-            return Err(self.connect_failure(kind));
-        }
-        if node.conn.is_some() || node.phase.is_live() || self.may_answer() {
-            return Ok(());
-        }
-        if self.is_isolated() {
-            return Err(self.connect_failure(FailureKind::Isolated));
-        }
-        let kind = match &node.cause {
-            Some(cause) => FailureKind::Down(cause.clone()),
-            None => FailureKind::DeadlinePassed(Stage::Connection),
-        };
-        Err(self.connect_failure(kind))
-    }
-
-    fn connect_failure(&self, kind: FailureKind) -> Failure {
-        Failure::new(kind, Executed::No, "connect")
-            .at(Some(self.nodes[self.nodes.home()].label.clone()))
-    }
 }
 
 /// A scratch buffer that grew beyond this for one large command is given up.
@@ -803,6 +741,7 @@ impl Op {
             standing,
             rule: 0,
             engaged: false,
+            overtaken: false,
             note: None,
             cost: 0,
         }

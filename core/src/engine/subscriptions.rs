@@ -13,51 +13,39 @@
 //!   └────────┘      └──────────────────────┘
 //! ```
 //!
-//! A carrier is a [`Feed`] and what it rides on. This module keeps the books: who wants what, who waits
-//! for what, who is to be told; `notices` is where the engine and its connections come in, and `side`
-//! makes connections of their own.
+//! A carrier is a feed and what it rides on; `carriers` has them. This module keeps the books: who wants what,
+//! who waits for what. `hearing` is for what comes back and who is to be told of it; `notices` is where the
+//! engine and its connections come in, and `side` makes connections of their own.
+//!
+//! In a cluster each node carries the shard channels whose slots it serves. When a slot has moved they are
+//! taken to the carrier of its new node, with all who listen to them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Instant,
+mod hearing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{
+    FeedId, NodeId, StreamId, Ticket,
+    carriers::{Carrier, Carriers},
 };
-
-use bytes::Bytes;
-
-use super::{ConnId, NodeId, StreamId, Ticket, side::Side};
 use crate::{
     Failure,
     config::SubscriptionLimits,
     failure::{Bound, Cause},
-    fallback::glob,
-    pubsub::{
-        Action, Delivery, Feed, Inbox, Incoming, Message, Overflow, Payload, StreamOptions, Topic,
-        TopicId, TopicKind, Unwanted,
-    },
-    resp::View,
-    slab::{Id, Slab},
+    pubsub::{Inbox, Incoming, Overflow, StreamOptions, TopicId, TopicKind, Unwanted},
+    slab::Slab,
 };
-
-/// One carrier. A stale id is inert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FeedId(Id);
 
 /// All streams of a client and all that carries them.
 pub(super) struct Subscriptions<W> {
     streams: Slab<Stream<W>>,
-    pub(super) carriers: Slab<Carrier>,
-    general: FeedId,
-    shard: FeedId,
+    pub(super) carriers: Carriers,
     /// Pairs of a stream and a topic that it wants.
     wanted: usize,
     /// Those who wait for topics to be dropped, and for how many.
     leaving: BTreeMap<Ticket, usize>,
     /// Messages that were dropped because their stream was full.
     dropped: u64,
-    seed: u64,
-    /// Where carriers begin.
-    home: NodeId,
     /// What came of it, for the engine to pass on.
     ended: Vec<End>,
     woken: Vec<W>,
@@ -66,6 +54,10 @@ pub(super) struct Subscriptions<W> {
     crowded: bool,
     /// Some carrier may have something to do.
     pub(super) stirred: bool,
+    /// Slots have moved, so that shard channels may have to go elsewhere.
+    pub(super) misplaced: bool,
+    /// How many maps had come when a redirect was followed last.
+    pub(super) followed: Option<u64>,
 }
 
 /// What became of a request for topics.
@@ -82,28 +74,11 @@ pub(super) struct Size {
     pub(super) dropped: u64,
 }
 
-/// A feed and what it rides on.
-#[derive(Debug)]
-pub(super) struct Carrier {
-    pub(super) feed: Feed<StreamId, Ticket>,
-    /// The node that it is subscribed to.
-    pub(super) node: NodeId,
-    /// The connection, once it is ready.
-    pub(super) conn: Option<ConnId>,
-    /// How its own connection is made; none where it rides on that of requests.
-    pub(super) side: Option<Side>,
-    /// The one stream that it is for.
-    only: Option<StreamId>,
-    /// When what was refused is asked for again, and how often it was refused.
-    pub(super) retry: Option<Instant>,
-    pub(super) refusals: u32,
-}
-
 /// What one reader gets.
 struct Stream<W> {
     inbox: Inbox,
     waiter: Option<W>,
-    topics: BTreeSet<(FeedId, TopicId)>,
+    topics: BTreeSet<Carried>,
     joins: Vec<Join>,
     /// How many of its topics it was told that it misses.
     missing: usize,
@@ -117,6 +92,9 @@ struct Stream<W> {
     ended: bool,
 }
 
+/// A topic, and by whom it is carried.
+type Carried = (FeedId, TopicId);
+
 /// A request for topics that are not confirmed yet.
 struct Join {
     ticket: Ticket,
@@ -127,24 +105,19 @@ struct Join {
 
 impl<W> Subscriptions<W> {
     pub(super) fn new(seed: u64, home: NodeId) -> Self {
-        let mut carriers = Slab::new();
-        let general = FeedId(carriers.insert(Carrier::new(seed, home, None)));
-        let shard = FeedId(carriers.insert(Carrier::with_side(seed, home, None)));
         Subscriptions {
             streams: Slab::new(),
-            carriers,
-            general,
-            shard,
+            carriers: Carriers::new(seed, home),
             wanted: 0,
             leaving: BTreeMap::new(),
             dropped: 0,
-            seed,
-            home,
             ended: Vec::new(),
             woken: Vec::new(),
             full: None,
             crowded: false,
             stirred: false,
+            misplaced: false,
+            followed: None,
         }
     }
 
@@ -165,8 +138,7 @@ impl<W> Subscriptions<W> {
             ended: false,
         }));
         if options.overflow == Overflow::StopReading {
-            let carrier = Carrier::with_side(self.seed, self.home, Some(stream));
-            let own = FeedId(self.carriers.insert(carrier));
+            let own = self.carriers.open_for(stream);
             self.streams.get_mut(stream.0).expect("just opened").own = Some(own);
         }
         stream
@@ -207,7 +179,8 @@ impl<W> Subscriptions<W> {
         for join in stream.joins {
             self.ended.push(End(join.ticket, Err(why.clone())));
         }
-        if let Some(carrier) = stream.own.and_then(|own| self.carriers.get_mut(own.0)) {
+        for own in self.carriers.of_stream(id) {
+            let Some(carrier) = self.carriers.get_mut(own) else { continue };
             // Nobody is there to read what it would still say: the connection is closed at once.
             carrier.feed.lost(|_| ());
             let left = carrier.feed.take_left();
@@ -228,30 +201,23 @@ impl<W> Subscriptions<W> {
             for join in std::mem::take(&mut stream.joins) {
                 self.ended.push(End(join.ticket, Err(why.clone())));
             }
-            if let Some(own) = stream.own.take() {
-                self.carriers.remove(own.0);
-            }
+            stream.own = None;
         }
         for ticket in std::mem::take(&mut self.leaving).into_keys() {
             self.ended.push(End(ticket, Ok(())));
         }
-        if let Some(carrier) = self.carriers.get_mut(self.general.0) {
-            *carrier = Carrier::new(self.seed, self.home, None);
-        }
-        if let Some(carrier) = self.carriers.get_mut(self.shard.0) {
-            *carrier = Carrier::with_side(self.seed, self.home, None);
-        }
+        self.carriers.clear();
         self.wanted = 0;
     }
 
     // ---- wanting -------------------------------------------------------------------------------
 
-    /// Where a stream's topics of a kind are carried.
-    fn home(&self, stream: StreamId, kind: TopicKind) -> FeedId {
-        match (self.streams.get(stream.0).and_then(|stream| stream.own), kind) {
-            (Some(own), _) => own,
-            (None, TopicKind::Shard) => self.shard,
-            (None, TopicKind::Channel | TopicKind::Pattern) => self.general,
+    /// Where a stream's topics of a kind are carried; shard channels by the node that serves them.
+    fn place(&mut self, id: StreamId, kind: TopicKind, node: NodeId) -> FeedId {
+        let own = self.streams.get(id.0).and_then(|stream| stream.own);
+        match kind {
+            TopicKind::Shard => self.carriers.for_shards(node, own.map(|own| (id, own))),
+            TopicKind::Channel | TopicKind::Pattern => own.unwrap_or(self.carriers.general()),
         }
     }
 
@@ -262,10 +228,11 @@ impl<W> Subscriptions<W> {
         }
     }
 
-    /// Adds a topic to a stream, for the request that was begun last.
-    pub(super) fn want(&mut self, id: StreamId, kind: TopicKind, name: &[u8]) {
-        let feed = self.home(id, kind);
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
+    /// Adds a topic to a stream, for the request that was begun last. `node` serves it, if it is a shard
+    /// channel.
+    pub(super) fn want(&mut self, id: StreamId, kind: TopicKind, name: &[u8], node: NodeId) {
+        let feed = self.place(id, kind, node);
+        let Some(carrier) = self.carriers.get_mut(feed) else { return };
         let Some(stream) = self.streams.get_mut(id.0) else { return };
         let Some(join) = stream.joins.last_mut() else { return };
         let (topic, added) = carrier.feed.want(kind, name, id);
@@ -302,7 +269,7 @@ impl<W> Subscriptions<W> {
             self.ended.push(End(ticket, Err(failure)));
         }
         for (feed, topic, added) in join.topics {
-            let Some(carrier) = self.carriers.get_mut(feed.0) else { continue };
+            let Some(carrier) = self.carriers.get_mut(feed) else { continue };
             let Some(listener) = carrier.feed.listener(topic, id) else { continue };
             listener.joins.retain(|other| *other != ticket);
             let heir = listener.joins.first().copied();
@@ -332,7 +299,7 @@ impl<W> Subscriptions<W> {
     pub(super) fn detach_join(&mut self, id: StreamId, ticket: Ticket) {
         let Some(join) = self.take_join(id, ticket) else { return };
         for (feed, topic, _) in join.topics {
-            let carrier = self.carriers.get_mut(feed.0);
+            let carrier = self.carriers.get_mut(feed);
             if let Some(listener) = carrier.and_then(|carrier| carrier.feed.listener(topic, id)) {
                 listener.joins.retain(|other| *other != ticket);
             }
@@ -351,13 +318,20 @@ impl<W> Subscriptions<W> {
     }
 
     /// Takes a topic from a stream, by its name; `ticket` waits until it is dropped.
-    pub(super) fn leave(&mut self, id: StreamId, kind: TopicKind, name: &[u8], ticket: Ticket) {
-        let feed = self.home(id, kind);
-        let Some(carrier) = self.carriers.get(feed.0) else { return };
+    pub(super) fn leave(
+        &mut self,
+        id: StreamId,
+        kind: TopicKind,
+        name: &[u8],
+        node: NodeId,
+        ticket: Ticket,
+    ) {
+        let feed = self.place(id, kind, node);
+        let Some(carrier) = self.carriers.get(feed) else { return };
         let Some(topic) = carrier.feed.find(kind, name) else { return };
         let Some(wanted) = carrier.feed.topic(topic).cloned() else { return };
         if self.unwant(id, feed, topic) == Some(Unwanted::Leaving)
-            && let Some(carrier) = self.carriers.get_mut(feed.0)
+            && let Some(carrier) = self.carriers.get_mut(feed)
         {
             *self.leaving.entry(ticket).or_default() += 1;
             carrier.feed.wait_until_dropped(topic, ticket);
@@ -382,7 +356,7 @@ impl<W> Subscriptions<W> {
 
     fn unwant(&mut self, id: StreamId, feed: FeedId, topic: TopicId) -> Option<Unwanted> {
         self.stirred = true;
-        let carrier = self.carriers.get_mut(feed.0)?;
+        let carrier = self.carriers.get_mut(feed)?;
         let (listener, unwanted) = carrier.feed.unwant(topic, id)?;
         self.wanted -= 1;
         if let Some(stream) = self.streams.get_mut(id.0) {
@@ -397,240 +371,38 @@ impl<W> Subscriptions<W> {
         Some(unwanted)
     }
 
-    // ---- what connections say ------------------------------------------------------------------
-
-    /// Gives a message to those who want it. Gives whether the one stream that its connection is for
-    /// has room for another.
-    #[inline]
-    pub(super) fn deliver(&mut self, feed: FeedId, delivery: Delivery<'_>) -> bool {
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return true };
-        let Some(id) = carrier.feed.find_again(delivery.kind, delivery.name) else { return true };
-        let Some(topic) = carrier.feed.topic(id) else { return true };
-        let mut room = true;
-        for listener in carrier.feed.listeners(id).iter().filter(|listener| listener.hears) {
-            let Some(stream) = self.streams.get_mut(listener.stream.0) else { continue };
-            self.woken.extend(stream.waiter.take());
-            let payload = Payload::keep(delivery.payload);
-            let dropped = stream.inbox.push(Message::new(topic.clone(), delivery.channel, payload));
-            if dropped > 0 {
-                self.dropped += dropped;
-                if !std::mem::replace(&mut stream.full_told, true) {
-                    self.full = Some(stream.inbox.lack());
-                }
-            }
-            self.crowded |= stream.inbox.is_crowded();
-            room &= !stream.inbox.is_full();
-        }
-        room
-    }
-
-    /// The server has added a topic.
-    pub(super) fn added(&mut self, feed: FeedId, topic: TopicId) {
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        let Subscriptions { streams, woken, ended, .. } = self;
-        carrier.refusals = 0;
-        carrier.feed.added(topic, |listener| {
-            let Some(stream) = streams.get_mut(listener.stream.0) else { return };
-            if listener.misses {
-                stream.has_back(woken);
-            }
-            for ticket in std::mem::take(&mut listener.joins) {
-                ended.extend(stream.joined(ticket));
-            }
-        });
-    }
-
-    /// The server has dropped a topic as it was asked to, or has not had it any more.
-    pub(super) fn dropped(&mut self, feed: FeedId, topic: TopicId) {
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        carrier.feed.dropped(topic);
-        let left = carrier.feed.take_left();
-        self.has_left(left);
-    }
-
-    /// Passes on to those whose wait for a topic to be dropped is over.
-    fn has_left(&mut self, left: Vec<Ticket>) {
-        for ticket in left {
-            let Some(count) = self.leaving.get_mut(&ticket) else { continue };
-            *count -= 1;
-            if *count == 0 {
-                self.leaving.remove(&ticket);
-                self.ended.push(End(ticket, Ok(())));
-            }
-        }
-    }
-
-    /// The server has dropped a topic without having been asked to.
-    pub(super) fn taken_away(&mut self, feed: FeedId, kind: TopicKind, name: &[u8]) {
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        let Subscriptions { streams, woken, .. } = self;
-        let cause = match kind {
-            TopicKind::Shard => Cause::SlotMoved,
-            TopicKind::Channel | TopicKind::Pattern => Cause::Unsubscribed,
-        };
-        carrier.feed.taken_away(kind, name, |listener| {
-            if let Some(stream) = streams.get_mut(listener.stream.0) {
-                stream.misses(&cause, woken);
-            }
-        });
-        let left = carrier.feed.take_left();
-        self.has_left(left);
-        self.stirred = true;
-    }
-
-    /// The connection that carried a feed is gone.
-    pub(super) fn lost(&mut self, feed: FeedId, cause: &Cause) {
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        let Subscriptions { streams, woken, .. } = self;
-        carrier.conn = None;
-        carrier.retry = None;
-        carrier.feed.lost(|listener| {
-            if let Some(stream) = streams.get_mut(listener.stream.0) {
-                stream.misses(cause, woken);
-            }
-        });
-        let left = carrier.feed.take_left();
-        self.has_left(left);
-        self.stirred = true;
-    }
-
-    /// The server has refused a topic: those who waited for it fail, those who want it all the same are
-    /// told.
-    pub(super) fn refused(
-        &mut self,
-        feed: FeedId,
-        topic: TopicId,
-        failure: &Failure,
-        cause: &Cause,
-    ) {
-        let Some(carrier) = self.carriers.get(feed.0) else { return };
-        let waiting: Vec<_> = carrier
-            .feed
-            .listeners(topic)
-            .iter()
-            .flat_map(|listener| listener.joins.iter().map(|ticket| (listener.stream, *ticket)))
-            .collect();
-        for (stream, ticket) in waiting {
-            self.fail_join(stream, ticket, Some(failure.clone()));
-        }
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        let Subscriptions { streams, woken, .. } = self;
-        for listener in carrier.feed.listeners_mut(topic) {
-            let Some(stream) = streams.get_mut(listener.stream.0) else { continue };
-            if std::mem::replace(&mut listener.misses, true) {
-                stream.tell(cause, woken);
-            } else {
-                stream.misses(cause, woken);
-            }
-        }
-        carrier.feed.refused(topic);
-        let left = carrier.feed.take_left();
-        self.has_left(left);
-    }
-
-    /// The server has refused several topics at once, and it may be the fault of one of them.
-    pub(super) fn refused_among_others(&mut self, feed: FeedId, topic: TopicId) {
-        let Some(carrier) = self.carriers.get_mut(feed.0) else { return };
-        carrier.feed.refused_among_others(topic);
-        let left = carrier.feed.take_left();
-        self.has_left(left);
-    }
-
-    /// Fails all requests for topics that are not confirmed: the server does not want this client.
-    pub(super) fn refuse_joins(&mut self, failure: &Failure) {
-        let joins = self.streams.iter().flat_map(|(id, stream)| {
-            stream.joins.iter().map(move |join| (StreamId(id), join.ticket))
-        });
-        for (stream, ticket) in joins.collect::<Vec<_>>() {
-            self.fail_join(stream, ticket, Some(failure.clone()));
-        }
-    }
-
-    // ---- without a server ----------------------------------------------------------------------
-
-    /// Does what a server would: whatever is wanted is there, whatever is not is gone. `change` is told of
-    /// each.
-    pub(super) fn settle_locally(&mut self, mut change: impl FnMut(Action, &Topic)) {
-        self.stirred = false;
-        for feed in self.feeds() {
-            while let Some(carrier) = self.carriers.get_mut(feed.0)
-                && let Some(step) = carrier.feed.next_step()
-            {
-                for (topic, name) in step.topics {
-                    change(step.action, &name);
-                    match step.action {
-                        Action::Subscribe => self.added(feed, topic),
-                        Action::Unsubscribe => self.dropped(feed, topic),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gives a message to this client's own streams, as if it had been published to a server. Gives how
-    /// many of the client's subscriptions it reached: one for the channel, one for each pattern.
-    pub(super) fn deliver_locally(
-        &mut self,
-        kind: TopicKind,
-        channel: &[u8],
-        payload: &Bytes,
-    ) -> usize {
-        let mut reached = 0;
-        let payload = View::bulk(payload);
-        for feed in self.feeds() {
-            let Some(carrier) = self.carriers.get(feed.0) else { continue };
-            let mut matching: Vec<Arc<Topic>> = Vec::new();
-            if kind == TopicKind::Channel {
-                let patterns = carrier.feed.wanted_of(TopicKind::Pattern);
-                matching
-                    .extend(patterns.filter(|topic| glob::matches(&topic.name, channel)).cloned());
-                matching.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            }
-            if carrier.feed.find(kind, channel).is_some_and(|topic| carrier.feed.is_wanted(topic)) {
-                reached += 1;
-                let delivery = Delivery { kind, name: channel, channel: None, payload };
-                self.deliver(feed, delivery);
-            }
-            for pattern in matching {
-                reached += 1;
-                let (name, channel) = (&*pattern.name, Some(channel));
-                let kind = TopicKind::Pattern;
-                self.deliver(feed, Delivery { kind, name, channel, payload });
-            }
-        }
-        reached
-    }
-
     // ---- books ---------------------------------------------------------------------------------
 
     pub(super) fn feeds(&self) -> Vec<FeedId> {
-        self.carriers.iter().map(|(id, _)| FeedId(id)).collect()
+        self.carriers.ids()
     }
 
     pub(super) fn general(&self) -> FeedId {
-        self.general
+        self.carriers.general()
     }
 
     /// Whether a carrier is to be subscribed to this node.
     pub(super) fn leads_to(&self, node: NodeId) -> bool {
-        self.carriers.iter().any(|(_, carrier)| carrier.node == node)
+        self.carriers.lead_to(node)
     }
 
     pub(super) fn get(&self, feed: FeedId) -> Option<&Carrier> {
-        self.carriers.get(feed.0)
+        self.carriers.get(feed)
     }
 
     pub(super) fn get_mut(&mut self, feed: FeedId) -> Option<&mut Carrier> {
-        self.carriers.get_mut(feed.0)
+        self.carriers.get_mut(feed)
     }
 
-    /// Forgets the carrier of a stream that is closed.
+    /// Forgets a carrier that has nothing to carry, if it was for a stream that is closed or for what a node
+    /// serves.
     pub(super) fn forget(&mut self, feed: FeedId) {
         let over = |carrier: &Carrier| {
-            carrier.only.is_some_and(|stream| self.streams.get(stream.0).is_none())
+            let closed = |stream: StreamId| self.streams.get(stream.0).is_none();
+            carrier.pinned || carrier.only.is_some_and(closed)
         };
-        if self.carriers.get(feed.0).is_some_and(over) {
-            self.carriers.remove(feed.0);
+        if self.carriers.get(feed).is_some_and(over) {
+            self.carriers.forget(feed);
         }
     }
 
@@ -673,7 +445,7 @@ impl<W> Subscriptions<W> {
         let carriers = self.carriers.iter();
         carriers
             .filter(|(_, carrier)| carrier.conn.is_some())
-            .any(|(id, carrier)| !carrier.feed.is_empty() && !self.is_full(FeedId(id)))
+            .any(|(id, carrier)| !carrier.feed.is_empty() && !self.is_full(id))
     }
 
     pub(super) fn wanted(&self) -> usize {
@@ -686,7 +458,7 @@ impl<W> Subscriptions<W> {
 
     /// How many streams have a connection of their own.
     pub(super) fn own_carriers(&self) -> usize {
-        self.carriers.len() - 2
+        self.carriers.streams()
     }
 
     /// Whether there is anything to be passed on.
@@ -698,62 +470,5 @@ impl<W> Subscriptions<W> {
     pub(super) fn take_news(&mut self, woken: &mut Vec<W>) -> (Vec<End>, Option<Bound>) {
         woken.append(&mut self.woken);
         (std::mem::take(&mut self.ended), std::mem::take(&mut self.full))
-    }
-}
-
-impl Carrier {
-    fn new(seed: u64, node: NodeId, only: Option<StreamId>) -> Self {
-        let feed = Feed::new(seed);
-        Carrier { feed, node, conn: None, side: None, only, retry: None, refusals: 0 }
-    }
-
-    fn with_side(seed: u64, node: NodeId, only: Option<StreamId>) -> Self {
-        Carrier { side: Some(Side::default()), ..Carrier::new(seed, node, only) }
-    }
-}
-
-impl<W> Stream<W> {
-    /// It misses another of its topics.
-    fn misses(&mut self, cause: &Cause, woken: &mut Vec<W>) {
-        self.missing += 1;
-        if self.missing == 1 {
-            self.told = None;
-        }
-        self.tell(cause, woken);
-    }
-
-    /// Says why it misses messages, where that is news.
-    fn tell(&mut self, cause: &Cause, woken: &mut Vec<W>) {
-        let news = match &self.told {
-            None => true,
-            Some(told) => matches!(cause, Cause::SubscriptionRefused(_)) && told != cause,
-        };
-        if news {
-            self.inbox.lost(cause.clone());
-            self.told = Some(cause.clone());
-            woken.extend(self.waiter.take());
-        }
-    }
-
-    /// It misses one topic less.
-    fn has_back(&mut self, woken: &mut Vec<W>) {
-        self.missing -= 1;
-        if self.missing == 0 {
-            self.told = None;
-            self.inbox.restored();
-            woken.extend(self.waiter.take());
-        }
-    }
-
-    /// One of the topics that a request waits for is there. Gives the end of the request, if that was
-    /// the last.
-    fn joined(&mut self, ticket: Ticket) -> Option<End> {
-        let at = self.joins.iter().position(|join| join.ticket == ticket)?;
-        self.joins[at].left -= 1;
-        if self.joins[at].left > 0 {
-            return None;
-        }
-        self.joins.swap_remove(at);
-        Some(End(ticket, Ok(())))
     }
 }

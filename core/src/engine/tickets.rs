@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Lease, NodeId, Outcomes, StreamId, Ticket, gather::GatherId, sources::Called};
 use crate::{
     Failure,
+    failure::Executed,
     resp::{Kind, Reply},
     script::Script,
     slab::Slab,
@@ -60,6 +61,8 @@ pub(crate) enum Work {
     Many {
         outcomes: Vec<Option<Outcome>>,
         left: usize,
+        /// One of them was redirected to another node.
+        strayed: bool,
     },
     /// A part of a command that was split, and the node that it is for, if it is for one in particular.
     Part {
@@ -78,6 +81,13 @@ pub(crate) enum Work {
         of: StreamId,
         result: Option<Result<(), Failure>>,
     },
+}
+
+impl Work {
+    /// So many commands.
+    pub(crate) fn many(count: usize) -> Self {
+        Work::Many { outcomes: vec![const { None }; count], left: count, strayed: false }
+    }
 }
 
 impl<W> Tickets<W> {
@@ -140,6 +150,27 @@ impl<W> Tickets<W> {
         std::mem::take(&mut self.parts)
     }
 
+    /// Whether one of a pipeline's commands was carried out.
+    pub(super) fn has_begun(&self, ticket: Ticket) -> bool {
+        match self.slots.get(ticket.0).map(|slot| &slot.work) {
+            Some(Work::Many { outcomes, .. }) => {
+                outcomes.iter().flatten().any(|outcome| match outcome {
+                    Ok(_) => true,
+                    Err(failure) => failure.executed() != Executed::No,
+                })
+            }
+            _ => false,
+        }
+    }
+
+    /// A command was redirected, or has to wait behind one that was.
+    #[cold]
+    pub(super) fn note_strayed(&mut self, ticket: Ticket) {
+        if let Some(Slot { work: Work::Many { strayed, .. }, .. }) = self.slots.get_mut(ticket.0) {
+            *strayed = true;
+        }
+    }
+
     pub(super) fn deadline_of(&self, ticket: Ticket) -> Option<Instant> {
         Some(self.slots.get(ticket.0)?.deadline)
     }
@@ -164,7 +195,7 @@ impl<W> Tickets<W> {
             // What expired has ended; its late reply changes nothing.
             Work::One(Some(_)) => return None,
             Work::One(place) => *place = Some(outcome),
-            Work::Many { outcomes, left } => {
+            Work::Many { outcomes, left, .. } => {
                 let place = &mut outcomes[item as usize];
                 if place.is_some() {
                     return None;
@@ -246,7 +277,9 @@ impl<W> Tickets<W> {
 
     pub(crate) fn take_many(&mut self, ticket: Ticket) -> Option<Outcomes> {
         let outcomes = match &mut self.slots.get_mut(ticket.0)?.work {
-            Work::Many { outcomes, left: 0 } => Outcomes::each(std::mem::take(outcomes)),
+            Work::Many { outcomes, left: 0, strayed } => {
+                Outcomes::each(std::mem::take(outcomes)).with_strayed(*strayed)
+            }
             Work::Whole(outcomes) => outcomes.take()?,
             _ => return None,
         };

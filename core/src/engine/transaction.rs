@@ -63,6 +63,9 @@ impl<W> Engine<W> {
                 Err(at) => return Err(misuse(CROSS_SLOT, batch.name_of(at))),
             }
         }
+        if let Some(lease) = lease {
+            common = self.slot_of_transaction(lease, common)?;
+        }
         let deadline = self.now.after(batch.options.deadline.unwrap_or(self.config.deadline));
         if batch.is_empty() {
             // There is nothing to be carried out, so nobody is asked.
@@ -75,6 +78,7 @@ impl<W> Engine<W> {
         let work = Work::Whole(None);
         let ticket = self.tickets.insert(work, waiter, deadline, batch.names.clone());
         if let Some(lease) = lease {
+            self.bind(lease, common);
             let limited = batch.options.deadline.is_some();
             self.tickets.note_lease(ticket, OfLease { lease, waits: None, limited });
         }
@@ -228,7 +232,7 @@ impl<W> Engine<W> {
             self.overtake(op, note);
         }
         // An older connection may tell what the newer one has overtaken.
-        let is_newest = self.served_by(conn).is_some();
+        let is_newest = self.served_by(conn).is_some() && !op.overtaken;
         let block = self.blocks.of(op).expect("a transaction has one");
         let mut start = MULTI.len();
         for (item, view) in block.items.iter().zip(reply.view().items()) {
@@ -242,6 +246,9 @@ impl<W> Engine<W> {
             if view.is_error() {
                 self.memory.unlearn(item.spec, command, self.now);
             }
+        }
+        if self.served_by(conn).is_none() {
+            self.on_write_elsewhere(conn, op);
         }
     }
 

@@ -30,6 +30,7 @@ rare_branches! {
     RefusedWhileWriting: "a refusal comes while its command is with the writer",
     Early: "a transaction is answered while it is being written",
     OlderConnection: "an older connection tells what a newer one has overtaken",
+    Overtaken: "an answer is heard after that to a newer write on another connection",
     Retired: "a connection finishes what it owes while another takes over",
     HandshakeAnew: "a server wants the password again",
     SourceSent: "a script goes again with its source",
@@ -76,6 +77,14 @@ rare_branches! {
     TakenAway: "a subscription is taken away",
     NeverOpened: "isolation withdraws a connection that nobody had opened",
     ClosedInTime: "a client closes with answers outstanding",
+    NextSlice: "a command that waits is sent again when a slice of its wait is over",
+    Unblocked: "somebody ends the wait of a command",
+    NoTimeToWait: "a time limit leaves no time to wait again",
+    ToldOfGivingUp: "a command that may have popped something is given up",
+    LineForSeats: "somebody stands in line for a connection of his own",
+    SeatAgain: "a connection of one's own goes to the next one",
+    SeatFailed: "a connection of one's own is not made",
+    SeatIdle: "a connection that nobody uses is closed",
     Moved: "a command goes to where its slot is now",
     MovedAgain: "a command is redirected again, and waits",
     MovedTooOften: "a command is redirected too often",
@@ -146,6 +155,8 @@ faults! {
     AnswerAnything,
     /// Commands that change their connection are let through on the one that is shared.
     LetAnythingThrough,
+    /// Nobody hears of what was given up and may have been carried out.
+    GiveUpSilently,
     /// Newer commands of a slot don't wait behind those that were redirected.
     OvertakeRedirected,
     /// Something comes between ASKING and what it is for.

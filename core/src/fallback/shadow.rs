@@ -200,6 +200,12 @@ impl Shadow {
         self.values.clear();
         self.known.clear();
     }
+
+    /// Forgets all but the keys for which `keep` holds.
+    pub(super) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool, now: Now) {
+        let gone: Vec<Bytes> = self.known.keys().filter(|key| !keep(key)).cloned().collect();
+        gone.iter().for_each(|key| self.remove(key, now));
+    }
 }
 
 impl Whole<'_> {

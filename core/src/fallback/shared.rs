@@ -3,7 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -22,6 +22,7 @@ use crate::{
     pubsub::{Action, Topic},
     request::Effect,
     resp::{Reply, Source, Value},
+    sync::{Mutex, MutexGuard},
 };
 
 /// The embedded store, to be shared: by several clients, and by a test with the code under test.

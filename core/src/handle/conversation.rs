@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Failure,
     dialogue::{Answer, Converse, Dialogue, Heard, Step},
-    engine::Batch,
+    engine::{Batch, Place},
     failure::{Executed, FailureKind},
 };
 
@@ -45,10 +45,19 @@ pub struct Conversation<D> {
     /// It is held on a connection of its caller's, and all of it.
     own: Option<Result<Arc<HeldLease>, Failure>>,
     dialogue: D,
-    /// What was sent and not answered, and how many connections there had been when it was.
-    out: Option<(PendingReplies, u64)>,
+    /// What was sent and not answered, and who was there to answer it when it was.
+    out: Option<(PendingReplies, Witness)>,
     stage: Stage,
     sent: u64,
+}
+
+/// Who is to answer a pipeline.
+#[derive(Clone, Copy)]
+enum Witness {
+    /// A connection of its own, which is never another one.
+    Own,
+    /// Whoever is there, and which connection that was.
+    At(Place, Option<u64>),
 }
 
 /// What the next step waits for.
@@ -61,7 +70,12 @@ enum Stage {
 }
 
 impl<D: Dialogue> Conversation<D> {
-    fn new(shared: &Arc<Shared>, dialogue: D) -> Self {
+    fn new(shared: &Arc<Shared>, mut dialogue: D) -> Self {
+        dialogue.begin(shared.config());
+        Self::unbegun(shared, dialogue)
+    }
+
+    fn unbegun(shared: &Arc<Shared>, dialogue: D) -> Self {
         let shared = shared.clone();
         Conversation {
             shared,
@@ -80,7 +94,7 @@ impl<D: Dialogue> Conversation<D> {
         own: &Result<Arc<HeldLease>, Failure>,
         dialogue: D,
     ) -> Self {
-        Conversation { own: Some(own.clone()), ..Self::new(shared, dialogue) }
+        Conversation { own: Some(own.clone()), ..Self::unbegun(shared, dialogue) }
     }
 
     /// The next item; `None` once the dialogue is over.
@@ -109,8 +123,14 @@ impl<D: Dialogue> Conversation<D> {
                     return Poll::Ready(Some(Err(self.misuse(WAITS_FOR_NOTHING))));
                 }
                 Step::Send(batch) => {
-                    let made = self.connections_made();
-                    self.out = Some((self.submit(&batch), made));
+                    let witness = match &self.own {
+                        Some(_) => Witness::Own,
+                        None => {
+                            let (place, connection) = self.shared.place_of(&batch);
+                            Witness::At(place, connection)
+                        }
+                    };
+                    self.out = Some((self.submit(&batch), witness));
                     self.sent += 1;
                     Stage::Step(Heard::Sent)
                 }
@@ -190,11 +210,15 @@ impl<D: Dialogue> Conversation<D> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
-        let (pending, made) = self.out.as_mut().expect("it is only waited for where it is owed");
-        let outcomes = ready!(Pin::new(pending).poll(cx));
+        let (pending, witness) = self.out.as_mut().expect("it is only waited for where it is owed");
+        let (outcomes, strayed) = ready!(pending.poll_placed(cx));
         // Before it was sent and after it has come there was the same one, and so all the while.
-        let made = *made;
-        let connection = Some(made).filter(|made| *made == self.connections_made());
+        let connection = match *witness {
+            Witness::Own => Some(0),
+            Witness::At(place, before) => {
+                before.filter(|_| !strayed && before == self.shared.connection_at(place))
+            }
+        };
         self.out = None;
         self.lease.take_if(|held| held.lost().is_some());
         Poll::Ready(Answer::new(outcomes, connection))
@@ -206,7 +230,7 @@ impl<D: Dialogue> Conversation<D> {
             None if !batch.is_leased => return PendingReplies::new(&self.shared, batch),
             None => match &self.lease {
                 Some(held) => Ok(held.clone()),
-                None => HeldLease::take(&self.shared),
+                None => HeldLease::take(&self.shared, None),
             },
         };
         let lease = held.as_ref().map(|held| held.lease).map_err(Failure::clone);
@@ -214,12 +238,6 @@ impl<D: Dialogue> Conversation<D> {
             self.lease = held.ok();
         }
         PendingReplies::on(&self.shared, lease, batch)
-    }
-
-    /// A number that stays the same for as long as one and the same connection answers.
-    fn connections_made(&self) -> u64 {
-        // A connection of its own is never another one.
-        if self.own.is_some() { 0 } else { self.shared.connections_made() }
     }
 
     /// Names the node, where a failure does not: a dialogue does not know it.

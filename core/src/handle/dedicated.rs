@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     Failure,
+    args::ToArg,
     commands::Run,
     dialogue::{Converse, Dialogue},
     engine::{Batch, Lease},
@@ -20,13 +21,32 @@ use crate::{
 ///
 /// All commands, pipelines, transactions and dialogues run on it as on the client, in the order in which
 /// they are made; what waits at the server holds up what comes after it here. It is one of `leases_max`
-/// (64 unless configured otherwise), and where all are in use, what is asked on it waits for one within its
+/// (64 unless configured otherwise; in a cluster to each node), and where all are in use, what is asked on it waits for one within its
 /// deadline.
 ///
 /// It is one connection and no other. **When it is lost, everything on it fails**, with
 /// [`ConnectionLost`](crate::FailureKind::ConnectionLost), from then on, and nothing is sent again by itself: a
 /// watched key, a database that was selected, an open MULTI are lost with it. Whoever wants to go on takes
 /// another one. [`lost`](Self::lost) tells.
+///
+/// # In a cluster
+///
+/// It leads to one node and is for one slot: that of the first key that is named on it, or of the key that
+/// [`dedicated_for`](Handle::dedicated_for) was given. Code that keeps to keys with one hash tag (`{user:7}`)
+/// is the same for a server and a cluster. What could not work is refused before anything is sent,
+/// [`Misuse`](crate::FailureKind::Misuse), whatever node serves the keys today:
+///
+/// - a key of another slot;
+/// - MULTI, CLIENT SETNAME and all else that changes the connection, before any key was named: nobody would
+///   know which node to say it to. `dedicated_for` is for that.
+///
+/// Commands without a key that change nothing (PING, TIME) go to any node until a key is named. What the client
+/// would send to all nodes (KEYS, DBSIZE, FLUSHALL) goes to this one only.
+///
+/// When the slot moves to another node, the connection is lost to its holder, like any other: what is asked on
+/// it then fails with [`ConnectionLost`](crate::FailureKind::ConnectionLost)`(`[`SlotMoved`](Cause::SlotMoved)`)`,
+/// executed *no*, and the next one that is taken leads to the right node. While a slot is being moved that may
+/// happen several times.
 ///
 /// Dropping it gives it back. It is used for others then if nothing was said on it that would concern
 /// them, and closed if not. It keeps no client open: when the last clone of that is dropped, it ends with
@@ -66,8 +86,8 @@ pub(super) struct HeldLease {
 }
 
 impl HeldLease {
-    pub(super) fn take(shared: &Arc<Shared>) -> Result<Arc<Self>, Failure> {
-        let lease = shared.lease()?;
+    pub(super) fn take(shared: &Arc<Shared>, key: Option<&[u8]>) -> Result<Arc<Self>, Failure> {
+        let lease = shared.lease(key)?;
         Ok(Arc::new(HeldLease { shared: shared.clone(), lease }))
     }
 
@@ -84,8 +104,8 @@ impl Drop for HeldLease {
 }
 
 impl Dedicated {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Dedicated { shared: shared.clone(), held: HeldLease::take(shared) }
+    pub(super) fn new(shared: &Arc<Shared>, key: Option<&[u8]>) -> Self {
+        Dedicated { shared: shared.clone(), held: HeldLease::take(shared, key) }
     }
 
     /// Why the connection was lost, if it was; nothing more can be done on it then.
@@ -147,7 +167,13 @@ impl Converse for Dedicated {
 impl Handle {
     /// A connection of one's own, at once: what is asked on it waits until it is made.
     pub fn dedicated(&self) -> Dedicated {
-        Dedicated::new(self.shared())
+        Dedicated::new(self.shared(), None)
+    }
+
+    /// The same, for what is to be done with this key and others that have its hash tag. Only a cluster
+    /// makes a difference between the two: see [`Dedicated`].
+    pub fn dedicated_for(&self, key: impl ToArg) -> Dedicated {
+        Dedicated::new(self.shared(), Some(key.to_arg().as_bytes()))
     }
 }
 

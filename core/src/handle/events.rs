@@ -5,12 +5,15 @@ use std::{
     fmt,
     future::poll_fn,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use super::shared::Shared;
-use crate::engine::Event;
+use crate::{
+    engine::Event,
+    sync::{Mutex, MutexGuard},
+};
 
 /// A subscription to a client's events, from the moment it was made.
 ///

@@ -50,6 +50,11 @@ use crate::{
 /// - Any other failure: as of a [transaction](super::Transactions), or of what it read. Executed *maybe*
 ///   only where the connection was lost after EXEC had left.
 ///
+/// In a cluster all its keys, those that are read and written among them, have to be in one slot: it fails
+/// before anything is sent if they are not. Where the slot moves, a master steps down or the connection is
+/// lost before EXEC has left, it begins anew at the right node, as one of its attempts; 64 of them last for
+/// more than ten seconds then.
+///
 /// It runs on a connection of its own, of which there are `leases_max`. Each of its requests has the
 /// client's deadline. Keys that may degrade are not written in memory this way: while the server is down
 /// it fails. On `memory://` it works as with a server.

@@ -157,13 +157,27 @@ impl PendingReplies {
     pub fn detach(mut self) {
         self.wait.detach();
     }
+
+    /// The same as when it is awaited, with whether any of it was [redirected](Outcomes::strayed).
+    pub(super) fn poll_placed(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<(<Self as Future>::Output, bool)> {
+        self.wait.poll_many(cx).map(|outcomes| match outcomes {
+            Ok(outcomes) => {
+                let strayed = outcomes.strayed();
+                (outcomes.spread(), strayed)
+            }
+            Err(failure) => (Err(failure), false),
+        })
+    }
 }
 
 impl Future for PendingReplies {
     type Output = Result<Vec<Result<Reply, Failure>>, Failure>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.get_mut().wait.poll_many(cx)
+        self.get_mut().poll_placed(cx).map(|(outcomes, _)| outcomes)
     }
 }
 
@@ -189,12 +203,9 @@ impl Wait {
         }
     }
 
-    fn poll_many(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Vec<Result<Reply, Failure>>, Failure>> {
+    fn poll_many(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcomes, Failure>> {
         match self.stage {
-            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Outcomes::spread),
+            Stage::Many(ticket) => self.poll(cx, ticket, Engine::take_batch).map(Ok),
             _ => self.refusal(cx),
         }
     }

@@ -13,7 +13,7 @@
 use std::{
     cell::Cell,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -26,10 +26,11 @@ use super::{
 use crate::{
     Failure, Now,
     config::{Config, Forced},
-    engine::{Batch, Engine, Flush, Input, Lease, Rejected, Status, Ticket},
+    engine::{Batch, Engine, Flush, Input, Lease, Place, Rejected, Status, Ticket},
     failure::{Cause, Executed, FailureKind},
     fallback::Nudge,
     request::Request,
+    sync::{Mutex, MutexGuard},
 };
 
 /// What all parts of one client share.
@@ -205,14 +206,17 @@ impl Shared {
     }
 
     /// Takes a connection of one's own.
-    pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, Failure> {
+    pub(super) fn lease(self: &Arc<Self>, key: Option<&[u8]>) -> Result<Lease, Failure> {
         let now = self.now();
         let mut state = match self.lock_driven("lease") {
             Ok(state) => state,
             Err(Rejected::Failed(failure)) => return Err(failure),
             Err(Rejected::Full) => unreachable!("nothing was submitted"),
         };
-        let lease = state.engine.lease(now);
+        let lease = match key {
+            Some(key) => state.engine.lease_for(key, now),
+            None => state.engine.lease(now),
+        };
         self.settle_and_wake(state);
         lease
     }
@@ -364,9 +368,16 @@ impl Shared {
         Ok(ticket)
     }
 
-    /// How many connections have become ready so far.
-    pub(super) fn connections_made(&self) -> u64 {
-        self.lock().engine.connections_made()
+    /// Where a pipeline is answered, and by which connection if that is now.
+    pub(super) fn place_of(&self, batch: &Batch) -> (Place, Option<u64>) {
+        let state = self.lock();
+        let place = state.engine.place_of(batch);
+        (place, state.engine.connection_at(place))
+    }
+
+    /// Which connection answers there now.
+    pub(super) fn connection_at(&self, place: Place) -> Option<u64> {
+        self.lock().engine.connection_at(place)
     }
 
     /// The lock, with somebody there who drives the client, though there is no server: requests can do

@@ -79,7 +79,9 @@ pub trait Subscribe {
         self.open(Wish::new(TopicKind::Pattern, &patterns))
     }
 
-    /// Subscribes to shard channels. Since 7.0.
+    /// Subscribes to shard channels, in a cluster each at the node that serves its slot. When the slot moves or
+    /// that node fails, they are subscribed to at its successor: the stream says `Lost` and then `Restored`,
+    /// once for all that it misses at that time. Since 7.0.
     fn ssubscribe(&self, channels: impl ToArgs) -> Self::Subscribing {
         self.open(Wish::new(TopicKind::Shard, &channels))
     }

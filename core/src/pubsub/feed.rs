@@ -72,6 +72,13 @@ pub(crate) struct Listener<S, T> {
     pub(crate) misses: bool,
 }
 
+/// A topic on its way from one feed to another, with all who want it.
+#[derive(Debug)]
+pub(crate) struct Moved<S, T> {
+    topic: Arc<Topic>,
+    pub(crate) listeners: Vec<Listener<S, T>>,
+}
+
 /// How a topic stands with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -241,6 +248,51 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
     pub(crate) fn wanted_of(&self, kind: TopicKind) -> impl Iterator<Item = &Arc<Topic>> {
         let all = self.by_name[kind as usize].iter();
         all.filter(|(_, id)| self.is_wanted(**id)).map(|(name, _)| &name.0)
+    }
+
+    /// The shard channels that anybody wants, in the order of their ids.
+    pub(crate) fn wanted_shards(&self) -> impl Iterator<Item = (TopicId, &Arc<Topic>)> {
+        let wanted = self.topics.iter().filter(|(_, entry)| {
+            entry.topic.kind == TopicKind::Shard && !entry.listeners.is_empty()
+        });
+        wanted.map(|(id, entry)| (TopicId(id), &entry.topic))
+    }
+
+    /// Takes a topic out, with all who want it: another connection is to carry it. What the server has of
+    /// it here is dropped.
+    pub(crate) fn move_out(&mut self, id: TopicId) -> Option<Moved<S, T>> {
+        let entry = self.topics.get_mut(id.0)?;
+        let (topic, listeners) = (entry.topic.clone(), std::mem::take(&mut entry.listeners));
+        if entry.standing == Standing::Absent {
+            self.remove(id);
+        } else {
+            self.look_at(id);
+        }
+        Some(Moved { topic, listeners })
+    }
+
+    /// Takes in a topic that another connection has carried, with all who want it and don't hear it. Those
+    /// who hear it at once, because it is here already, are given to `each` as they were before.
+    pub(crate) fn move_in(
+        &mut self,
+        Moved { topic, listeners }: Moved<S, T>,
+        mut each: impl FnMut(&mut Listener<S, T>),
+    ) -> TopicId {
+        let id = match self.find(topic.kind, &topic.name) {
+            Some(id) => id,
+            None => self.add(topic),
+        };
+        let entry = self.topics.get_mut(id.0).expect("found or added");
+        self.left.append(&mut entry.leaving);
+        for mut listener in listeners {
+            if entry.standing == Standing::Heard {
+                each(&mut listener);
+                (listener.hears, listener.misses) = (true, false);
+            }
+            entry.listeners.push(listener);
+        }
+        self.look_at(id);
+        id
     }
 
     /// The next command to send; `None` while enough is under way or nothing is to be done.
@@ -685,5 +737,30 @@ mod tests {
         feed.taken_away(Shard, b"a", |_| panic!("nobody listens"));
         feed.dropped(a);
         assert!(feed.is_empty());
+    }
+
+    #[test]
+    fn a_topic_that_moves_to_another_feed_takes_its_listeners_along_and_is_dropped_here() {
+        let (mut from, mut to) = (Fed::new(1), Fed::new(2));
+        let a = want(&mut from, Shard, "a", 1);
+        settle(&mut from);
+        let b = want(&mut from, Shard, "b", 1);
+        want(&mut from, Shard, "b", 2);
+        for (id, count) in [(a, 1), (b, 2)] {
+            let moved = from.move_out(id).expect("it is there");
+            assert_eq!(moved.listeners.len(), count);
+            to.move_in(moved, |_| panic!("nobody hears it here yet"));
+        }
+        assert_eq!(settle(&mut from), ["SUNSUBSCRIBE a"], "the other one was not asked for");
+        assert!(from.is_empty());
+        assert!(from.move_out(a).is_none());
+        assert_eq!(settle(&mut to), ["SSUBSCRIBE a", "SSUBSCRIBE b"]);
+        assert_eq!((to.heard(), to.len()), (2, 2));
+        // Back before the other has dropped it.
+        let again = to.find(Shard, b"a").expect("it is there");
+        let moved = to.move_out(again).expect("it is there");
+        let mut told = 0;
+        to.move_in(moved, |_| told += 1);
+        assert_eq!((told, settle(&mut to).len()), (1, 0));
     }
 }

@@ -13,20 +13,21 @@ use unfazed_core::{
     engine::{Batch, ConnId, Health, Input, Output, Target, Ticket},
     fallback::{Fallback, Policy},
     reply::FromReply,
+    resp::Source,
     slot::slot,
 };
 
-const A: u16 = 7001;
-const B: u16 = 7002;
-const C: u16 = 7003;
+pub(super) const A: u16 = 7001;
+pub(super) const B: u16 = 7002;
+pub(super) const C: u16 = 7003;
 
 /// One slot each of A, B and C; and a second one of A.
-const OF_A: &str = "hello";
-const OF_B: &str = "name";
-const OF_C: &str = "foo";
-const ALSO_OF_A: &str = "bar";
+pub(super) const OF_A: &str = "hello";
+pub(super) const OF_B: &str = "name";
+pub(super) const OF_C: &str = "foo";
+pub(super) const ALSO_OF_A: &str = "bar";
 
-type Words = Vec<String>;
+pub(super) type Words = Vec<String>;
 
 /// One node: its connection, and what it was asked and has not answered.
 #[derive(Default)]
@@ -36,6 +37,10 @@ struct Peer {
     sent: Vec<u8>,
     dials: usize,
     refuses: bool,
+    /// Which process it says it is, if not the one that it was.
+    names: Option<String>,
+    /// It serves nothing, and says so.
+    is_down: bool,
     /// What it says of the cluster.
     map: String,
 }
@@ -48,6 +53,8 @@ struct World {
     events: Vec<String>,
     timer: Option<Instant>,
     hosts: Vec<SocketAddr>,
+    /// How often a node was asked to delete what nobody has.
+    own_probes: usize,
 }
 
 impl World {
@@ -66,6 +73,7 @@ impl World {
             events: Vec::new(),
             timer: None,
             hosts: Vec::new(),
+            own_probes: 0,
         };
         world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]));
         world
@@ -151,7 +159,8 @@ impl World {
                 }
             }
             while let Some(answer) = self.own_answer(port) {
-                self.peer(port).asked.pop_front();
+                let words = self.peer(port).asked.pop_front().expect("it is answered");
+                self.own_probes += usize::from(words[0] == "DEL");
                 self.receive(port, &answer);
                 any = true;
             }
@@ -166,9 +175,15 @@ impl World {
             ["HELLO", ..] => "%0\r\n".to_owned(),
             ["CLUSTER", _] => peer.map.clone(),
             ["ASKING"] => "+OK\r\n".to_owned(),
-            ["INFO", _] => format!("+run_id:{port}\r\n"),
+            ["INFO", _] => match &peer.names {
+                Some(name) => format!("+run_id:{name}\r\n"),
+                None => format!("+run_id:{port}\r\n"),
+            },
             ["ROLE"] => "*1\r\n+master\r\n".to_owned(),
             ["DEL", key] if key.starts_with("unfazed:probe:absent") => {
+                if peer.is_down {
+                    return Some("-CLUSTERDOWN The cluster is down\r\n".to_owned());
+                }
                 let of_c = slot(key.as_bytes()) >= 10_923;
                 let serves = of_c == matches!(port, C | 7004);
                 if serves { ":0\r\n".to_owned() } else { moved(key, C) + "\r\n" }
@@ -233,7 +248,7 @@ impl World {
     }
 }
 
-fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
+pub(super) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     let text = String::from_utf8(bytes.clone()).expect("text");
     let mut lines = text.split_inclusive("\r\n");
     let count: usize = lines.next()?.trim_end().strip_prefix('*')?.parse().ok()?;
@@ -249,12 +264,12 @@ fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     Some(words)
 }
 
-fn bulk(text: &str) -> String {
+pub(super) fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
 /// What CLUSTER SHARDS says of masters, each with its first and last slot.
-fn shards(masters: &[(u16, u16, u16)]) -> String {
+pub(super) fn shards(masters: &[(u16, u16, u16)]) -> String {
     let shard = |(port, first, last): &(u16, u16, u16)| {
         let slots =
             if first > last { "*0\r\n".into() } else { format!("*2\r\n:{first}\r\n:{last}\r\n") };
@@ -274,11 +289,11 @@ fn shards(masters: &[(u16, u16, u16)]) -> String {
     format!("*{}\r\n{}", masters.len(), masters.iter().map(shard).collect::<String>())
 }
 
-fn moved(key: &str, port: u16) -> String {
+pub(super) fn moved(key: &str, port: u16) -> String {
     format!("-MOVED {} 127.0.0.1:{port}", slot(key.as_bytes()))
 }
 
-fn ask(key: &str, port: u16) -> String {
+pub(super) fn ask(key: &str, port: u16) -> String {
     format!("-ASK {} 127.0.0.1:{port}", slot(key.as_bytes()))
 }
 
@@ -664,6 +679,161 @@ fn how_the_cluster_stands_is_told_without_a_gap_when_its_map_comes() {
         before = to.to_owned();
     }
     assert_eq!(before, "live", "{:?}", world.events);
+}
+
+#[test]
+fn all_keys_are_those_of_servers_and_those_that_memory_knows_of_a_shard_that_is_down() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    for (port, key) in [(A, OF_A), (C, OF_C)] {
+        let set = world.run(&format!("SET {key} 1"));
+        world.say(port, "+OK");
+        world.value::<()>(set);
+    }
+    world.peer(C).refuses = true;
+    world.lose(C, Cause::Reset);
+    let set = world.run("SET {foo}2 1");
+    world.value::<()>(set);
+    let keys = world.run("KEYS *");
+    world.say(A, "*2\r\n$5\r\nhello\r\n$5\r\nother");
+    world.say(B, "*0");
+    let reply = world.engine.take(keys).expect("ended").expect("no failure");
+    assert_eq!(reply.source(), Source::Unknown);
+    let mut keys = Vec::<String>::from_reply(&reply).expect("text");
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        ["foo", "hello", "other", "{foo}2"],
+        "what memory knows of A's keys does not count"
+    );
+    let size = world.run("DBSIZE");
+    world.say(A, ":20");
+    world.say(B, ":300");
+    assert_eq!(world.value::<u32>(size), 322);
+    let wiped = world.run("FLUSHALL");
+    world.say(A, "+OK");
+    world.say(B, "+OK");
+    let failure = world.failure(wiped);
+    assert!(matches!(failure.kind(), FailureKind::Down(_)), "{failure}");
+    // And all of it, where none is there.
+    for port in [A, B] {
+        world.peer(port).refuses = true;
+        world.lose(port, Cause::Reset);
+    }
+    let size = world.run("DBSIZE");
+    assert_eq!(
+        world.value::<u32>(size),
+        1,
+        "what was known went with FLUSHALL, what was written stays"
+    );
+}
+
+#[test]
+fn all_keys_are_not_those_of_some_slots_without_a_word() {
+    let mut world = World::live(World::plain());
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922)]));
+    world.wait(Duration::from_secs(80));
+    let size = world.run("DBSIZE");
+    world.say(A, ":1");
+    world.say(B, ":1");
+    world.wait(Duration::from_secs(1));
+    let failure = world.failure(size);
+    assert!(matches!(failure.kind(), FailureKind::Uncovered(10_923)), "{failure}");
+}
+
+#[test]
+fn other_data_on_one_node_cost_what_is_remembered_of_its_slots_only() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    for (port, key) in [(A, OF_A), (C, OF_C)] {
+        let set = world.run(&format!("SET {key} 1"));
+        world.say(port, "+OK");
+        world.value::<()>(set);
+    }
+    let remembered = |world: &World| world.engine.status().shadow_entries;
+    assert_eq!(remembered(&world), 2);
+    world.peer(C).names = Some("another process".to_owned());
+    world.lose(C, Cause::Reset);
+    world.wait(Duration::from_secs(5));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(remembered(&world), 1, "{:?}", world.events);
+    for port in [A, C] {
+        world.peer(port).refuses = true;
+        world.lose(port, Cause::Reset);
+    }
+    let get = world.run("GET hello");
+    assert_eq!(world.value::<String>(get), "1");
+}
+
+#[test]
+fn what_was_refused_goes_as_soon_as_its_node_serves_again() {
+    const DOWN: &str = "-CLUSTERDOWN The cluster is down";
+    let mut world = World::live(World::plain().deadline(Duration::from_secs(60)));
+    world.peer(C).is_down = true;
+    let tickets = [1, 2, 3].map(|value| world.run(&format!("SET foo {value}")));
+    // By then the next attempt of each may be seconds away.
+    for _ in 0..400 {
+        world.wait(Duration::from_millis(10));
+        let refused = world.asked(C).len();
+        (0..refused).for_each(|_| world.say(C, DOWN));
+    }
+    let mut waited = Duration::ZERO;
+    world.peer(C).is_down = false;
+    while world.asked(C).len() < tickets.len() {
+        world.wait(Duration::from_millis(10));
+        waited += Duration::from_millis(10);
+        assert!(waited < Duration::from_millis(350), "{:?}", world.asked(C));
+    }
+    tickets.iter().for_each(|_| world.say(C, "+OK"));
+    tickets.into_iter().for_each(|ticket| world.value::<()>(ticket));
+    let asked = world.own_probes;
+    world.wait(Duration::from_secs(10));
+    assert_eq!(world.own_probes, asked, "it is asked no longer than anybody waits");
+    assert!((10..=20).contains(&asked), "{asked} questions in four seconds");
+}
+
+#[test]
+fn a_node_whose_cluster_stays_down_is_judged_down_and_for_a_moment_it_is_not() {
+    let fallback = Fallback::memory("hello*", Policy::Invalidate);
+    let mut world = World::live(World::plain().fallback(fallback));
+    let down =
+        |world: &mut World, is_down| [A, B, C].map(|port| world.peer(port).is_down = is_down);
+    let run = |world: &mut World, span: Duration| {
+        let end = world.now.instant + span;
+        while world.now.instant < end {
+            world.wait(Duration::from_millis(10));
+            while !world.asked(A).is_empty() && world.peer(A).is_down {
+                world.say(A, "-CLUSTERDOWN The cluster is down");
+            }
+        }
+    };
+    down(&mut world, true);
+    let set = world.run("SET hello 1");
+    run(&mut world, Duration::from_millis(1_500));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    down(&mut world, false);
+    run(&mut world, Duration::from_millis(400));
+    world.say(A, "+OK");
+    world.value::<()>(set);
+
+    down(&mut world, true);
+    let set = world.run("SET hello 2");
+    run(&mut world, Duration::from_millis(3_000));
+    world.value::<()>(set);
+    assert_eq!(world.engine.health(), Health::Degraded, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 1);
+    down(&mut world, false);
+    while world.asked(A).is_empty() {
+        run(&mut world, Duration::from_millis(10));
+        assert_ne!(world.engine.health(), Health::Live, "it is owed something");
+    }
+    assert_eq!(world.asked(A), ["DEL hello"]);
+    world.say(A, ":1");
+    run(&mut world, Duration::from_millis(1_000));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().journal_entries, 0);
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use super::degraded::{Peer, commands, memory, world, world_with};
 use super::*;
-use unfazed_core::{Executed, resp::Source};
+use unfazed_core::{
+    Executed,
+    engine::{ConnId, Lease},
+    resp::Source,
+};
 
 const STALE: Duration = Duration::from_secs(60);
 
@@ -364,4 +368,67 @@ impl World {
         let ticket = self.run(&Request::new(command));
         assert!(self.engine.take(ticket).expect("at once").is_ok(), "{command}");
     }
+}
+
+/// A client that remembers what it reads, with a connection of its own beside the one that is shared: that one
+/// is the world's again.
+fn world_with_a_lease() -> (World, ConnId, Lease) {
+    let mut world = World::live(World::plain().fallback(Fallback::stale_reads("*", STALE)));
+    let shared = world.conn;
+    let lease = world.engine.lease(world.now).expect("room");
+    let (ticket, _) = world
+        .engine
+        .submit_on(lease, &Request::new("PING"), None, world.now)
+        .expect("it is accepted");
+    world.open();
+    let own = world.conn.expect("a connection of its own");
+    world.write();
+    world.say("%1\r\n+server\r\n+redis\r\n");
+    world.write();
+    world.say("+PONG\r\n");
+    assert!(world.engine.take(ticket).expect("answered").is_ok());
+    world.conn = shared;
+    (world, own, lease)
+}
+
+impl World {
+    /// Runs a command on a connection of its own, with this answer.
+    fn run_on(&mut self, lease: Lease, own: ConnId, command: &str, answer: &str) {
+        let request = Request::new(command);
+        let (ticket, _) =
+            self.engine.submit_on(lease, &request, None, self.now).expect("it is accepted");
+        let shared = self.conn.replace(own);
+        self.drain();
+        self.write();
+        self.say(answer);
+        assert!(self.engine.take(ticket).expect("answered").is_ok(), "{command}");
+        self.conn = shared;
+    }
+}
+
+#[test]
+fn what_is_heard_after_a_newer_write_on_another_connection_is_not_remembered() {
+    let (mut world, own, lease) = world_with_a_lease();
+    let get = world.run(&Request::new("GET a"));
+    world.write();
+    // The server has answered GET before it came to SET, and its answer takes longer.
+    world.run_on(lease, own, "SET a new", "+OK\r\n");
+    world.say("$3\r\nold\r\n");
+    assert_eq!(world.value::<String>(get), "old");
+    world.fall();
+    assert_eq!(world.refused("GET a"), MemoryRefusal::NotRemembered);
+}
+
+#[test]
+fn what_a_transaction_by_hand_has_written_is_not_remembered_as_it_was_before() {
+    let (mut world, own, lease) = world_with_a_lease();
+    world.run_on(lease, own, "MULTI", "+OK\r\n");
+    world.run_on(lease, own, "SET a new", "+QUEUED\r\n");
+    let get = world.run(&Request::new("GET a"));
+    world.write();
+    world.say("$3\r\nold\r\n");
+    assert_eq!(world.value::<String>(get), "old");
+    world.run_on(lease, own, "EXEC", "*1\r\n+OK\r\n");
+    world.fall();
+    assert_eq!(world.refused("GET a"), MemoryRefusal::NotRemembered);
 }

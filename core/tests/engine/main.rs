@@ -2,11 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod cluster;
+mod cluster_leases;
+mod cluster_scripts;
+mod cluster_subscriptions;
 mod degraded;
 mod doubts;
 mod events;
 mod force;
+mod leases;
 mod publish;
+mod redirects;
 mod scripts;
 mod status;
 mod transactions;

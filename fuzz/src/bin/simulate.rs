@@ -130,7 +130,8 @@ impl Wanted {
                 "--threads" => threads = Some(words.next()?.parse().ok()?),
                 "--mutant" => {
                     let name = words.next()?;
-                    let mut known = Mutant::ALL.iter().map(|(mutant, _)| *mutant);
+                    let all = Mutant::ALL.iter().chain(Mutant::IN_CLUSTERS);
+                    let mut known = all.map(|(mutant, _)| *mutant);
                     mutant = Some(known.find(|mutant| format!("{mutant:?}") == name)?);
                 }
                 _ => return None,

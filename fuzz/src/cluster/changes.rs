@@ -74,7 +74,7 @@ impl World {
         }
         self.trace(format_args!("cluster: {turn:?}"));
         match turn {
-            Turn::Learn(node) => self.learn(node),
+            Turn::Learn(node) => self.node_learns(node),
             Turn::MoveKey => self.move_key(),
             Turn::MoveSlots { first, last, from, to } => self.move_slots(first, last, from, to),
             Turn::Empty { from, to } => self.move_all(from, to),
@@ -98,7 +98,7 @@ impl World {
                 Knows::Both(one, other) => node == one || node == other,
             };
             if at_once || self.healed {
-                self.learn(node);
+                self.node_learns(node);
             } else {
                 let delay = self.entropy.millis(0, gossip);
                 self.at(delay, Action::Cluster(Turn::Learn(node)));
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// A node hears how things are: a master that was overruled loses what it took since.
-    pub(crate) fn learn(&mut self, node: usize) {
+    pub(crate) fn node_learns(&mut self, node: usize) {
         let truth = self.truth();
         if !self.server_at(node).up {
             return;
@@ -399,7 +399,7 @@ impl World {
             for node in 0..self.servers() {
                 let is_master = self.truth().roles[node] == Role::Master;
                 if is_master == (pass == Role::Master) {
-                    self.learn(node);
+                    self.node_learns(node);
                 }
             }
         }

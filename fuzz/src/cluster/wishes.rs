@@ -6,6 +6,7 @@ use unfazed_core::slot::slot;
 
 use crate::{
     entropy::Entropy,
+    server::is_blocking,
     workload::{CLASSES, Command, Shape, Wish, line_of},
 };
 
@@ -23,7 +24,7 @@ impl Wish {
         let together = self.shape == Shape::Whole || entropy.chance(40);
         for command in &mut self.commands {
             // A connection of its own is not to be had in a cluster yet.
-            if command.name() == "BLPOP" {
+            if is_blocking(command.name()) {
                 let key = command.keys[0].clone();
                 *command = Command {
                     words: vec!["GET".into(), key.clone()],

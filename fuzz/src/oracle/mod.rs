@@ -7,7 +7,7 @@
 //! | 3 | garbage, or a reply too many, costs the connection at once |
 //! | 4 | every push comes out, in order, and takes no reply's place (2) |
 //! | 5 | the server only ever sees whole commands |
-//! | 6 | `Ok` was carried out; *no* never was; *maybe* was handed to a writer; no repetition unasked |
+//! | 6 | `Ok` was carried out; *no* never was; *maybe* was handed to a writer; no repetition unasked; what a command that waits has popped its caller was given, or somebody was told *maybe* |
 //! | 7 | what was acknowledged in memory is not followed by anything older |
 //! | 6, 7 | in the end: what was to be added was added once; the last state in memory is on the server |
 //! | 9 | between MULTI and EXEC stands one transaction or what one key is owed, all of it; all or none of it is carried out, and nothing of it elsewhere; one source answers it |
@@ -22,6 +22,7 @@
 //! | 21 | no secret in anything that is formatted |
 //! | 22 | what an operator forces: no answer from memory, none from the server, no socket at all |
 
+mod pops;
 mod reads;
 mod settled;
 
@@ -39,6 +40,7 @@ use unfazed_core::{
     resp::{Reply, Source, Value},
 };
 
+use pops::Pop;
 use reads::Reading;
 use settled::{Sum, part_of};
 
@@ -171,6 +173,11 @@ pub struct Oracle {
     /// What is to be added, by key: what was acknowledged, and what may have been carried out. Of a
     /// counter sums, of a set or queue members.
     sums: BTreeMap<String, Sum>,
+    /// The pops that wait, by line, and how many that have popped something were held against what their
+    /// callers know.
+    pops: BTreeMap<String, Pop>,
+    /// See `pops`.
+    pub popped_held: u64,
     /// What must keep its place in a cluster, and how many of it did so far.
     pub(crate) placed: Vec<Placed>,
     /// See `placed`.
@@ -292,6 +299,7 @@ impl Oracle {
         for command in &asked.commands {
             let line = command.line();
             self.add_open(command, 1);
+            self.on_pop(command, retry == MaybeRetry::Always);
             if retry == MaybeRetry::Always {
                 self.add_again(command);
             }
@@ -372,7 +380,10 @@ impl Oracle {
         server: &Server,
     ) {
         match outcome {
-            Ok(reply) => self.on_ok(asked, command, reply, seq, server),
+            Ok(reply) => {
+                self.on_popped(command, Ok(&reply.view().to_value()));
+                self.on_ok(asked, command, reply, seq, server);
+            }
             Err(failure) => self.on_failure(asked, command, failure, seq, server),
         }
     }
@@ -506,6 +517,7 @@ impl Oracle {
             Executed::Maybe if self.forge_no => Executed::No,
             claim => claim,
         };
+        self.on_popped(command, Err(failure));
         let no = claim == Executed::No;
         self.note_ended(command, asked.submitted, seq, |fact| {
             (fact.failed_no, fact.maybe) = (no, claim == Executed::Maybe);
@@ -551,7 +563,7 @@ impl Oracle {
                 }
             }
         }
-        if failure.is_timeout() && self.now < asked.deadline {
+        if failure.is_timeout() && self.now < asked.deadline && !asked.moves() {
             self.fail(12, format!("{line}: {failure}, before its deadline {:?}", asked.deadline));
         }
         let whole = asked.shape == Shape::Whole && failure.command() == "transaction";
@@ -639,6 +651,7 @@ impl Oracle {
         if let Some(what) = broken {
             self.fail(6, what);
         }
+        self.check_pops(server);
         let alone = self.in_wholes.iter().find(|line| {
             server.ledger.get(*line).is_some_and(|known| known.executed != known.in_blocks)
         });

@@ -172,10 +172,27 @@ impl Server {
                 members.extend(words[2..].iter().cloned());
                 Value::Integer((members.len() - before) as i64)
             }
-            // Nobody waits in this model: where there is nothing, it is as if somebody had unblocked it.
-            "BLPOP" => match self.data.get_mut(words[1].as_bytes()) {
+            // Where there is nothing for them, they have waited before, or are part of a transaction.
+            "BLPOP" => {
+                for key in &words[1..words.len() - 1] {
+                    match self.data.get_mut(key.as_bytes()) {
+                        Some((Data::List(items), _)) if !items.is_empty() => {
+                            return Value::Array(vec![bulk(key), bulk(&items.remove(0))]);
+                        }
+                        Some((Data::List(_), _)) | None => {}
+                        Some(_) => return wrong,
+                    }
+                }
+                Value::Null
+            }
+            "BLMOVE" => match self.data.get_mut(words[1].as_bytes()) {
                 Some((Data::List(items), _)) if !items.is_empty() => {
-                    Value::Array(vec![bulk(&words[1]), bulk(&items.remove(0))])
+                    let item = items.remove(0);
+                    let empty = || (Data::List(Vec::new()), None);
+                    let to = self.data.entry(words[2].clone().into_bytes()).or_insert_with(empty);
+                    let (Data::List(items), _) = to else { return wrong };
+                    items.push(item.clone());
+                    bulk(&item)
                 }
                 Some((Data::List(_), _)) | None => Value::Null,
                 Some(_) => wrong,
@@ -274,6 +291,7 @@ pub fn is_write(name: &str) -> bool {
             | "HSET"
             | "HINCRBY"
             | "BLPOP"
+            | "BLMOVE"
             | "FLUSHALL"
     )
 }

@@ -8,6 +8,7 @@ mod data;
 mod refusals;
 mod requests;
 mod topics;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,9 @@ use crate::cluster::Member;
 pub use data::{Data, MEMBERS_KEY, is_write, members};
 pub use refusals::Condition;
 pub use requests::canonical;
+pub use waiting::is_blocking;
+
+use waiting::{Tried, Waiting};
 
 /// What the server remembers of one command line (its words with spaces between them).
 #[derive(Clone, Debug, Default)]
@@ -187,6 +191,11 @@ pub struct Server {
     pub member: Option<Member>,
     /// By command line.
     pub ledger: BTreeMap<String, Ledger>,
+    /// What was popped, by the line of the command that did it.
+    pub popped: BTreeMap<String, Vec<String>>,
+    waiting: Vec<Waiting>,
+    /// Whose wait is over, and what they are answered.
+    woken: Vec<(u64, Value)>,
     /// The transactions that came to their EXEC and were not looked at.
     pub blocks: Vec<Block>,
     /// How many commands were carried out twice on purpose, and the like.
@@ -212,6 +221,8 @@ pub struct Tampering {
     pub merge_twice: bool,
     /// Carries out only a part of a transaction.
     pub half_exec: bool,
+    /// Says of what was popped that there was nothing.
+    pub lose_pops: bool,
 }
 
 /// The wall clock of the server, and the order of all that happens.
@@ -250,6 +261,7 @@ impl Server {
     /// Forgets a connection.
     pub fn forget(&mut self, link: u64) {
         self.sessions.remove(&link);
+        self.waiting.retain(|waiting| waiting.link() != link);
     }
 
     /// Dies: all connections are gone.
@@ -257,6 +269,7 @@ impl Server {
         self.up = false;
         self.paused = false;
         self.sessions.clear();
+        self.waiting.clear();
     }
 
     /// Another one comes in its place: with its data, without, with other data, or one that has followed it
@@ -330,7 +343,7 @@ impl Server {
         session.pending.extend_from_slice(bytes);
         session.given_up = given_up;
         let mut values = Vec::new();
-        loop {
+        while !self.waits(link) {
             match parse(&session.pending) {
                 Ok(None) => break,
                 Ok(Some((words, used))) => {
@@ -352,9 +365,15 @@ impl Server {
                             break;
                         }
                     }
-                    let Some(value) = self.answer(&mut session, &words, *when) else {
-                        out.hang_up = true;
-                        break;
+                    let tried = self.answer(link, &mut session, &words, *when);
+                    self.serve_waiting(*when);
+                    let value = match tried {
+                        Tried::Answered(value) => value,
+                        Tried::Waits => break,
+                        Tried::HangUp => {
+                            out.hang_up = true;
+                            break;
+                        }
                     };
                     if self.tells {
                         out.told.push(format!("{} => {value:?}", words.join(" ")));

@@ -44,7 +44,7 @@ impl Condition {
     }
 
     fn refusal(self, name: &str) -> Option<&'static str> {
-        let adds = is_write(name) && !matches!(name, "DEL" | "PEXPIRE" | "PERSIST");
+        let adds = is_write(name) && !matches!(name, "DEL" | "PEXPIRE" | "PERSIST" | "BLPOP");
         match self {
             Condition::Full => {
                 adds.then_some("OOM command not allowed when used memory > 'maxmemory'.")

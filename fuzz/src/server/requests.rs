@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use unfazed_core::resp::Value;
 
-use super::{Block, First, Multi, Server, Session, Tampering, When, bulk, is_write};
+use super::{
+    Block, First, Multi, Server, Session, Tampering, Tried, When, bulk, is_blocking, is_write,
+};
 use crate::{
     setup::SCRIPT,
     workload::{line_of, script},
@@ -12,16 +14,17 @@ use crate::{
 impl Server {
     pub(super) fn answer(
         &mut self,
+        link: u64,
         session: &mut Session,
         words: &[String],
         when: When,
-    ) -> Option<Value> {
+    ) -> Tried {
         let name = words[0].to_ascii_uppercase();
         if name == "HELLO" && self.hangs_up_at_hello {
             self.hello_refused += 1;
-            return None;
+            return Tried::HangUp;
         }
-        let Some(run) = canonical(words) else { return Some(Value::error(NO_SCRIPT)) };
+        let Some(run) = canonical(words) else { return Tried::Answered(Value::error(NO_SCRIPT)) };
         let line = line_of(&run);
         let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
         let words = &run[..];
@@ -30,7 +33,7 @@ impl Server {
         let value = match own.or_else(|| self.member_command(session, &name, words)) {
             Some(value) => value,
             None if name == "MULTI" || name == "EXEC" || session.multi.is_some() => {
-                return Some(self.transact(session, &name, words, when));
+                return Tried::Answered(self.transact(session, &name, words, when));
             }
             None => {
                 let asking = std::mem::take(&mut session.asking);
@@ -40,12 +43,18 @@ impl Server {
                         self.scripts_unknown += 1;
                         Value::error(NO_SCRIPT)
                     }
-                    None => self.run(&name, words, when),
+                    None => match self.would_wait(&name, words, when) {
+                        Some(until) => {
+                            self.wait(link, words, until);
+                            return Tried::Waits;
+                        }
+                        None => self.run(&name, words, when),
+                    },
                 }
             }
         };
         self.note(line, value.clone(), session, when);
-        Some(value)
+        Tried::Answered(value)
     }
 
     /// Notes what a command line was answered, and how it was carried out if it was.
@@ -88,7 +97,7 @@ impl Server {
             ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
             (_, None) => unreachable!("only asked in a transaction"),
             (_, Some(mut multi)) => {
-                multi.lines.push(words.join(" "));
+                multi.lines.push(line_of(words));
                 let refusal = if name == "MULTI" {
                     Some("ERR MULTI calls can not be nested".to_owned())
                 } else {
@@ -140,7 +149,7 @@ impl Server {
                         true => self.run(&name(words), words, when),
                         false => Value::OK,
                     };
-                    let line = words.join(" ");
+                    let line = line_of(words);
                     let entry = self.ledger.entry(line.clone()).or_default();
                     entry.in_blocks += u32::from(at < executed);
                     self.note(line, value.clone(), session, when);
@@ -155,11 +164,16 @@ impl Server {
 
     /// Carries a command out, unless it is refused.
     fn run(&mut self, name: &str, words: &[String], when: When) -> Value {
-        let line = line_of(words);
         if let Some(text) = self.refusal(name) {
             self.refused += u64::from(!text.starts_with("ERR"));
             return Value::error(text);
         }
+        self.carry_out(name, words, when)
+    }
+
+    /// Carries a command out.
+    pub(super) fn carry_out(&mut self, name: &str, words: &[String], when: When) -> Value {
+        let line = line_of(words);
         self.knows_script |= name == "EVAL";
         let key = words.get(1).map_or("", String::as_str);
         let Tampering { lose_replays, lose_merges, merge_twice, .. } = self.tampering;
@@ -172,8 +186,10 @@ impl Server {
         let value = if lost { self.pretend(name) } else { self.execute(name, words, when) };
         let again = self.tampering.execute_twice && is_write(name);
         let again = again || (merge_twice && is_write(name) && key.starts_with("sum:n"));
+        let entry = self.ledger.entry(line.clone()).or_default();
+        entry.empty += u32::from(is_blocking(name) && value == Value::Null);
+        let value = self.note_popped(name, &line, value);
         let entry = self.ledger.entry(line).or_default();
-        entry.empty += u32::from(name == "BLPOP" && value == Value::Null);
         if again && !matches!(value, Value::Error(_)) {
             entry.executed += 1;
             self.execute(name, words, when);

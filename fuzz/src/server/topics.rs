@@ -147,7 +147,7 @@ impl Server {
 }
 
 impl Session {
-    fn frame(&self, value: &Value) -> Vec<u8> {
+    pub(super) fn frame(&self, value: &Value) -> Vec<u8> {
         let mut frame = Vec::new();
         value.encode(&mut frame, if self.resp3 { Protocol::Resp3 } else { Protocol::Resp2 });
         frame

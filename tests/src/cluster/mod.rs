@@ -313,6 +313,10 @@ impl Cluster {
 
     /// Makes a replica the master of its shard, and waits until all agree.
     ///
+    /// Before it is planned all have to agree about who has which slots: a replica that asks for votes with
+    /// an older claim than others have heard of gets none, and its master answers no write for the 5 s in
+    /// which it tries.
+    ///
     /// A replica that won votes a few seconds ago has to wait first: servers of version 7.0 would count
     /// those again, and the winner would claim its slots with an old epoch, which nobody believes.
     ///
@@ -331,6 +335,9 @@ impl Cluster {
             let memory = (4 * self.layout.node_timeout).max(Duration::from_secs(4)) + INTERVAL;
             let elected = self.nodes[replica].elected;
             thread::sleep(elected.map_or(Duration::ZERO, |at| memory.saturating_sub(at.elapsed())));
+        }
+        if how == Failover::Planned {
+            self.until_agreed();
         }
         let start = Instant::now();
         while !self.is_master(replica) {

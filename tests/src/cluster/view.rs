@@ -23,8 +23,9 @@ pub(super) struct Seen {
     pub(super) slots: Vec<RangeInclusive<u16>>,
 }
 
-/// Who has which slots, and who replicates whom: what all nodes should say alike.
-pub(super) type Opinion = Vec<(String, Option<String>, Vec<RangeInclusive<u16>>)>;
+/// Who has which slots, who replicates whom, and how new each claim is: what all nodes should say alike.
+/// Who goes by an older claim than others votes for nobody, and nobody for him.
+pub(super) type Opinion = Vec<(String, Option<String>, u64, Vec<RangeInclusive<u16>>)>;
 
 impl View {
     pub(super) fn of(raw: &mut Raw) -> Self {
@@ -38,7 +39,8 @@ impl View {
     }
 
     pub(super) fn opinion(&self) -> Opinion {
-        let opinion = |node: &Seen| (node.id.clone(), node.master.clone(), node.slots.clone());
+        let opinion =
+            |node: &Seen| (node.id.clone(), node.master.clone(), node.epoch, node.slots.clone());
         let mut opinion: Opinion = self.nodes.iter().map(opinion).collect();
         opinion.sort_by(|one, other| one.0.cmp(&other.0));
         opinion

@@ -7,6 +7,8 @@
 mod adapters;
 mod bounds;
 mod cancelled;
+mod cluster_conversations;
+mod cluster_leases;
 mod clusters;
 mod collections;
 mod commands;
@@ -29,6 +31,7 @@ mod scripts;
 mod secrets;
 mod streams;
 mod support;
+mod traces;
 mod transactions;
 mod two_clients;
 mod under_fire;

@@ -270,3 +270,141 @@ fn nothing_of_the_callers_is_printed() {
     );
     assert!(!format!("{scan:?}").contains("secret"));
 }
+
+/// A scan of a cluster.
+fn cluster_keys(options: ScanOptions<'_>) -> Keys {
+    let mut keys = keys_with(options);
+    let nodes = [crate::config::Endpoint::tcp("127.0.0.1", 7001)];
+    keys.dialogue.begin(&Config::cluster(nodes));
+    keys
+}
+
+/// What a node says of itself.
+fn claim(id: &str, slots: &str) -> Value {
+    text(format!("{id} 127.0.0.1:1@2 myself,master - 0 0 1 connected {slots}\n"))
+}
+
+/// "foo" lies in slot 12182, "hello" in 866, "name" in 5798.
+const ALL_SLOTS: &str = "0-16383";
+
+#[test]
+fn small_nodes_of_a_cluster_take_one_question_each() {
+    let mut keys = cluster_keys(ScanOptions::new().count(100));
+    let question = "CLUSTER NODES; SCAN 0 COUNT 100; CLUSTER NODES";
+    assert_eq!(keys.sent(), question);
+    let half = || claim("a", "0-8191");
+    keys.answer([half(), page(0, &["hello", "name", "foo"]), half()]);
+    let (items, sent, _) = keys.items();
+    assert_eq!(
+        (items, sent),
+        (vec!["hello".into(), "name".into(), "foo".into()], vec![question.into()])
+    );
+    let rest = || claim("b", "8192-16383");
+    keys.answer_from(Some(2), from([rest(), page(0, &["foo", "hello"]), rest()]));
+    let (items, sent, last) = keys.items();
+    assert_eq!(items, ["foo"], "the slot of the other is done with");
+    assert!(sent.is_empty() && matches!(last, Said::Over));
+}
+
+#[test]
+fn a_node_with_many_pages_is_asked_at_the_end_what_it_still_has() {
+    let mut keys = cluster_keys(ScanOptions::new());
+    keys.sent();
+    keys.answer([claim("a", ALL_SLOTS), page(7, &["foo"]), claim("a", ALL_SLOTS)]);
+    assert_eq!(keys.sent(), "INFO server; SCAN 7");
+    assert_eq!(keys.items().0, ["foo"]);
+    keys.answer([name("one"), page(0, &["hello"])]);
+    assert_eq!(keys.sent(), "CLUSTER NODES");
+    keys.answer([claim("a", "0-5797 5799-16383")]);
+    let (items, _, last) = keys.items();
+    assert_eq!(items, ["hello"]);
+    assert!(matches!(last, Said::Sleeps(_)), "one slot is elsewhere by now");
+    keys.wake_after(Duration::from_millis(150));
+    assert_eq!(keys.sent(), "CLUSTER NODES; SCAN 0; CLUSTER NODES");
+    let heir = || claim("b", "5798");
+    keys.answer_from(Some(2), from([heir(), page(0, &["name", "foo"]), heir()]));
+    let (items, _, last) = keys.items();
+    assert_eq!(items, ["name"]);
+    assert!(matches!(last, Said::Over));
+}
+
+#[test]
+fn a_node_that_is_another_process_costs_its_own_part_only() {
+    let mut keys = cluster_keys(ScanOptions::new());
+    keys.sent();
+    keys.answer([claim("a", "0-8191"), page(0, &["hello"]), claim("a", "0-8191")]);
+    keys.items();
+    let rest = || claim("b", "8192-16383");
+    keys.answer_from(Some(2), from([rest(), page(4, &["foo"]), rest()]));
+    keys.items();
+    keys.answer_from(Some(2), from([name("two"), page(6, &[])]));
+    assert_eq!(keys.sent(), "SCAN 6");
+    keys.go_on();
+    keys.answer_from(Some(3), from([page(0, &["not trusted"])]));
+    assert_eq!(keys.sent(), "INFO server");
+    keys.go_on();
+    keys.answer_from(Some(3), from([name("three")]));
+    assert!(matches!(keys.go_on(), Said::Sleeps(_)));
+    keys.wake_after(Duration::from_millis(150));
+    assert_eq!(keys.sent(), "CLUSTER NODES; SCAN 0; CLUSTER NODES");
+    let heir = || claim("c", "8192-16383");
+    keys.answer_from(Some(3), from([heir(), page(0, &["foo", "hello"]), heir()]));
+    let (items, _, last) = keys.items();
+    assert_eq!(items, ["foo"]);
+    assert!(matches!(last, Said::Over));
+    assert_eq!(keys.dialogue.restarts(), 1);
+}
+
+#[test]
+fn slots_that_never_come_to_rest_end_a_scan_with_an_error() {
+    let mut keys = cluster_keys(ScanOptions::new());
+    let failure = loop {
+        match keys.go_on() {
+            Said::Sent(_) => {}
+            Said::Waits => _ = keys.answer([claim("a", ""), page(0, &[]), claim("a", "")]),
+            Said::Sleeps(pause) => _ = keys.wake_after(pause),
+            other => break other.failure(),
+        }
+    };
+    assert!(failure.to_string().contains("16384 slots"), "{failure}");
+    assert_eq!((failure.command(), failure.executed()), ("SCAN", Executed::No));
+}
+
+#[test]
+fn a_pattern_of_one_slot_needs_that_slots_node_alone() {
+    let mut keys = cluster_keys(ScanOptions::new().pattern("{foo}:*"));
+    keys.sent();
+    let own = || claim("c", "10923-16383");
+    keys.answer([own(), page(0, &["{foo}:1"]), own()]);
+    let (items, _, last) = keys.items();
+    assert_eq!(items, ["{foo}:1"]);
+    assert!(matches!(last, Said::Over));
+    let of = |pattern: &str| slot_of_pattern(pattern.as_bytes());
+    assert_eq!(of("{user:7}:*"), Some(slot(b"user:7")));
+    assert_eq!(of("a{b}c[de]"), Some(slot(b"b")));
+    assert_eq!(of("plain"), Some(slot(b"plain")));
+    for pattern in ["*", "a*{b}", "{a*}", "{}*", "{a", "{a?}", "a\\b", "{}{a}*"] {
+        assert_eq!(of(pattern), (pattern == "{a").then(|| slot(b"{a")), "{pattern}");
+    }
+}
+
+#[test]
+fn who_is_redirected_page_after_page_waits_longer_and_longer() {
+    let scan = Scan::<String>::new(Spec::of("SSCAN"), Some(&"set"), ScanOptions::new());
+    let mut members = Talk::with(scan);
+    members.dialogue.begin(&Config::cluster([crate::config::Endpoint::tcp("127.0.0.1", 7001)]));
+    let mut waited = Duration::ZERO;
+    let failure = loop {
+        match members.go_on() {
+            Said::Sent(_) => {}
+            Said::Waits => _ = members.answer_from(None, from([page(7, &["a"])])),
+            Said::Sleeps(pause) => {
+                waited += pause;
+                members.wake_after(pause);
+            }
+            other => break other.failure(),
+        }
+    };
+    assert!(matches!(failure.kind(), FailureKind::ConnectionLost(_)), "{failure}");
+    assert!(waited > Duration::from_secs(10), "{waited:?}");
+}

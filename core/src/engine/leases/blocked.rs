@@ -16,8 +16,9 @@ use crate::{
     Failure,
     commands::Spec,
     connection::{Op, Own, Role},
-    engine::ConnId,
-    failure::{Executed, FailureKind},
+    engine::{ConnId, trial::Rare},
+    failure::{Cause, Executed, FailureKind},
+    reply::ServerError,
     request::{WAIT_MIN, seconds, split_command},
     resp::{Kind, Reply, encode},
 };
@@ -58,8 +59,8 @@ enum Ids {
     /// There is none, or none any more.
     Known,
     /// These words are to be replaced, each after the key that many words before it; so many answers have
-    /// come.
-    Asked { places: Vec<usize>, answers: usize },
+    /// come. Where one was a redirect, that is it.
+    Asked { places: Vec<usize>, answers: usize, elsewhere: Option<ServerError> },
     /// Nobody may know, so the server waits in one piece.
     Unknown,
 }
@@ -112,7 +113,11 @@ impl Blocked {
         let wait = read_wait(args[at], millis)?;
         let ids = spec.ids_among(args).map_or(0..0, |from| from..args.len());
         let places: Vec<_> = ids.filter(|at| args[*at] == b"$").map(|at| at + first).collect();
-        let ids = if places.is_empty() { Ids::Known } else { Ids::Asked { places, answers: 0 } };
+        let ids = if places.is_empty() {
+            Ids::Known
+        } else {
+            Ids::Asked { places, answers: 0, elsewhere: None }
+        };
         let words = words.iter().map(|word| Box::from(*word)).collect();
         let at = at + first;
         Some(Blocked {
@@ -141,9 +146,9 @@ impl Blocked {
         from.map_or(0, |at| (self.words.len() - at - 1) / 2)
     }
 
-    /// Takes in the next answer about a stream's end; gives whether that was the last one.
-    fn on_stream_end(&mut self, reply: &Reply) -> bool {
-        let Ids::Asked { places, answers } = &mut self.ids else { return false };
+    /// Takes in the next answer about a stream's end, which may be a redirect.
+    fn on_stream_end(&mut self, reply: &Reply, redirect: Option<ServerError>) -> Told {
+        let Ids::Asked { places, answers, elsewhere } = &mut self.ids else { return Told::InPart };
         let id = match reply.error() {
             Some(error) if error.message().contains("no such key") => Some(&b"0-0"[..]),
             Some(_) => None,
@@ -157,12 +162,17 @@ impl Blocked {
             self.words[places[*answers]] = id.into();
         }
         *answers += 1;
-        let last = *answers == places.len();
-        if last {
-            let known = places.iter().all(|at| &*self.words[*at] != b"$");
-            self.ids = if known { Ids::Known } else { Ids::Unknown };
+        *elsewhere = elsewhere.take().or(redirect);
+        if *answers < places.len() {
+            return Told::InPart;
         }
-        last
+        *answers = 0;
+        if let Some(error) = elsewhere.take() {
+            return Told::Elsewhere(error);
+        }
+        let known = places.iter().all(|at| &*self.words[*at] != b"$");
+        self.ids = if known { Ids::Known } else { Ids::Unknown };
+        Told::All
     }
 
     /// What is to be sent now, and how long the server will wait on it; `None` where no time is left.
@@ -204,9 +214,11 @@ impl Blocked {
     fn on_nothing(&self, now: Instant) -> AfterNothing {
         let Some(Slice { sent, span, last }) = self.slice else { return AfterNothing::Over };
         let waited = now.saturating_duration_since(sent);
-        let early = span.is_none_or(|span| waited < span * EARLY_PERCENT / 100);
-        if early || self.until.is_some_and(|until| until <= now) {
+        if self.until.is_some_and(|until| until <= now) {
             return AfterNothing::Over;
+        }
+        if span.is_none_or(|span| waited < span * EARLY_PERCENT / 100) {
+            return AfterNothing::Unblocked;
         }
         if last { AfterNothing::Late } else { AfterNothing::Again }
     }
@@ -217,9 +229,19 @@ impl Blocked {
     }
 }
 
+/// What was told of the ends of streams.
+enum Told {
+    InPart,
+    All,
+    /// Another node has to be asked.
+    Elsewhere(ServerError),
+}
+
 enum AfterNothing {
-    /// Its time is over, or somebody has unblocked it.
+    /// Its time is over.
     Over,
+    /// Somebody has ended its wait.
+    Unblocked,
     /// The caller's limit is reached before.
     Late,
     Again,
@@ -240,10 +262,13 @@ impl<W> Engine<W> {
             if let Ids::Asked { answers, .. } = &mut blocked.ids {
                 *answers = 0;
             }
-            if let Some(leased) = self.leases.get_mut(lease) {
-                leased.backlog.push_front(Parked { op, bytes: Vec::new(), cause: None });
-            }
+            let Some(leased) = self.leases.get_mut(lease) else { return self.give_up(&op) };
+            leased.backlog.push_front(Parked { op, bytes: Vec::new(), cause: None });
+            let asks = leased.asks.is_some();
             for key in unknown {
+                if asks {
+                    self.ask(conn, Own::Asking, &[b"ASKING"]);
+                }
                 self.ask(conn, Own::StreamEnd, &[b"XINFO", b"STREAM", &key]);
             }
             return;
@@ -251,11 +276,15 @@ impl<W> Engine<W> {
         let ticket = op.ticket;
         let Some((bytes, span)) = blocked.next_slice(now.instant, most) else {
             // No time is left for the server to wait and to answer.
+            self.reached(Rare::NoTimeToWait);
             return self.let_it_be_late(lease, op);
         };
         // While it waits at the server, its caller waits as long as it was told to.
         let deadline = blocked.deadline().unwrap_or_else(|| now.after(Duration::MAX));
         op.attempts = op.attempts.saturating_add(1);
+        if self.leases.get(lease).is_some_and(|leased| leased.asks.is_some()) {
+            self.ask(conn, Own::Asking, &[b"ASKING"]);
+        }
         let connection = self.connections.get_mut(conn.0).expect("a seat's connection");
         connection.wait_for(span.unwrap_or(Duration::MAX));
         connection.send_blocked(op, now.instant, &bytes);
@@ -266,10 +295,20 @@ impl<W> Engine<W> {
     /// The end of a stream was told, for a lease whose command needs it.
     pub(in super::super) fn on_stream_end(&mut self, conn: ConnId, reply: &Reply) {
         let Some(lease) = self.lease_on(conn) else { return };
+        let redirect = reply.error().filter(|error| self.is_redirect(error));
         let Some(leased) = self.leases.get_mut(lease) else { return };
         let Held::ByRequest { blocked: Some(blocked), .. } = &mut leased.held else { return };
-        if blocked.on_stream_end(reply) {
-            self.serve(lease);
+        match blocked.on_stream_end(reply, redirect) {
+            Told::InPart => {}
+            Told::All => self.serve(lease),
+            Told::Elsewhere(error) => {
+                let Some(Parked { mut op, bytes, .. }) = leased.backlog.pop_front() else { return };
+                if !self.may_follow(conn, &mut op, &error) {
+                    return self.end_with_error(&op, error, Executed::No);
+                }
+                let cause = Some(Cause::NotReady(error.clone()));
+                self.go_away(lease, conn, Parked { op, bytes, cause }, &error);
+            }
         }
     }
 
@@ -284,8 +323,16 @@ impl<W> Engine<W> {
         end: u64,
     ) {
         let Some(lease) = self.lease_on(conn) else { return self.give_up(&op) };
-        if let Some(connection) = self.connections.get_mut(conn.0) {
+        let alone = self
+            .leases
+            .get(lease)
+            .is_some_and(|leased| matches!(leased.held, Held::ByRequest { blocked: Some(_), .. }));
+        if let Some(connection) = self.connections.get_mut(conn.0).filter(|_| alone) {
             connection.wait_no_more();
+        }
+        if let Some(error) = self.left_behind(lease, conn, op.spec) {
+            // What it is about goes to another node, and so does it.
+            return self.send_after(conn, op, error, start, end);
         }
         if let Some(error) = reply.error() {
             self.on_error_reply(conn, op, error, start, end);
@@ -301,11 +348,14 @@ impl<W> Engine<W> {
             _ => AfterNothing::Over,
         };
         match after {
-            AfterNothing::Over => {
+            AfterNothing::Over => self.end_blocked(conn, &op, reply),
+            AfterNothing::Unblocked => {
+                self.reached(Rare::Unblocked);
                 self.end_blocked(conn, &op, reply);
             }
             AfterNothing::Late => self.let_it_be_late(lease, op),
             AfterNothing::Again => {
+                self.reached(Rare::NextSlice);
                 // Each slice is an attempt of its own.
                 op.attempts = op.attempts.saturating_sub(1);
                 self.send_blocked(lease, conn, op);

@@ -16,30 +16,44 @@
 //! a node that is down is dialled once; and what happens to them speaks neither for nor against the
 //! server.
 //!
+//! In a cluster a lease is for one slot, and its seat leads to the node that serves it; each node has
+//! `leases_max` seats of its own, so that who waits for one is held up by nobody who waits for another.
+//!
 //! This file hands seats out; [`seats`] makes their connections, [`blocked`] is a command that waits,
 //! [`own`] what leases are to those who hold one, and [`embedded`] what they are where there is no server.
+//! [`slots`] refuses what no cluster could carry out, and [`moves`] follows slots from node to node.
 
 mod blocked;
 mod embedded;
+mod moves;
 mod own;
 mod seats;
+mod slots;
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
 
 pub(crate) use seats::SeatId;
 
-use super::{ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket};
+use super::{
+    ConnId, Engine, Event, Lease, NodeId, Output, Parked, Ticket,
+    trial::{Rare, Sabotage},
+};
 use crate::{
-    connection::{Connection, Op, Owner, Role},
+    connection::{Connection, Op, Own, Owner, Role},
     failure::{Bound, Cause, FailureKind, Stage},
     fallback::Savepoint,
     request::Effect,
     slab::Slab,
+    slot::SLOTS,
 };
 use blocked::Blocked;
 use embedded::Waiting;
+use moves::Away;
 use own::Session;
-use seats::Seat;
+use seats::{Hasty, Seat};
 
 #[derive(Debug)]
 pub(super) struct Leases {
@@ -51,10 +65,8 @@ pub(super) struct Leases {
     full_told: bool,
     /// Something has changed for those who have no connection yet.
     pub(super) stirred: bool,
-    /// How many connections in a row were lost that had hardly begun.
-    hasty_ends: u32,
-    /// No other is dialled before this, because of that.
-    dial_at: Option<Instant>,
+    /// Where connections were lost that had hardly begun.
+    hasty: BTreeMap<NodeId, Hasty>,
     /// What waits on `memory://`, in order.
     waiting_in_store: VecDeque<Waiting>,
     /// When it was last tried.
@@ -64,9 +76,13 @@ pub(super) struct Leases {
 /// What somebody is entitled to.
 #[derive(Debug)]
 struct Leased {
-    /// Where its seat is to lead, while it has none.
-    node: NodeId,
+    /// The slot that it is for; in a cluster its seat leads to the node that serves that.
+    slot: u16,
     seat: Option<SeatId>,
+    /// The node that is being given its slot, and takes its commands only after ASKING.
+    asks: Option<NodeId>,
+    /// It was redirected and has not gone on yet.
+    away: Option<Away>,
     held: Held,
     /// Its requests that are on no connection, in order.
     backlog: VecDeque<Parked>,
@@ -95,8 +111,7 @@ impl Leases {
             line: VecDeque::new(),
             full_told: false,
             stirred: false,
-            hasty_ends: 0,
-            dial_at: None,
+            hasty: BTreeMap::new(),
             waiting_in_store: VecDeque::new(),
             looked_at: None,
         }
@@ -122,8 +137,9 @@ impl Leases {
         self.leases.iter().map(|(_, leased)| leased.backlog.len()).sum()
     }
 
-    fn claim(&mut self, node: NodeId, held: Held) -> Lease {
-        Lease(self.leases.insert(Leased { node, seat: None, held, backlog: VecDeque::new() }))
+    fn claim(&mut self, slot: u16, held: Held) -> Lease {
+        let (seat, asks, away, backlog) = (None, None, None, VecDeque::new());
+        Lease(self.leases.insert(Leased { slot, seat, asks, away, held, backlog }))
     }
 
     fn get(&self, lease: Lease) -> Option<&Leased> {
@@ -141,6 +157,11 @@ impl Leases {
             Some(Held::ByUser(_)) => true,
             None => false,
         }
+    }
+
+    /// Whether a seat leads to a node.
+    pub(super) fn lead_to(&self, node: NodeId) -> bool {
+        self.seats.iter().any(|(_, seat)| seat.node == node)
     }
 
     /// The connection that it has, if that is ready.
@@ -168,11 +189,7 @@ impl<W> Engine<W> {
         if let Some(cause) = lost {
             return self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
         }
-        let node = self.route(&parked.op);
         let leased = self.leases.get_mut(lease).expect("it was found above");
-        if leased.seat.is_none() {
-            leased.node = node;
-        }
         let (ticket, again) = (parked.op.ticket, parked.op.attempts > 0);
         leased.backlog.push_back(parked);
         if again {
@@ -197,6 +214,9 @@ impl<W> Engine<W> {
 
     /// Sends what waits in a lease, if it has a connection or can have one now.
     fn serve(&mut self, lease: Lease) {
+        if !self.is_in_place(lease) {
+            return;
+        }
         let Some(leased) = self.leases.get(lease) else { return };
         if leased.seat.is_none() && !self.find_seat(lease) {
             return;
@@ -220,14 +240,21 @@ impl<W> Engine<W> {
         if self.leases.line.contains(&lease) {
             return false;
         }
-        let Some(node) = self.leases.get(lease).map(|leased| leased.node) else { return false };
-        let free = self.free_seat(node).filter(|_| self.leases.line.is_empty());
+        let Some(leased) = self.leases.get(lease) else { return false };
+        let node = self.node_for(lease, leased);
+        if self.is_nobody(node) {
+            // It waits for the map.
+            self.leases.line.push_back(lease);
+            return false;
+        }
+        let free = if self.is_waited_for(node) { None } else { self.free_seat(node) };
         let seat = match free {
             Some(seat) => {
                 self.leases.full_told = false;
                 seat
             }
             None => {
+                self.reached(Rare::LineForSeats);
                 self.leases.line.push_back(lease);
                 if !std::mem::replace(&mut self.leases.full_told, true) {
                     self.stirred = true;
@@ -240,23 +267,29 @@ impl<W> Engine<W> {
         true
     }
 
-    /// A seat that leads to a node and that nobody has: the one that was used last, or a new one. Where
-    /// there are as many as there may be, one of another node makes room.
+    /// Whether somebody stands in line for a seat that leads to a node.
+    fn is_waited_for(&self, node: NodeId) -> bool {
+        self.leases.line.iter().any(|lease| {
+            self.leases.get(*lease).is_some_and(|leased| self.node_for(*lease, leased) == node)
+        })
+    }
+
+    /// A seat that leads to a node and that nobody has: the one that was used last, or a new one, as long
+    /// as there are not as many as there may be.
     fn free_seat(&mut self, node: NodeId) -> Option<SeatId> {
         let free = |seat: &Seat| seat.is_free() && seat.node == node;
         let idle = self.leases.seats.iter().filter(|(_, seat)| free(seat));
         let best = idle.max_by_key(|(_, seat)| (seat.conn.is_some(), seat.idle_since));
         if let Some((id, _)) = best {
-            return Some(SeatId(id));
+            let id = SeatId(id);
+            self.reached(Rare::SeatAgain);
+            return Some(id);
         }
-        if self.leases.seats.len() < self.config.leases.leases_max {
+        let there = self.leases.seats.iter().filter(|(_, seat)| seat.node == node).count();
+        (there < self.config.leases.leases_max).then(|| {
             let seat = Seat::new(node, self.now.instant);
-            return Some(SeatId(self.leases.seats.insert(seat)));
-        }
-        let others = self.leases.seats.iter().filter(|(_, seat)| seat.is_free());
-        let oldest = others.min_by_key(|(_, seat)| seat.idle_since)?.1.conn?;
-        self.kill(oldest, Cause::Local);
-        None
+            SeatId(self.leases.seats.insert(seat))
+        })
     }
 
     fn take_seat(&mut self, lease: Lease, seat: SeatId) {
@@ -282,13 +315,16 @@ impl<W> Engine<W> {
             Held::ByRequest { .. } => {}
             Held::ByUser(session) => {
                 session.used = true;
-                session.note(op.spec);
+                session.keyed |= op.slot < SLOTS;
+                session.note(&mut op);
             }
         }
-        let mute = leased.held.in_transaction();
-        if op.spec.is_script() {
-            let node = self.route(&op);
+        let (mute, asks) = (leased.held.in_transaction(), leased.asks.is_some());
+        if let Some(node) = self.node_of(conn).filter(|_| op.spec.is_script()) {
             self.bring_source(node, &mut op, &mut bytes);
+        }
+        if asks {
+            self.ask(conn, Own::Asking, &[b"ASKING"]);
         }
         op.attempts = op.attempts.saturating_add(1);
         let wait = blocked::wait_of(op.spec, &bytes);
@@ -296,6 +332,8 @@ impl<W> Engine<W> {
         connection.wait_for(wait);
         connection.mute = mute;
         match self.blocks.of_mut(&op) {
+            // Its answer is looked at once more: it may be about what was redirected.
+            None if op.spec.is_about_own_writes() => connection.send_blocked(op, now, &bytes),
             None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
             Some(block) => {
                 block.begin();
@@ -318,6 +356,13 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Nothing is owed on the connection of a lease any more.
+    pub(super) fn lease_at_rest(&mut self, lease: Lease) {
+        self.settle_lease(lease);
+        // What is to go elsewhere has waited for that.
+        self.leases.stirred |= self.may_move(lease);
+    }
+
     /// Whether somebody waits for something that was asked on a lease.
     fn is_awaited(&self, leased: &Leased) -> bool {
         let parked = leased.backlog.iter().map(|parked| parked.op.ticket);
@@ -336,13 +381,18 @@ impl<W> Engine<W> {
         for parked in &leased.backlog {
             self.give_up(&parked.op);
         }
-        let clean = leased.held.is_clean();
-        let Some(seat) = leased.seat else { return };
-        if let Some(place) = self.leases.seats.get_mut(seat.0) {
-            place.lease = None;
-            place.idle_since = self.now.instant;
+        if let Some(seat) = leased.seat {
+            self.vacate(seat, leased.held.is_clean());
         }
-        let conn = self.leases.seats.get(seat.0).and_then(|seat| seat.conn);
+    }
+
+    /// Takes a seat from whoever had it, for the next one if it is clean and nothing is left on it.
+    fn vacate(&mut self, seat: SeatId, clean: bool) {
+        let Some(place) = self.leases.seats.get_mut(seat.0) else { return };
+        place.lease = None;
+        place.idle_since = self.now.instant;
+        let (node, conn) = (place.node, place.conn);
+        let clean = clean && self.is_primary(node);
         if let Some(connection) = conn.and_then(|conn| self.connections.get_mut(conn.0)) {
             // What the writer has not seen is certain not to run.
             let withdrawn = connection.withdraw(|_| true);
@@ -365,14 +415,26 @@ impl<W> Engine<W> {
     }
 
     fn give_to_those_in_line(&mut self) {
-        while let Some(lease) = self.leases.line.front().copied() {
-            let node = self.leases.get(lease).map(|leased| leased.node);
-            let Some(seat) = node.and_then(|node| self.free_seat(node)) else { return };
-            self.leases.line.pop_front();
-            self.take_seat(lease, seat);
-            self.serve(lease);
+        let (mut at, mut full) = (0, BTreeSet::new());
+        while let Some(lease) = self.leases.line.get(at).copied() {
+            let node = self.leases.get(lease).map(|leased| self.node_for(lease, leased));
+            let open = node.filter(|node| !full.contains(node) && !self.is_nobody(*node));
+            match open.and_then(|node| self.free_seat(node)) {
+                Some(seat) => {
+                    self.leases.line.remove(at);
+                    self.take_seat(lease, seat);
+                    self.serve(lease);
+                }
+                None if self.cluster.is_none() => return,
+                None => {
+                    full.extend(node);
+                    at += 1;
+                }
+            }
         }
-        self.leases.full_told = false;
+        if self.leases.line.is_empty() {
+            self.leases.full_told = false;
+        }
     }
 
     /// A ticket of a lease was given up.
@@ -407,6 +469,10 @@ impl<W> Engine<W> {
 
     #[cold]
     pub(super) fn tell_of_giving_up(&mut self, node: NodeId, command: &'static str) {
+        if self.trial.is(Sabotage::GiveUpSilently) {
+            return;
+        }
+        self.reached(Rare::ToldOfGivingUp);
         self.stirred = true;
         let node = self.nodes[node].label.clone();
         self.event(Event::GivenUp { node, command });
@@ -427,20 +493,24 @@ impl<W> Engine<W> {
     /// Takes from leases what has expired before it had a connection, each with what it waited for.
     pub(super) fn take_expired_of_leases(&mut self) -> Vec<(Parked, Stage)> {
         let mut ended = self.take_expired_of_store();
-        for (_, leased) in self.leases.leases.iter_mut() {
+        for lease in self.leases.all() {
+            let Some(leased) = self.leases.get(lease) else { continue };
             let tickets = &self.tickets;
             let expired = |parked: &Parked| tickets.is_expired(parked.op.ticket);
             if !leased.backlog.iter().any(expired) {
                 continue;
             }
+            let stage = match leased.seat {
+                _ if leased.away.is_some() => Stage::Retry,
+                Some(_) if leased.held.is_late() => Stage::Reply,
+                Some(_) => Stage::Connection,
+                None if self.is_nobody(self.node_for(lease, leased)) => Stage::Connection,
+                None => Stage::Lease(Bound::Leases),
+            };
+            let Some(leased) = self.leases.leases.get_mut(lease.0) else { continue };
             let (gone, kept): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut leased.backlog).into_iter().partition(expired);
             leased.backlog = kept.into();
-            let stage = match leased.seat {
-                Some(_) if leased.held.is_late() => Stage::Reply,
-                Some(_) => Stage::Connection,
-                None => Stage::Lease(Bound::Leases),
-            };
             ended.extend(gone.into_iter().map(|parked| (parked, stage)));
         }
         ended
@@ -460,9 +530,11 @@ impl<W> Engine<W> {
     pub(super) fn forget_leases(&mut self, cause: &Cause) {
         self.leases.seats = Slab::new();
         self.leases.line.clear();
+        self.leases.hasty.clear();
         for lease in self.leases.all() {
             let Some(leased) = self.leases.get_mut(lease) else { continue };
             let connected = leased.seat.take().is_some();
+            (leased.asks, leased.away) = (None, None);
             match &mut leased.held {
                 Held::ByUser(session) if !session.released => {
                     if connected && session.used {
@@ -483,8 +555,9 @@ impl<W> Engine<W> {
         cause: &Cause,
     ) {
         let pinned = self.leases.is_pinned(lease);
+        self.forget_all_queued(lease);
         if let Some(leased) = self.leases.get_mut(lease) {
-            leased.seat = None;
+            (leased.seat, leased.asks) = (None, None);
             if let Held::ByUser(session) = &mut leased.held {
                 session.lost.get_or_insert(cause.clone());
             }
@@ -544,7 +617,8 @@ impl<W> Engine<W> {
         if self.leases.stirred {
             return Some(self.now.instant);
         }
-        self.seats_due().into_iter().chain(self.store_due()).min()
+        let due = self.seats_due().into_iter().chain(self.store_due());
+        due.chain(self.away_due()).min()
     }
 
     /// Ends a command that goes to no other connection than the one that was lost.
@@ -562,6 +636,14 @@ impl Held {
         match self {
             Held::ByRequest { .. } => true,
             Held::ByUser(session) => session.is_clean(),
+        }
+    }
+
+    /// Whether it may go on at another node once nothing is owed at this one.
+    fn may_change_seats(&self) -> bool {
+        match self {
+            Held::ByRequest { .. } => true,
+            Held::ByUser(session) => !session.keyed && session.is_clean(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Leases from their holders' side: taken, used, given back.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     super::tickets::{OfLease, Work},
@@ -11,12 +11,13 @@ use crate::{
     commands::Spec,
     connection::Op,
     engine::{
-        Batch, Flush, Parked, Rejected, Ticket,
-        submit::{LEASES, Room, cost_of},
+        Batch, ConnId, Flush, Parked, Rejected, Slot, Ticket,
+        submit::{Room, cost_of},
     },
     failure::{Bound, Cause, Executed, FailureKind},
     fallback::{Savepoint, Standing},
     request::split_arguments,
+    slot::slot,
 };
 
 /// What somebody has done with the connection that he holds.
@@ -27,9 +28,15 @@ pub(super) struct Session {
     pub(super) released: bool,
     /// Something was sent on it.
     pub(super) used: bool,
+    /// Something was sent on it that has a key, so that its node is the one for that.
+    pub(super) keyed: bool,
     /// It is between MULTI and EXEC.
     pub(super) multi: bool,
     watching: bool,
+    /// What was sent since MULTI of which memory is to hear once EXEC was answered.
+    queued: Noted,
+    /// The same of each EXEC that was sent and not answered.
+    executing: VecDeque<Noted>,
     /// It is not as a new one would be, and nobody knows how to make it so.
     soiled: bool,
     /// It was lost, and with it all that was said on it.
@@ -38,14 +45,30 @@ pub(super) struct Session {
     pub(super) watched: Vec<Savepoint>,
 }
 
+/// Commands from which memory learns.
+type Noted = Vec<(&'static Spec, Box<[u8]>)>;
+
 const ANOTHER_READING: &str = "this command changes what comes back on its connection, so that no \
     reply could be told from another; `subscribe` gives a stream of messages, and the protocol is part \
     of the configuration";
 const DROP_IT: &str = "drop the connection instead: it is closed, or made as new for the next one";
 
 impl Session {
-    /// Takes note of what is sent.
-    pub(super) fn note(&mut self, spec: &Spec) {
+    /// Takes note of a command that is sent. What EXEC carries out changes what memory remembers when that
+    /// is answered, so its reply must be seen.
+    pub(super) fn note(&mut self, op: &mut Op) {
+        if !self.multi {
+            return self.note_kind(op.spec);
+        }
+        self.queued.extend(op.note.take().map(|note| (op.spec, note)));
+        self.note_kind(op.spec);
+        if !self.multi && !self.queued.is_empty() {
+            self.executing.push_back(std::mem::take(&mut self.queued));
+            op.note = Some(Box::default());
+        }
+    }
+
+    fn note_kind(&mut self, spec: &Spec) {
         match spec.name() {
             "MULTI" => self.multi = true,
             "WATCH" => self.watching = true,
@@ -75,28 +98,62 @@ impl Session {
 }
 
 impl<W> Engine<W> {
+    /// An answer that memory is to hear of came on a connection that may be somebody's own: what a
+    /// transaction by hand has queued there is written now.
+    pub(in super::super) fn forget_queued_on(&mut self, conn: ConnId) {
+        let held = self.lease_on(conn).and_then(|lease| self.leases.get_mut(lease));
+        let Some(Held::ByUser(session)) = held.map(|leased| &mut leased.held) else { return };
+        for (spec, note) in session.executing.iter().flatten() {
+            self.memory.forget(spec, Some(note), self.now);
+        }
+        session.executing.pop_front();
+    }
+
+    /// The same, of a connection that is lost: nobody knows what was written.
+    pub(super) fn forget_all_queued(&mut self, lease: Lease) {
+        let held = self.leases.get_mut(lease).map(|leased| &mut leased.held);
+        let Some(Held::ByUser(session)) = held else { return };
+        for (spec, note) in std::mem::take(&mut session.executing).iter().flatten() {
+            self.memory.forget(spec, Some(note), self.now);
+        }
+        session.queued.clear();
+    }
+
     /// Takes a lease: a connection of one's own, until it is given back with [`give_back`](Engine::give_back).
     /// At once; what is submitted on it waits for the connection within its own deadline.
     ///
     /// When that connection is lost, so is the lease: everything on it fails, executed *no* where nothing
     /// was sent, and goes to no other connection.
     ///
+    /// In a cluster it is for the slot of the first key that is named on it, and leads to the node that
+    /// serves that. It is lost as well when the slot moves.
+    ///
     /// # Errors
     ///
-    /// When the client is closed, or as many wait for one as requests may be queued; and with a cluster.
+    /// When the client is closed, or as many wait for one as requests may be queued.
     pub fn lease(&mut self, now: Now) -> Result<Lease, Failure> {
+        self.lease_at(Slot::NONE, now)
+    }
+
+    /// The same, for the slot of this key; of a single server there is only one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lease`](Engine::lease).
+    pub fn lease_for(&mut self, key: &[u8], now: Now) -> Result<Lease, Failure> {
+        self.lease_at(if self.cluster.is_some() { slot(key) } else { Slot::NONE }, now)
+    }
+
+    fn lease_at(&mut self, slot: u16, now: Now) -> Result<Lease, Failure> {
         self.note_time(now);
         if let Err(Rejected::Failed(failure)) = self.check_open("lease") {
             return Err(failure);
-        }
-        if self.cluster.is_some() {
-            return Err(Failure::new(FailureKind::Misuse(LEASES), Executed::No, "lease"));
         }
         if self.leases.leases.len() >= self.config.queue.requests_max {
             self.tell_full(Bound::QueueRequests);
             return Err(Failure::new(FailureKind::QueueFull, Executed::No, "lease"));
         }
-        Ok(self.leases.claim(self.nodes.home(), Held::ByUser(Box::default())))
+        Ok(self.leases.claim(slot, Held::ByUser(Box::default())))
     }
 
     /// Gives a lease back. What was asked on it and is still waited for is answered; then the connection
@@ -169,7 +226,8 @@ impl<W> Engine<W> {
             Some(cause) => {
                 let kind = FailureKind::ConnectionLost(cause);
                 let failure = Failure::new(kind, Executed::No, command.to_owned());
-                let node = self.leases.get(lease).map_or(self.nodes.home(), |leased| leased.node);
+                let leased = self.leases.get(lease);
+                let node = leased.map_or(self.nodes.home(), |leased| self.node_for(lease, leased));
                 Err(Rejected::Failed(failure.at(Some(self.nodes[node].label.clone()))))
             }
         }
@@ -196,9 +254,10 @@ impl<W> Engine<W> {
         waiter: Option<W>,
     ) -> Result<(Ticket, Flush), Rejected> {
         let (spec, options) = (request.spec(), request.asked());
-        let room = self.find_room(options)?;
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
+        let slot = self.slot_of_leased(lease, spec, &bytes, request.command())?;
+        let room = self.find_room(options)?;
         let grace = options.deadline.unwrap_or(self.config.deadline);
         let names = match request.unknown_name() {
             Some(name) => vec![(0, name.into())],
@@ -222,14 +281,17 @@ impl<W> Engine<W> {
         if standing != Standing::Wait {
             op.rule = self.memory.rule_for(spec, &args);
         }
+        op.slot = slot;
         op.cost = cost_of(&bytes);
         op.note = noted.then(|| bytes.as_slice().into());
         self.queued.add(&op);
         let limit = options.deadline.map(|_| deadline);
-        let node = self.route(&op);
+        if let Some(lease) = lease {
+            self.bind(lease, slot);
+        }
         let lease = lease.unwrap_or_else(|| {
             let blocked = Blocked::read(spec, &bytes, limit, grace).map(Box::new);
-            self.leases.claim(node, Held::ByRequest { ticket, blocked, pinned: false })
+            self.leases.claim(slot, Held::ByRequest { ticket, blocked, pinned: false })
         });
         let waits = spec.is_blocking().then(|| spec.name());
         let limited = options.deadline.is_some();
@@ -244,7 +306,12 @@ impl<W> Engine<W> {
 
     /// A lease for a pipeline that holds commands which wait. One that is about its own writes goes to no
     /// other connection when the first one is lost.
-    pub(in super::super) fn lease_for(&mut self, ticket: Ticket, batch: &Batch) -> Lease {
+    pub(in super::super) fn lease_of_pipeline(
+        &mut self,
+        ticket: Ticket,
+        batch: &Batch,
+        slot: u16,
+    ) -> Lease {
         let blocked = match &batch.items[..] {
             [item] => {
                 let grace = batch.options.deadline.unwrap_or(self.config.deadline);
@@ -254,7 +321,7 @@ impl<W> Engine<W> {
             _ => None,
         };
         let pinned = batch.items.iter().any(|item| item.spec.is_about_own_writes());
-        self.leases.claim(self.nodes.home(), Held::ByRequest { ticket, blocked, pinned })
+        self.leases.claim(slot, Held::ByRequest { ticket, blocked, pinned })
     }
 
     /// How much longer a pipeline takes because of the commands in it that wait.

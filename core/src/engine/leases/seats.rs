@@ -5,6 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 use super::super::{
     Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
     dial::{Dial, STABLE_AFTER},
+    trial::Rare,
 };
 use crate::{
     connection::{Connection, Role},
@@ -21,7 +22,7 @@ pub(crate) struct SeatId(pub(super) Id);
 pub(super) struct Seat {
     /// Where its connection leads.
     pub(super) node: NodeId,
-    dial: Dial,
+    pub(super) dial: Dial,
     failed_dials: u32,
     /// The connection, once it is ready and until it is lost.
     pub(super) conn: Option<ConnId>,
@@ -32,6 +33,15 @@ pub(super) struct Seat {
     pub(super) idle_since: Instant,
     /// It is being closed, and gone once that is done.
     closing: bool,
+}
+
+/// Connections to one node that ended as soon as they were ready.
+#[derive(Debug, Default)]
+pub(super) struct Hasty {
+    /// How many did in a row.
+    ends: u32,
+    /// No other is dialled before this, because of that.
+    until: Option<Instant>,
 }
 
 impl Seat {
@@ -58,7 +68,7 @@ impl<W> Engine<W> {
     /// Begins to dial for the seats that somebody waits for.
     pub(super) fn dial_seats(&mut self) {
         let may = self.closing == Closing::Open && !self.is_isolated();
-        if !may || self.leases.dial_at.is_some() {
+        if !may {
             return;
         }
         let waiting = |seat: &Seat| {
@@ -67,6 +77,7 @@ impl<W> Engine<W> {
                 && !seat.closing
                 && matches!(seat.dial, Dial::Idle)
                 && self.nodes[seat.node].conn.is_some()
+                && self.leases.hasty.get(&seat.node).is_none_or(|hasty| hasty.until.is_none())
         };
         let seats = self.leases.seats.iter().filter(|(_, seat)| waiting(seat));
         let seats = seats.map(|(id, seat)| (SeatId(id), seat.node));
@@ -146,6 +157,10 @@ impl<W> Engine<W> {
         let Some(found) = self.leases.seats.get_mut(seat.0) else { return };
         let node = found.node;
         let Dial::Opening { mut rest, end, .. } = std::mem::take(&mut found.dial) else { return };
+        if self.nodes[node].gone {
+            self.pass_seats_on();
+            return self.sweep_nodes();
+        }
         // An operator's doing is no fault of the server's.
         if self.is_isolated() || matches!(cause, Cause::Forced(_)) {
             return self.dial_seats();
@@ -163,6 +178,7 @@ impl<W> Engine<W> {
         let Some(found) = self.leases.seats.get_mut(seat.0) else { return };
         found.failed_dials = found.failed_dials.saturating_add(1);
         let (node, failed) = (found.node, found.failed_dials);
+        self.reached(Rare::SeatFailed);
         let until = self.now.instant + self.dial_delay(failed);
         self.set_seat_dial(seat, Dial::Waiting(until));
         self.tell_error(node, cause);
@@ -181,10 +197,12 @@ impl<W> Engine<W> {
         // One that ended as soon as it was ready would be dialled in a circle.
         let lived = gone.ready_at.map(|at| now.saturating_duration_since(at));
         if lived.is_some_and(|lived| lived >= STABLE_AFTER) {
-            self.leases.hasty_ends = 0;
+            self.leases.hasty.remove(&gone.node);
         } else if *cause != Cause::Local {
-            self.leases.hasty_ends = self.leases.hasty_ends.saturating_add(1);
-            self.leases.dial_at = Some(now + self.dial_delay(self.leases.hasty_ends));
+            let ends = self.leases.hasty.get(&gone.node).map_or(0, |hasty| hasty.ends);
+            let ends = ends.saturating_add(1);
+            let until = Some(now + self.dial_delay(ends));
+            self.leases.hasty.insert(gone.node, Hasty { ends, until });
         }
         if self.closing == Closing::Open && !matches!(cause, Cause::Forced(_) | Cause::Local) {
             self.tell_error(gone.node, cause.clone());
@@ -200,6 +218,9 @@ impl<W> Engine<W> {
         }
         self.pass_seats_on();
         self.stirred = true;
+        if self.nodes[gone.node].gone {
+            self.sweep_nodes();
+        }
     }
 
     // ---- time passes ---------------------------------------------------------------------------
@@ -212,15 +233,20 @@ impl<W> Engine<W> {
                 (seat.is_free() && seat.conn.is_some()).then(|| seat.idle_since + idle_after);
             idle.into_iter().chain(seat.dial.due()).min()
         });
-        due.chain(self.leases.dial_at).min()
+        due.chain(self.leases.hasty.values().filter_map(|hasty| hasty.until)).min()
     }
 
     pub(in super::super) fn run_leases(&mut self, now: Instant) {
         self.leases.stirred = false;
-        self.leases.dial_at.take_if(|at| *at <= now);
+        for hasty in self.leases.hasty.values_mut() {
+            hasty.until.take_if(|until| *until <= now);
+        }
         self.run_waits_in_store();
         for lease in self.leases.all() {
             self.settle_lease(lease);
+            if self.may_move(lease) {
+                self.serve(lease);
+            }
         }
         let seats: Vec<_> = self.leases.seats.iter().map(|(id, _)| SeatId(id)).collect();
         for id in seats {
@@ -230,6 +256,7 @@ impl<W> Engine<W> {
                 (_, Some(conn))
                     if unused && seat.idle_since + self.config.leases.idle_after <= now =>
                 {
+                    self.reached(Rare::SeatIdle);
                     self.kill(conn, Cause::Local);
                 }
                 (Dial::Waiting(until), _) if *until <= now => seat.dial = Dial::Idle,

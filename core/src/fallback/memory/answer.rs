@@ -69,7 +69,7 @@ impl Memory {
         let args = &words[spec.words()..];
         let deed = Deed::of(spec, args).ok_or(MemoryRefusal::Unsupported)?;
         if spec.concerns_all_keys() {
-            return self.survey(spec, standing, words, now);
+            return self.survey(spec, standing, words, now, &|_| true);
         }
         if !Store::supports(words[0]) {
             return Err(MemoryRefusal::Unsupported);

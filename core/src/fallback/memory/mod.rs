@@ -269,10 +269,10 @@ impl Memory {
         !self.written.is_empty() || self.journal.len() > 0
     }
 
-    /// Forgets the values that are remembered of the server.
-    pub(crate) fn drop_shadow(&mut self) {
+    /// Forgets the values that are remembered of the server, of keys for which `whose` holds.
+    pub(crate) fn drop_shadow(&mut self, now: Now, whose: impl Fn(&[u8]) -> bool) {
         self.era += 1;
-        self.shadow.clear();
+        self.shadow.retain(|key| !whose(key), now);
     }
 
     /// Forgets everything, what is owed to the server among it.

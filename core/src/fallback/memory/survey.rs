@@ -8,12 +8,29 @@ use crate::{
     Now,
     commands::Spec,
     failure::MemoryRefusal,
-    fallback::{Standing, glob},
+    fallback::{Standing, deeds, glob},
     resp::{Reply, Source, Value},
 };
 
 impl Memory {
-    /// Answers KEYS, SCAN, DBSIZE or RANDOMKEY with what memory knows: never all of it.
+    /// Answers a command about all keys with those for which `whose` holds; see
+    /// [`answer`](Memory::answer).
+    pub(crate) fn answer_for(
+        &mut self,
+        spec: &Spec,
+        standing: Standing,
+        words: &[&[u8]],
+        now: Now,
+        whose: impl Fn(&[u8]) -> bool,
+    ) -> Result<Reply, MemoryRefusal> {
+        match deeds::never(spec) {
+            Some(why) => Err(MemoryRefusal::Never(why)),
+            None => self.survey(spec, standing, words, now, &whose),
+        }
+    }
+
+    /// Answers KEYS, SCAN, DBSIZE or RANDOMKEY with what memory knows: never all of it. `whose` says of
+    /// which keys.
     ///
     /// SCAN gives all that match in one go, whatever cursor it is given and however many are asked
     /// for: that is an iteration like any other, also for one that was begun on the server.
@@ -23,6 +40,7 @@ impl Memory {
         standing: Standing,
         words: &[&[u8]],
         now: Now,
+        whose: &Whose<'_>,
     ) -> Result<Reply, MemoryRefusal> {
         if standing == Standing::StaleReads {
             return Err(MemoryRefusal::NotRemembered);
@@ -30,17 +48,18 @@ impl Memory {
         let nothing = standing == Standing::Miss;
         let value = match (spec.name(), &words[1..]) {
             ("DBSIZE", []) => {
-                let count = if nothing { 0 } else { self.count(now) };
+                let count = if nothing { 0 } else { self.count(now, whose) };
                 Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
             }
-            ("RANDOMKEY", []) => self.any_key(nothing, now).map_or(Value::Null, Value::Bulk),
+            ("RANDOMKEY", []) => self.any_key(nothing, now, whose).map_or(Value::Null, Value::Bulk),
             ("KEYS", [pattern]) => {
                 let wanted = Wanted { pattern: Some(pattern), of_type: None };
-                Value::Array(if nothing { Vec::new() } else { self.matching(&wanted, now) })
+                Value::Array(if nothing { Vec::new() } else { self.matching(&wanted, now, whose) })
             }
             ("SCAN", [cursor, options @ ..]) => match Wanted::parse(cursor, options) {
                 Ok(wanted) => {
-                    let keys = if nothing { Vec::new() } else { self.matching(&wanted, now) };
+                    let keys =
+                        if nothing { Vec::new() } else { self.matching(&wanted, now, whose) };
                     let done = Value::Bulk(Bytes::from_static(b"0"));
                     Value::Array(vec![done, Value::Array(keys)])
                 }
@@ -55,25 +74,28 @@ impl Memory {
         Ok(Reply::from(value).with_source(Source::Unknown))
     }
 
-    fn count(&mut self, now: Now) -> usize {
+    fn count(&mut self, now: Now, whose: &Whose<'_>) -> usize {
         self.overlay.expire(now);
-        self.overlay.len() + self.remembered(now).count()
+        let written = self.overlay.keys(now).filter(|key| whose(key));
+        written.count() + self.remembered(now).filter(|(key, _)| whose(key)).count()
     }
 
-    fn any_key(&mut self, nothing: bool, now: Now) -> Option<Bytes> {
-        let count = if nothing { 0 } else { self.count(now) };
+    fn any_key(&mut self, nothing: bool, now: Now, whose: &Whose<'_>) -> Option<Bytes> {
+        let count = if nothing { 0 } else { self.count(now, whose) };
         let at = self.random.below(count)?;
         let remembered = self.remembered(now).map(|(key, _)| key);
-        self.overlay.keys(now).chain(remembered).nth(at).cloned()
+        let all = self.overlay.keys(now).chain(remembered);
+        all.filter(|key| whose(key)).nth(at).cloned()
     }
 
-    fn matching(&self, wanted: &Wanted<'_>, now: Now) -> Vec<Value> {
+    fn matching(&self, wanted: &Wanted<'_>, now: Now, whose: &Whose<'_>) -> Vec<Value> {
         let written = self.overlay.keys(now).filter_map(|key| {
             let entry = self.overlay.peek(key, now)?;
             Some((key, entry.type_name()))
         });
-        let keys =
-            written.chain(self.remembered(now)).filter(|(key, name)| wanted.takes(key, name));
+        let keys = written
+            .chain(self.remembered(now))
+            .filter(|(key, name)| whose(key) && wanted.takes(key, name));
         keys.map(|(key, _)| Value::Bulk(key.clone())).collect()
     }
 
@@ -82,6 +104,9 @@ impl Memory {
         self.shadow.fresh(now).filter(|(key, _)| !self.is_written(key))
     }
 }
+
+/// Of which keys an answer is to be.
+type Whose<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
 /// Which keys are asked for.
 struct Wanted<'a> {

@@ -262,7 +262,7 @@ proptest! {
                     Answered::Refused(_) => drop(memory.unanswered(&key)),
                 },
                 8 if millis < 300 => memory.hand_back(now, |_| true),
-                8 if millis > 1_400 => memory.drop_shadow(),
+                8 if millis > 1_400 => memory.drop_shadow(now, |_| true),
                 9 if !standing.waits() && standing != Standing::Fail => {
                     let call = [&b"EVAL"[..], b"x", b"2", &key, KEYS[other].as_bytes()];
                     let call = part(&call);

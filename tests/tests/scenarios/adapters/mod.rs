@@ -74,6 +74,9 @@ pub(crate) trait Adapter: Sized + 'static {
 
     fn dedicated(client: &Self::Client) -> Self::Dedicated;
 
+    /// The same, for a key.
+    fn dedicated_for(client: &Self::Client, key: &str) -> Self::Dedicated;
+
     /// Why one was lost.
     fn lost(dedicated: &Self::Dedicated) -> Option<Cause>;
 

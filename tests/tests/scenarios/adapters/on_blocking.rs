@@ -65,6 +65,10 @@ impl Adapter for OnBlocking {
         client.dedicated()
     }
 
+    fn dedicated_for(client: &Client, key: &str) -> Dedicated {
+        client.dedicated_for(key)
+    }
+
     fn lost(dedicated: &Dedicated) -> Option<Cause> {
         dedicated.lost()
     }

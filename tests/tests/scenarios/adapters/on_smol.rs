@@ -68,6 +68,10 @@ impl Adapter for OnSmol {
         client.dedicated()
     }
 
+    fn dedicated_for(client: &Client, key: &str) -> Dedicated {
+        client.dedicated_for(key)
+    }
+
     fn lost(dedicated: &Dedicated) -> Option<Cause> {
         dedicated.lost()
     }

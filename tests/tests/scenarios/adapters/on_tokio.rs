@@ -85,6 +85,10 @@ impl Adapter for OnTokio {
         client.dedicated()
     }
 
+    fn dedicated_for(client: &Client, key: &str) -> Dedicated {
+        client.dedicated_for(key)
+    }
+
     fn lost(dedicated: &Dedicated) -> Option<Cause> {
         dedicated.lost()
     }
