@@ -74,7 +74,7 @@ impl Server {
         }
         match name {
             "PING" | "ECHO" | "GET" | "MGET" | "PTTL" | "EXISTS" | "SMEMBERS" | "LRANGE"
-            | "HGETALL" | "SSCAN" => {
+            | "HGETALL" | "SSCAN" | "DBSIZE" => {
                 (self.busy && name != "PING").then_some("TRYAGAIN passing condition")
             }
             name if is_write(name) => match () {
