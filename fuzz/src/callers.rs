@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unfazed_core::{
     Failure, FailureKind, Request,
-    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
+    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Outcomes, Rejected, Status},
     failure::{Executed, MemoryRefusal},
     resp::{Reply, Source},
 };
@@ -54,8 +54,13 @@ impl World {
     }
 
     fn sleep(&mut self) {
-        let waker = self.waker();
         let span = self.entropy.micros(1, 3_000_000);
+        self.sleep_for(span);
+    }
+
+    /// Waits for time to pass; gives the waker.
+    pub(crate) fn sleep_for(&mut self, span: Duration) -> u64 {
+        let waker = self.waker();
         let ticket = self.engine.sleep(span, Some(waker), self.clock());
         self.expect(Asked {
             waker,
@@ -66,6 +71,7 @@ impl World {
             ticket,
             submitted: self.seq,
         });
+        waker
     }
 
     pub(crate) fn waker(&mut self) -> u64 {
@@ -75,8 +81,9 @@ impl World {
 
     pub(crate) fn expect(&mut self, asked: Asked) {
         let Asked { waker, ticket, .. } = asked;
+        let patient = self.over && matches!(asked.shape, Shape::Dialogue | Shape::Sleep);
         self.asked.insert(waker, asked);
-        if self.entropy.chance(8) {
+        if !patient && self.entropy.chance(8) {
             let delay = self.entropy.micros(0, 300_000);
             self.at(delay, Action::Cancel(waker));
         } else if self.entropy.chance(3) {
@@ -144,6 +151,9 @@ impl World {
 
     /// A command that changes its connection is refused.
     fn misuse(&mut self) {
+        if self.entropy.chance(20) {
+            return self.misuse_of_leases();
+        }
         let request = Request::new("SELECT").arg("3");
         match self.engine.submit(&request, Some(0), self.clock()) {
             Ok(_) => self.oracle.fail(10, "SELECT was let through"),
@@ -227,6 +237,10 @@ impl World {
                 self.oracle.fail(1, "a cancelled ticket is alive");
             }
         }
+        if let Some(lease) = self.left.take() {
+            self.engine.give_back(lease, self.clock());
+        }
+        self.holders.asked.remove(&waker);
         self.pop_given_up(&asked, detached, told_before);
     }
 
@@ -284,7 +298,7 @@ impl World {
                 return self.connected(&asked, result);
             }
             Shape::Dialogue => {
-                let outcomes = self.engine.take_batch(ticket).and_then(|found| found.spread().ok());
+                let outcomes = self.engine.take_batch(ticket).map(Outcomes::spread);
                 return self.talk_answered(&asked, outcomes);
             }
             Shape::Sleep => {
@@ -309,6 +323,9 @@ impl World {
             self.oracle.fail(1, "taken, and still there");
         }
         self.ended.push(ticket);
+        if let Some(held) = self.holders.asked.remove(&waker) {
+            return self.held_ended(&asked, &held, outcomes);
+        }
         if asked.shape == Shape::Whole {
             self.oracle.on_whole(&asked, &outcomes);
         }
@@ -366,6 +383,7 @@ impl World {
             Ok(()) if self.now < asked.deadline => {
                 self.oracle.fail(12, format!("woken before {:?}", asked.deadline));
             }
+            Ok(()) if self.talk_awake(asked.waker) => self.count("dialogues: slept"),
             Ok(()) => self.count("slept"),
             Err(failure) => {
                 let ended = matches!(
@@ -375,6 +393,8 @@ impl World {
                 if !ended || failure.executed() != Executed::No {
                     self.oracle.fail(1, format!("a sleep failed: {failure}"));
                 }
+                self.talk_given_up(asked.waker);
+                self.left = None;
                 self.count("sleep ended with the client");
             }
         }

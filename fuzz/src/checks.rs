@@ -98,7 +98,7 @@ impl World {
             self.oracle.formatted(&text);
         }
         if self.seq.is_multiple_of(256) {
-            self.oracle.check_ledger(&self.server);
+            self.oracle.check_ledger(&self.server, self.when().unix);
         }
     }
 
@@ -125,7 +125,13 @@ impl World {
 
     pub(crate) fn check_progress(&mut self) {
         self.over = true;
-        self.oracle.check_ledger(&self.server);
+        self.oracle.check_ledger(&self.server, self.when().unix);
+        let uneaten = if self.closing_since.is_some() { None } else { self.uneaten() };
+        if self.now > self.setup.over_at + PROGRESS
+            && let Some(what) = uneaten
+        {
+            return self.oracle.stuck(what);
+        }
         let status = self.engine.status();
         let closing = self.closing_since.is_some();
         let goal = if closing { Health::Closed } else { Health::Live };

@@ -1,32 +1,52 @@
-//! Somebody scans a set that never changes, through everything that happens: whatever a scan comes to, if it
-//! ends well it has missed nothing.
-
-use std::collections::BTreeSet;
+//! Dialogues under way, run as an adapter runs them: scans, optimistic transactions, consumers of streams. What
+//! they come to is for those who began them.
 
 use unfazed_core::{
     Failure,
-    dialogue::{Answer, Converse, Dialogue, Heard, Scan, Scans, Step},
+    dialogue::{Answer, Converse, Dialogue, Heard, Step},
+    engine::{Batch, Lease, Rejected},
     resp::Reply,
 };
 
 use crate::{
+    consumers::{Eater, Entry},
     mutants::Mutant,
-    server::{MEMBERS_KEY, members},
+    optimists::Optimist,
+    scanners::Scanner,
     workload::{Asked, Shape},
-    world::{Action, World},
+    world::World,
 };
 
-/// One scan under way.
+/// One under way.
 #[derive(Debug)]
 pub(crate) struct Talk {
-    scan: Scan<String>,
-    seen: BTreeSet<String>,
+    pub(crate) who: Who,
+    /// The connection of its own that it has, if it needs one.
+    lease: Option<Lease>,
     /// What it waits for, and how many connections there had been when that was sent.
     out: Option<(u64, u64)>,
+    /// The waker of its sleep.
+    asleep: Option<u64>,
+}
+
+/// Whose it is.
+#[derive(Debug)]
+pub(crate) enum Who {
+    Scanner(Scanner),
+    Optimist(Optimist),
+    Eater(Eater),
+}
+
+/// What a dialogue gives.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Member(String),
+    Written(Option<usize>),
+    Entry(Entry),
 }
 
 /// Gives dialogues away instead of holding them.
-struct Machine;
+pub(crate) struct Machine;
 
 impl Converse for Machine {
     type Conversation<D: Dialogue> = D;
@@ -41,117 +61,227 @@ impl Converse for Machine {
     }
 }
 
-/// How many scans are under way at most.
-const TALKS_MAX: usize = 3;
+impl Who {
+    fn step(&mut self, heard: Heard, now: unfazed_core::Now) -> Step<Item> {
+        match self {
+            Who::Scanner(scanner) => scanner.step(heard, now),
+            Who::Optimist(one) => turned(one.dialogue.step(heard, now), Item::Written),
+            Who::Eater(eater) => turned(eater.dialogue.step(heard, now), Item::Entry),
+        }
+    }
+
+    /// Whether what it sends goes out on a connection of its own.
+    fn is_leased(&self) -> bool {
+        matches!(self, Who::Optimist(_))
+    }
+}
+
+pub(crate) fn turned<T>(step: Step<T>, into: impl Fn(T) -> Item) -> Step<Item> {
+    match step {
+        Step::Send(batch) => Step::Send(batch),
+        Step::Yield(item) => Step::Yield(into(item)),
+        Step::Wait => Step::Wait,
+        Step::Sleep(span) => Step::Sleep(span),
+        Step::Done(result) => Step::Done(result),
+    }
+}
+
+impl Talk {
+    /// The waker of what it waits for.
+    pub(crate) fn waits_for(&self) -> Option<u64> {
+        self.asleep.or(self.out.map(|(waker, _)| waker))
+    }
+}
 
 impl World {
-    /// Somebody begins to scan.
-    pub(crate) fn talker(&mut self, at: u64) {
-        if self.over || self.closing_since.is_some() {
-            return;
-        }
-        if self.talks.len() < TALKS_MAX {
-            let scan = Machine.sscan::<String>(MEMBERS_KEY);
-            self.talks.insert(at, Talk { scan, seen: BTreeSet::new(), out: None });
-            self.count("scans");
-            self.step_talk(at, Heard::Nothing);
-        }
-        let delay = self.entropy.millis(20, 400);
-        self.at(delay, Action::Talker(at + 1));
+    /// Begins a dialogue.
+    pub(crate) fn converse(&mut self, who: Who) {
+        self.talked += 1;
+        let at = self.talked;
+        self.talks.insert(at, Talk { who, lease: None, out: None, asleep: None });
+        self.step_talk(at, Heard::Nothing);
+    }
+
+    pub(crate) fn begin_optimist(&mut self, optimist: Optimist) {
+        self.converse(Who::Optimist(optimist));
     }
 
     fn step_talk(&mut self, at: u64, heard: Heard) {
         let mut heard = heard;
         let now = self.clock();
         loop {
-            let Some(talk) = self.talks.get_mut(&at) else { return };
-            heard = match talk.scan.step(heard, now) {
-                Step::Send(batch) => {
-                    let waker = self.waker();
-                    let made = self.engine.connections_made();
-                    let Ok((ticket, flush)) = self.engine.submit_batch(&batch, Some(waker), now)
-                    else {
-                        drop(self.talks.remove(&at));
-                        return self.count("scans: refused");
-                    };
-                    self.talks.get_mut(&at).expect("it is under way").out = Some((waker, made));
-                    self.expect(Asked {
-                        waker,
-                        shape: Shape::Dialogue,
-                        commands: Vec::new(),
-                        options: unfazed_core::Options::default(),
-                        deadline: self.now + self.setup.config.deadline,
-                        ticket,
-                        submitted: self.seq,
-                    });
-                    self.flush_for(flush);
-                    Heard::Sent
-                }
-                Step::Yield(member) => {
-                    let stranger = !members().contains(&member);
-                    self.talks.get_mut(&at).expect("it is under way").seen.insert(member.clone());
-                    if stranger {
-                        self.oracle.fail(2, format!("a scan gives {member}, which is not there"));
+            let Some(mut talk) = self.talks.remove(&at) else { return };
+            let step = talk.who.step(heard, now);
+            if let Who::Optimist(optimist) = &talk.who {
+                self.note_decided(optimist);
+            }
+            match &step {
+                Step::Send(batch) => self.trace(format_args!("dialogue {at} sends {batch:?}")),
+                Step::Sleep(span) => self.trace(format_args!("dialogue {at} sleeps {span:?}")),
+                _ => {}
+            }
+            heard = match step {
+                Step::Send(batch) => match self.send_for(&mut talk, &batch) {
+                    Ok(()) => Heard::Sent,
+                    Err(Some(failure)) => {
+                        self.drop_if_lost(&mut talk);
+                        // As if it had been sent and had failed at once.
+                        talk.who.step(Heard::Sent, now);
+                        Heard::Answer(Answer::new(Err(failure), None))
+                    }
+                    Err(None) => {
+                        self.count("dialogues: refused");
+                        return self.end_talk(&mut talk);
+                    }
+                },
+                Step::Yield(item) => {
+                    if !self.given(&mut talk.who, item) {
+                        return self.end_talk(&mut talk);
                     }
                     Heard::Nothing
                 }
-                Step::Wait => return,
-                Step::Sleep(_) => return self.oracle.fail(13, "a scan sleeps"),
-                Step::Done(result) => return self.talk_over(at, result),
-            };
-        }
-    }
-
-    fn talk_over(&mut self, at: u64, result: Result<(), Failure>) {
-        let Some(talk) = self.talks.remove(&at) else { return };
-        self.trace(format_args!("   scan {at} has seen {}: {result:?}", talk.seen.len()));
-        if talk.scan.restarts() > 0 {
-            self.count("scans: begun anew");
-        }
-        match result {
-            Ok(()) => {
-                self.count("scans: ended well");
-                let missed: Vec<_> = members().difference(&talk.seen).cloned().collect();
-                if !missed.is_empty() {
-                    self.oracle.fail(2, format!("a scan has missed {missed:?}"));
+                Step::Wait => {
+                    self.talks.insert(at, talk);
+                    return;
                 }
-            }
-            Err(failure) => {
-                self.oracle.formatted(&format!("{failure} {failure:?}"));
-                self.count("scans: failed");
-            }
+                Step::Sleep(span) => {
+                    talk.asleep = Some(self.sleep_for(span));
+                    self.talks.insert(at, talk);
+                    return;
+                }
+                Step::Done(result) => {
+                    self.end_talk(&mut talk);
+                    return self.talk_over(&talk.who, result);
+                }
+            };
+            self.talks.insert(at, talk);
         }
     }
 
-    /// What a scan has sent has ended.
+    /// Sends what a dialogue wants sent. Where that is refused, why; or nothing where there is no room.
+    fn send_for(&mut self, talk: &mut Talk, batch: &Batch) -> Result<(), Option<Failure>> {
+        let (waker, now) = (self.waker(), self.clock());
+        let made = self.engine.connections_made();
+        let result = if talk.who.is_leased() {
+            let lease = match talk.lease {
+                Some(lease) => lease,
+                None => self.engine.lease(now).map_err(Some)?,
+            };
+            talk.lease = Some(lease);
+            self.engine.submit_batch_on(lease, batch, Some(waker), now)
+        } else {
+            self.engine.submit_batch(batch, Some(waker), now)
+        };
+        let (ticket, flush) = result.map_err(|rejected| match rejected {
+            Rejected::Failed(failure) => Some(failure),
+            _ => None,
+        })?;
+        talk.out = Some((waker, made));
+        let mut deadline = self.now + self.setup.config.deadline;
+        if let Who::Eater(eater) = &talk.who {
+            // It may wait at the server, and has as long as any other to get a connection for that.
+            deadline += eater.pause + self.setup.config.deadline * 12;
+        }
+        self.expect(Asked {
+            waker,
+            shape: Shape::Dialogue,
+            commands: Vec::new(),
+            options: unfazed_core::Options::default(),
+            deadline,
+            ticket,
+            submitted: self.seq,
+        });
+        self.flush_for(flush);
+        Ok(())
+    }
+
+    /// A connection that is lost is of no use to it any more.
+    fn drop_if_lost(&mut self, talk: &mut Talk) {
+        let lost = talk.lease.take_if(|lease| self.engine.lost_lease(*lease).is_some());
+        if let Some(lease) = lost {
+            self.engine.give_back(lease, self.clock());
+        }
+    }
+
+    /// What it has of the client goes back.
+    fn end_talk(&mut self, talk: &mut Talk) {
+        if let Some(lease) = talk.lease.take() {
+            self.engine.give_back(lease, self.clock());
+        }
+    }
+
+    /// Takes an item; gives whether its taker wants more.
+    fn given(&mut self, who: &mut Who, item: Item) -> bool {
+        match (who, item) {
+            (Who::Scanner(scanner), Item::Member(member)) => self.scanned(scanner, member),
+            (Who::Optimist(optimist), Item::Written(written)) => {
+                self.optimist_over(optimist, Ok(written));
+                return false;
+            }
+            (Who::Eater(eater), Item::Entry(entry)) => return self.eat(eater, &entry),
+            (who, item) => self.oracle.fail(2, format!("{who:?} gives {item:?}")),
+        }
+        true
+    }
+
+    fn talk_over(&mut self, who: &Who, result: Result<(), Failure>) {
+        if let Err(failure) = &result {
+            self.oracle.formatted(&format!("{failure} {failure:?}"));
+        }
+        match (who, result) {
+            (Who::Scanner(scanner), result) => self.scan_over(scanner, result.is_ok()),
+            (Who::Optimist(optimist), Err(failure)) => self.optimist_over(optimist, Err(&failure)),
+            (Who::Eater(_), Err(failure)) => {
+                self.trace(format_args!("   a consumer has ended: {failure}"));
+                self.count("consumers: ended with a failure");
+            }
+            (who, Ok(())) => self.oracle.fail(13, format!("{who:?} ends without a word")),
+        }
+    }
+
+    /// What a dialogue has sent has ended.
     pub(crate) fn talk_answered(
         &mut self,
         asked: &Asked,
-        outcomes: Option<Vec<Result<Reply, Failure>>>,
+        outcomes: Option<Result<Vec<Result<Reply, Failure>>, Failure>>,
     ) {
-        let mine = |talk: &&Talk| talk.out.is_some_and(|(waker, _)| waker == asked.waker);
-        let Some((at, made)) = self
-            .talks
-            .iter()
-            .find(|(_, talk)| mine(talk))
-            .and_then(|(at, talk)| Some((*at, talk.out?.1)))
-        else {
-            return;
-        };
-        self.talks.get_mut(&at).expect("just found").out = None;
+        let mine = |talk: &Talk| talk.out.is_some_and(|(waker, _)| waker == asked.waker);
+        let Some((at, talk)) = self.talks.iter_mut().find(|(_, talk)| mine(talk)) else { return };
+        let (at, (_, made)) = (*at, talk.out.take().expect("it is owed"));
+        if let Some(mut talk) = self.talks.remove(&at) {
+            self.drop_if_lost(&mut talk);
+            self.talks.insert(at, talk);
+        }
         let Some(outcomes) = outcomes else {
-            return self.oracle.fail(1, "a scan was woken, and nothing has ended");
+            return self.oracle.fail(1, "a dialogue was woken, and nothing has ended");
         };
         let same = made == self.engine.connections_made();
         let connection = match self.mutant {
             Some(Mutant::OneConnection) => Some(1),
             _ => Some(made).filter(|_| same),
         };
-        self.step_talk(at, Heard::Answer(Answer::new(Ok(outcomes), connection)));
+        self.step_talk(at, Heard::Answer(Answer::new(outcomes, connection)));
     }
 
-    /// Whoever scans loses interest.
+    /// A sleep has ended: gives whether it was a dialogue's.
+    pub(crate) fn talk_awake(&mut self, waker: u64) -> bool {
+        let mut talks = self.talks.iter_mut();
+        let Some((at, talk)) = talks.find(|(_, talk)| talk.asleep == Some(waker)) else {
+            return false;
+        };
+        talk.asleep = None;
+        let at = *at;
+        self.step_talk(at, Heard::Awake);
+        true
+    }
+
+    /// Whoever holds a dialogue loses interest.
     pub(crate) fn talk_given_up(&mut self, waker: u64) {
-        self.talks.retain(|_, talk| talk.out.is_none_or(|(out, _)| out != waker));
+        let mine = |talk: &Talk| {
+            talk.asleep == Some(waker) || talk.out.is_some_and(|(out, _)| out == waker)
+        };
+        let found = self.talks.iter().find(|(_, talk)| mine(talk)).map(|(at, _)| *at);
+        // What it has goes back once what it has sent was given up.
+        self.left = found.and_then(|at| self.talks.remove(&at)?.lease);
     }
 }

@@ -313,6 +313,9 @@ impl World {
             self.oracle.fail(8, format!("{what} came between ASKING and what it was for"));
         }
         self.seq = when.seq;
+        for (number, what) in std::mem::take(&mut self.server.trespasses) {
+            self.oracle.fail(number, what);
+        }
         for block in std::mem::take(&mut self.server.blocks) {
             self.oracle.on_block(&block);
             self.count(match block.executed {

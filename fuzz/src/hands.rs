@@ -15,6 +15,7 @@ use unfazed_core::{
 use crate::{
     mutants::Mutant,
     network::Stage,
+    workload::Asked,
     world::{Action, World},
 };
 
@@ -25,10 +26,13 @@ impl World {
     /// Hands an input in and drains. Gives whether anything came out.
     pub(crate) fn input(&mut self, input: Input<'_>) -> bool {
         self.trace(format_args!("-> {input:?}"));
+        let before = self.seq;
         self.engine.handle_input(input, self.clock());
         let mut came_out = self.drain();
         came_out |= self.wake();
-        let late = self.asked.values().find(|asked| asked.deadline <= self.now);
+        // What was asked for since may be due at once.
+        let late = |asked: &&Asked| asked.submitted <= before && asked.deadline <= self.now;
+        let late = self.asked.values().find(late);
         if let Some(asked) = late {
             let what = format!("{:?} is past its deadline {:?}", asked.commands, asked.deadline);
             self.oracle.fail(12, what);

@@ -11,7 +11,11 @@
 //! | [`server`] | parses, answers, and keeps a ledger of what it carried out |
 //! | [`cluster`] | several servers: who serves what, and who knows it |
 //! | [`network`] | one connection: bytes on their way in both directions |
-//! | `dialogues` | who scans, and what must come up |
+//! | `dialogues` | runs dialogues as an adapter does: |
+//! | `scanners` | … who scans what changes, and what must come up |
+//! | `optimists` | … who writes by what it has read, and what must not be lost |
+//! | `consumers` | … who reads a stream with others, and what each entry must come to |
+//! | `holders` | who holds a connection for a while, and leaves nothing behind on it |
 //! | [`workload`] | what callers ask for |
 //! | `listeners` | who subscribes, and what must come |
 //! | `blocked` | who waits at the server for elements of a queue, and who pushes them |
@@ -36,17 +40,21 @@ mod callers;
 mod chaos;
 mod checks;
 pub mod cluster;
+mod consumers;
 mod dialogues;
 mod driver;
 pub mod entropy;
 mod hands;
+mod holders;
 pub mod hunt;
 pub mod invariants;
 mod listeners;
 pub mod model;
 pub mod mutants;
 pub mod network;
+mod optimists;
 pub mod oracle;
+mod scanners;
 pub mod server;
 pub mod setup;
 pub mod shrink;

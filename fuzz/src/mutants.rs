@@ -70,6 +70,12 @@ pub enum Mutant {
     MergeTwice,
     /// The server says of what was popped that there was nothing.
     LosePops,
+    /// The server carries transactions out whatever was written to what they watch.
+    IgnoreWatch,
+    /// The server tells nobody of some entries of a stream.
+    LoseEntries,
+    /// The reader of a stream acknowledges what it was not given.
+    ForgetEntries,
     /// The driver says that a key is absent of which nothing is remembered.
     MakeUp,
     /// The client is not told what its operator wants.
@@ -120,6 +126,9 @@ impl Mutant {
         (Mutant::LoseMerges, 7),
         (Mutant::MergeTwice, 6),
         (Mutant::LosePops, 6),
+        (Mutant::IgnoreWatch, 9),
+        (Mutant::LoseEntries, 13),
+        (Mutant::ForgetEntries, 6),
         (Mutant::MakeUp, 18),
         (Mutant::DisobeyOperator, 22),
         (Mutant::DialTwice, 17),
@@ -136,6 +145,8 @@ impl Mutant {
         (Mutant::Engine(Sabotage::AnswerAnything), 18),
         (Mutant::Engine(Sabotage::LetAnythingThrough), 10),
         (Mutant::Engine(Sabotage::GiveUpSilently), 6),
+        (Mutant::Engine(Sabotage::LeaveTraces), 10),
+        (Mutant::Engine(Sabotage::GoOnElsewhere), 9),
     ];
 
     /// Those that only worlds that are clusters can find.

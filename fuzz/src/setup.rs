@@ -62,6 +62,12 @@ pub struct Setup {
     pub listeners: u64,
     /// How many wait for elements of queues, and how many push some.
     pub poppers: u64,
+    /// Whether some hold connections of their own for a while.
+    pub holders: bool,
+    /// Whether some write by what they have read.
+    pub optimists: bool,
+    /// How many read a stream together.
+    pub eaters: u64,
     /// The longest between two messages.
     pub publish_micros: u64,
     /// How many bytes may wait for a subscriber before the server closes its connection.
@@ -183,6 +189,9 @@ impl Setup {
             talks: entropy.chance(40),
             listeners: if entropy.chance(50) { entropy.between(1, 4) } else { 0 },
             poppers: if entropy.chance(35) { entropy.between(1, 3) } else { 0 },
+            holders: entropy.chance(25),
+            optimists: entropy.chance(25),
+            eaters: if entropy.chance(25) { entropy.between(1, 3) } else { 0 },
             publish_micros: entropy.pick(&[2_000, 10_000, 50_000]),
             output_max: entropy.pick(&[1_000, 10_000, 1 << 20]),
             think_micros: entropy.pick(&[4_000, 20_000, 60_000, 150_000]),

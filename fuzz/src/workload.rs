@@ -54,7 +54,7 @@ impl Command {
         match self.name() {
             "GET" | "MGET" | "PTTL" | "PING" | "SMEMBERS" | "LRANGE" | "HGETALL" => Effect::Read,
             "SET" | "MSET" => Effect::Repeatable,
-            "DEL" | "PEXPIRE" | "SADD" | "HSET" => Effect::IdempotentWrite,
+            "DEL" | "PEXPIRE" | "SADD" | "SREM" | "HSET" | "HDEL" => Effect::IdempotentWrite,
             _ => Effect::Write,
         }
     }
@@ -180,6 +180,12 @@ impl Command {
     #[must_use]
     pub fn push(queue: &str, id: u64) -> Self {
         Command::new(&["RPUSH", queue, &id.to_string()], &[queue], Some(id))
+    }
+
+    /// One of these words.
+    #[must_use]
+    pub fn of(words: &[&str], keys: &[&str], id: Option<u64>) -> Self {
+        Command::new(words, keys, id)
     }
 
     fn new(words: &[&str], keys: &[&str], id: Option<u64>) -> Self {

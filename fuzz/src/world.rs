@@ -8,15 +8,17 @@ use std::{
 
 use unfazed_core::{
     Cause, Engine, Now,
-    engine::{ConnId, Input, Lookup, Ticket},
+    engine::{ConnId, Input, Lease, Lookup, Ticket},
     fallback::NativeRun,
 };
 
 use crate::{
     chaos::Undo,
     cluster::{Cluster, changes::Turn},
+    consumers::Eaten,
     dialogues::Talk,
     entropy::Entropy,
+    holders::Holders,
     listeners::{Change, Listener},
     mutants::Mutant,
     network::{Link, Weather},
@@ -75,7 +77,14 @@ pub(crate) enum Action {
     Written(u64),
     End(u64),
     Caller(u64),
-    Talker(u64),
+    Talker,
+    Holder,
+    Hold(u64),
+    Optimist,
+    Meddler,
+    Eater(u64),
+    Adder,
+    Ack(String),
     Listener(u64),
     Hear(u64),
     Publish,
@@ -128,6 +137,15 @@ pub(crate) struct World {
     pub(crate) weather: Weather,
     /// The client's process gets no turn until then.
     pub(crate) frozen_until: Duration,
+    /// Those who hold connections.
+    pub(crate) holders: Holders,
+    /// How many optimistic transactions there were.
+    pub(crate) optimists: u64,
+    pub(crate) eaten: Eaten,
+    /// What a dialogue had that was given up just now.
+    pub(crate) left: Option<Lease>,
+    /// How many dialogues there were.
+    pub(crate) talked: u64,
     /// Dialogues under way, by number.
     pub(crate) talks: BTreeMap<u64, Talk>,
     /// The server; in a cluster the node at which something happens.
@@ -181,6 +199,7 @@ impl World {
         let password = setup.config.password.as_ref().map(|_| SECRET.to_owned());
         let mut server = Server::new();
         (server.up, server.password) = (entropy.chance(85), password);
+        server.database = u64::from(setup.config.database);
         // A client that insists on RESP3 never gets along with these.
         let insists = setup.config.protocol == unfazed_core::config::ProtocolChoice::Resp3;
         server.resp2 = entropy.chance(10) && !insists;
@@ -194,6 +213,8 @@ impl World {
         server.tampering.swap = mutant == Some(Mutant::SwapReplies);
         server.tampering.lose_replays = mutant == Some(Mutant::LoseReplays);
         server.tampering.lose_pops = mutant == Some(Mutant::LosePops);
+        server.tampering.ignore_watch = mutant == Some(Mutant::IgnoreWatch);
+        server.tampering.lose_entries = mutant == Some(Mutant::LoseEntries);
         server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
         server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
         let mut cluster = None;
@@ -225,6 +246,11 @@ impl World {
             lookups: Vec::new(),
             weather: Weather::default(),
             frozen_until: Duration::ZERO,
+            holders: Holders::default(),
+            optimists: 0,
+            eaten: Eaten::default(),
+            left: None,
+            talked: 0,
             talks: BTreeMap::new(),
             server,
             cluster,
@@ -286,7 +312,19 @@ impl World {
             self.at(delay, Action::Listener(listener));
         }
         if self.setup.talks {
-            self.at(Duration::from_millis(1), Action::Talker(0));
+            self.at(Duration::from_millis(1), Action::Talker);
+        }
+        if self.setup.holders {
+            self.at(Duration::from_millis(1), Action::Holder);
+        }
+        if self.setup.optimists {
+            self.at(Duration::from_millis(1), Action::Optimist);
+            self.at(Duration::from_millis(2), Action::Optimist);
+            self.at(Duration::from_millis(3), Action::Meddler);
+        }
+        for name in 0..self.setup.eaters {
+            self.at(Duration::from_millis(1 + name), Action::Eater(name));
+            self.at(Duration::from_millis(2), Action::Adder);
         }
         if self.setup.listeners > 0 {
             self.at(Duration::ZERO, Action::Publish);
@@ -349,6 +387,9 @@ impl World {
             counters.insert("worlds that are clusters", 1);
         }
         counters.insert("pops held against what their callers know", self.oracle.popped_held);
+        counters.insert("texts held against what was added", self.oracle.added_held);
+        counters.insert("transactions that met a watched key", self.server.conflicts);
+        counters.insert("connections used by another after their holder", self.server.reused);
         counters.insert("NOSCRIPT", self.server.scripts_unknown);
         counters.insert("HELLO refused: RESP2", self.server.hello_refused);
         counters.insert("server: subscribed", self.server.subscribed.0);
@@ -387,7 +428,14 @@ impl World {
             Action::Written(link) => self.written(link),
             Action::End(link) => self.end(link),
             Action::Caller(caller) => self.caller(caller),
-            Action::Talker(at) => self.talker(at),
+            Action::Talker => self.talker(),
+            Action::Holder => self.holder(),
+            Action::Hold(number) => self.hold(number),
+            Action::Optimist => self.optimist(),
+            Action::Meddler => self.meddler(),
+            Action::Eater(name) => self.eater(name),
+            Action::Adder => self.adder(),
+            Action::Ack(id) => self.ack(&id),
             Action::Listener(at) => self.listener(at),
             Action::Hear(at) => self.slow_reader(at),
             Action::Publish => self.publish(),

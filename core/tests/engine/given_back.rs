@@ -35,3 +35,20 @@ fn what_stands_in_line_for_room_goes_out_though_its_connection_was_given_back() 
     world.say("$1\r\na\r\n");
     assert_eq!(world.value::<String>(ticket), "a");
 }
+
+#[test]
+fn a_pop_that_is_given_up_on_a_connection_of_ones_own_is_told_of() {
+    let (mut world, own, lease) = world_with_a_lease(|_| {});
+    for (command, told) in [("GET a", 0), ("BLPOP a 5", 1)] {
+        let request = Request::new(command);
+        let (ticket, _) = world.engine.submit_on(lease, &request, None, world.now).expect("room");
+        let shared = world.conn.replace(own);
+        world.drain();
+        world.write();
+        world.conn = shared;
+        world.engine.cancel(ticket, world.now);
+        world.drain();
+        let given_up = world.events.iter().filter(|event| event.contains("given up"));
+        assert_eq!(given_up.count(), told, "{command}");
+    }
+}

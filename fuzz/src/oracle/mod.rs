@@ -10,6 +10,9 @@
 //! | 6 | `Ok` was carried out; *no* never was; *maybe* was handed to a writer; no repetition unasked; what a command that waits has popped its caller was given, or somebody was told *maybe* |
 //! | 7 | what was acknowledged in memory is not followed by anything older |
 //! | 6, 7 | in the end: what was to be added was added once; the last state in memory is on the server |
+//! | 9 | what was added by who had read is not lost, nor there twice; a lost connection is not gone on with |
+//! | 10 | nobody meets on a connection what another has left there: a WATCH, a MULTI, a database |
+//! | 6, 13 | once all is well each entry of a stream was given to a consumer, and none acknowledged that was not |
 //! | 9 | between MULTI and EXEC stands one transaction or what one key is owed, all of it; all or none of it is carried out, and nothing of it elsewhere; one source answers it |
 //! | 12, 13 | deadlines; a timer while anything is pending; no busy loop; progress after healing |
 //! | 14 | bounds at every step, zero at the end |
@@ -22,6 +25,8 @@
 //! | 21 | no secret in anything that is formatted |
 //! | 22 | what an operator forces: no answer from memory, none from the server, no socket at all |
 
+mod added;
+mod held;
 mod pops;
 mod reads;
 mod settled;
@@ -40,6 +45,7 @@ use unfazed_core::{
     resp::{Reply, Source, Value},
 };
 
+use added::Addition;
 use pops::Pop;
 use reads::Reading;
 use settled::{Sum, part_of};
@@ -47,7 +53,7 @@ use settled::{Sum, part_of};
 use crate::{
     cluster::judge::Placed,
     invariants,
-    server::{Block, Server, is_write},
+    server::{Block, Server, holder_in, is_write, roams},
     workload::{Asked, Command, Shape},
 };
 
@@ -188,6 +194,11 @@ pub struct Oracle {
     pub(crate) two_masters: bool,
     /// The world is a cluster.
     pub in_cluster: bool,
+    /// Optimistic transactions, by the number of whoever made them, and how many were held against what
+    /// stands on the server.
+    additions: BTreeMap<u64, Addition>,
+    /// See `additions`.
+    pub added_held: u64,
     /// How many keys were held against their last state in memory, and against what was added.
     pub settled: (u64, u64),
 }
@@ -345,8 +356,15 @@ impl Oracle {
         let Block { lines, executed } = block;
         // What recovery owes to a key of many members it pays in one piece.
         let key = |line: &String| line.split(' ').nth(1).map(str::to_owned);
+        // Whoever holds a connection queues by hand what he likes, but nobody queues there with him.
+        let holder = |line: &String| holder_in(line.split(' '));
         let of_one_key = lines.iter().all(|line| key(line) == key(&lines[0]));
-        if !self.wholes.contains(lines) && !of_one_key {
+        let first = lines.iter().find_map(holder);
+        let of_one_holder = first.is_some_and(|first| {
+            let others = lines.iter().filter(|line| line.contains(' '));
+            !roams(first) && others.map(holder).all(|other| other == Some(first))
+        });
+        if !(self.wholes.contains(lines) || of_one_key || of_one_holder) {
             self.fail(9, format!("{lines:?} stood between MULTI and EXEC, and is no transaction"));
         } else if *executed != 0 && *executed != lines.len() {
             self.fail(9, format!("{executed} of {lines:?} were carried out"));
@@ -633,7 +651,8 @@ impl Oracle {
     }
 
     /// What can be said when all is over, and in between.
-    pub fn check_ledger(&mut self, server: &Server) {
+    pub fn check_ledger(&mut self, server: &Server, unix: u64) {
+        self.check_additions(server, unix);
         let mut broken = None;
         for (line, fact) in &self.lines {
             // A pop that found nothing may have been one of several.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use unfazed_core::resp::Value;
 
-use super::{Server, When, bulk};
+use super::{Server, Stream, When, bulk};
 use crate::cluster::Put;
 
 /// A value at a key.
@@ -18,10 +18,22 @@ pub enum Data {
     List(Vec<String>),
     /// A hash.
     Hash(BTreeMap<String, String>),
+    /// A stream.
+    Stream(Stream),
 }
 
 /// A set that is always there and never changes, for scans.
 pub const MEMBERS_KEY: &str = "wallet:members";
+
+/// A hash whose fields have the same names, likewise.
+pub const FIELDS_KEY: &str = "wallet:fields";
+
+/// Keys that are always there.
+pub const KEYS: [&str; 8] =
+    [MEMBERS_KEY, FIELDS_KEY, "stay:1", "stay:2", "stay:3", "stay:4", "stay:5", "stay:6"];
+
+/// How members and fields begin that come and go.
+pub const PASSING_MEMBER: &str = "p";
 
 /// What is in it.
 #[must_use]
@@ -76,7 +88,7 @@ impl Server {
 
     pub(super) fn execute(&mut self, name: &str, words: &[String], when: When) -> Value {
         let key = || words[1].clone().into_bytes();
-        self.data.retain(|_, (_, expiry)| expiry.is_none_or(|at| at > when.unix));
+        self.expire(when);
         let wrong = Value::error(WRONG_TYPE);
         if words.get(1).is_some_and(|key| key.ends_with(":list")) {
             return wrong;
@@ -113,11 +125,15 @@ impl Server {
                 }
                 Some(_) => wrong,
             },
-            "SSCAN" => self.sscan(&words[1], words[2].parse().unwrap_or(0)),
+            "SSCAN" | "HSCAN" => self.scan_key(&words[1], words[2].parse().unwrap_or(0)),
+            "SCAN" => self.scan(words[1].parse().unwrap_or(0)),
             _ if lies => Value::OK,
             "FLUSHALL" => {
                 self.flush(when);
                 Value::OK
+            }
+            _ if name.starts_with('X') => {
+                self.stream_command(name, words, when).unwrap_or(Value::Integer(0))
             }
             "SET" => {
                 let expiry = match words.get(3).map(String::as_str) {
@@ -197,6 +213,14 @@ impl Server {
                 Some((Data::List(_), _)) | None => Value::Null,
                 Some(_) => wrong,
             },
+            "SREM" | "HDEL" => {
+                let gone = match self.data.get_mut(words[1].as_bytes()) {
+                    Some((Data::Set(members), _)) => members.remove(&words[2]),
+                    Some((Data::Hash(fields), _)) => fields.remove(&words[2]).is_some(),
+                    _ => false,
+                };
+                Value::Integer(gone.into())
+            }
             "HSET" | "HINCRBY" => {
                 let empty = || (Data::Hash(BTreeMap::new()), None);
                 let (Data::Hash(fields), _) = self.data.entry(key()).or_insert_with(empty) else {
@@ -241,6 +265,18 @@ impl Server {
         }
     }
 
+    /// What has expired is gone; who watches it learns of that.
+    pub(super) fn expire(&mut self, when: When) {
+        let versions = &mut self.versions;
+        self.data.retain(|key, (_, expiry)| {
+            let kept = expiry.is_none_or(|at| at > when.unix);
+            if !kept {
+                *versions.entry(String::from_utf8_lossy(key).into_owned()).or_default() += 1;
+            }
+            kept
+        });
+    }
+
     fn get(&self, key: &str) -> Value {
         match self.data.get(key.as_bytes()) {
             None => Value::Null,
@@ -249,24 +285,49 @@ impl Server {
         }
     }
 
-    /// One page: the order, and with it what a cursor means, is this process's own.
-    fn sscan(&self, key: &str, cursor: u64) -> Value {
-        let Some((Data::Set(members), _)) = self.data.get(key.as_bytes()) else {
-            return Value::Array(vec![bulk("0"), Value::Array(Vec::new())]);
+    /// One page of all keys.
+    fn scan(&self, cursor: u64) -> Value {
+        let keys = self.data.keys().map(|key| String::from_utf8_lossy(key).into_owned());
+        let (next, page) = self.page(keys.map(|key| (key, None)), cursor);
+        Value::Array(vec![bulk(&next.to_string()), Value::Array(page)])
+    }
+
+    /// One page of a set or a hash.
+    fn scan_key(&self, key: &str, cursor: u64) -> Value {
+        let (next, page) = match self.data.get(key.as_bytes()) {
+            Some((Data::Set(members), _)) => {
+                self.page(members.iter().map(|member| (member.clone(), None)), cursor)
+            }
+            Some((Data::Hash(fields), _)) => {
+                let fields = fields.iter();
+                self.page(fields.map(|(field, value)| (field.clone(), Some(value))), cursor)
+            }
+            _ => (0, Vec::new()),
         };
+        Value::Array(vec![bulk(&next.to_string()), Value::Array(page)])
+    }
+
+    /// One page: the order, and with it what a cursor means, is this process's own. Gives the next cursor.
+    fn page<'a>(
+        &self,
+        of: impl Iterator<Item = (String, Option<&'a String>)>,
+        cursor: u64,
+    ) -> (u64, Vec<Value>) {
         let place = |member: &String| {
             let begin = (self.run + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             member.bytes().fold(begin, |sum, byte| {
                 (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3).rotate_left(29)
             }) >> 8
         };
-        let mut left: Vec<_> = members.iter().map(|member| (place(member), member)).collect();
-        left.retain(|(at, _)| *at > cursor);
+        let mut left: Vec<_> = of.map(|(name, value)| (place(&name), name, value)).collect();
+        left.retain(|(at, ..)| *at > cursor);
         left.sort_unstable();
         let next = if left.len() > PAGE { left[PAGE - 1].0 } else { 0 };
         left.truncate(PAGE);
-        let items = left.iter().map(|(_, member)| bulk(member)).collect();
-        Value::Array(vec![bulk(&next.to_string()), Value::Array(items)])
+        let words = left.iter().flat_map(|(_, name, value)| {
+            std::iter::once(bulk(name)).chain(value.map(|value| bulk(value)))
+        });
+        (next, words.collect())
     }
 }
 
@@ -287,11 +348,19 @@ pub fn is_write(name: &str) -> bool {
             | "PEXPIRE"
             | "PERSIST"
             | "SADD"
+            | "SREM"
+            | "HDEL"
             | "RPUSH"
             | "HSET"
             | "HINCRBY"
             | "BLPOP"
             | "BLMOVE"
             | "FLUSHALL"
+            | "XADD"
+            | "XDEL"
+            | "XGROUP"
+            | "XREADGROUP"
+            | "XACK"
+            | "XAUTOCLAIM"
     )
 }

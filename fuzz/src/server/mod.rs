@@ -4,9 +4,11 @@
 //! It is one process at a time: a restart gives another one, which knows no script and no session, has an
 //! order of its own for scans, and may have the data of the one before it or not.
 
+mod conduct;
 mod data;
 mod refusals;
 mod requests;
+mod streams;
 mod topics;
 mod waiting;
 
@@ -20,11 +22,14 @@ use unfazed_core::{
 
 use crate::cluster::Member;
 
-pub use data::{Data, MEMBERS_KEY, is_write, members};
+pub use conduct::{database_of, holder_in, key_of, roams};
+pub use data::{Data, FIELDS_KEY, KEYS, MEMBERS_KEY, PASSING_MEMBER, is_write, members};
 pub use refusals::Condition;
 pub use requests::canonical;
+pub use streams::{GROUP, STREAM, Stream, written};
 pub use waiting::is_blocking;
 
+use conduct::{Conduct, User};
 use waiting::{Tried, Waiting};
 
 /// What the server remembers of one command line (its words with spaces between them).
@@ -36,6 +41,8 @@ pub struct Ledger {
     pub empty: u32,
     /// When it was carried out last.
     pub last: u64,
+    /// How often it was only queued.
+    pub queued: u32,
     /// How often of that inside of a transaction.
     pub in_blocks: u32,
     /// Every answer to it, and when it was given.
@@ -82,6 +89,7 @@ pub struct Session {
     pub(crate) asking: bool,
     link: u64,
     given_up: bool,
+    conduct: Conduct,
 }
 
 impl Session {
@@ -111,6 +119,8 @@ struct Multi {
     lines: Vec<String>,
     /// One of them was refused.
     dirty: bool,
+    /// Whose the first of them was.
+    by: Option<User>,
 }
 
 /// What is to happen on a connection after bytes were processed.
@@ -193,6 +203,23 @@ pub struct Server {
     pub ledger: BTreeMap<String, Ledger>,
     /// What was popped, by the line of the command that did it.
     pub popped: BTreeMap<String, Vec<String>>,
+    /// The database that all use who have not selected one of their own.
+    pub database: u64,
+    /// What somebody met on a connection that another has left behind: the number of what is broken, and
+    /// the words.
+    pub trespasses: Vec<(u8, String)>,
+    /// How often a connection went from one who held it to another.
+    pub reused: u64,
+    /// On which connection each holder is.
+    held_on: BTreeMap<u64, u64>,
+    /// How often each key was written or has expired.
+    versions: BTreeMap<String, u64>,
+    /// How many transactions came to nothing because of a watched key.
+    pub conflicts: u64,
+    /// All entries that were ever added to a stream.
+    pub added: BTreeMap<String, String>,
+    /// All that were ever acknowledged.
+    pub acknowledged: BTreeSet<String>,
     waiting: Vec<Waiting>,
     /// Whose wait is over, and what they are answered.
     woken: Vec<(u64, Value)>,
@@ -223,6 +250,10 @@ pub struct Tampering {
     pub half_exec: bool,
     /// Says of what was popped that there was nothing.
     pub lose_pops: bool,
+    /// Carries transactions out whatever was written to what they watch.
+    pub ignore_watch: bool,
+    /// Tells nobody of some entries of streams.
+    pub lose_entries: bool,
 }
 
 /// The wall clock of the server, and the order of all that happens.
@@ -255,7 +286,9 @@ impl Server {
 
     /// Begins a connection.
     pub fn accept(&mut self, link: u64) {
-        self.sessions.insert(link, Session { link, ..Session::default() });
+        let mut session = Session { link, ..Session::default() };
+        session.conduct.database = self.database;
+        self.sessions.insert(link, session);
     }
 
     /// Forgets a connection.
@@ -285,6 +318,7 @@ impl Server {
         }
         if matches!(origin, Origin::Empty | Origin::Other) {
             self.wiped_at = Some(when.seq);
+            self.versions.values_mut().for_each(|version| *version += 1);
         }
         if origin == Origin::Empty {
             self.data.clear();
@@ -316,6 +350,11 @@ impl Server {
 
     fn keep_members(&mut self) {
         self.data.insert(MEMBERS_KEY.into(), (Data::Set(members()), None));
+        let fields = members().into_iter().map(|name| (name, "1".to_owned()));
+        self.data.insert(FIELDS_KEY.into(), (Data::Hash(fields.collect()), None));
+        for key in KEYS.iter().filter(|key| key.starts_with("stay")) {
+            self.data.insert((*key).into(), (Data::Text(b"1".to_vec()), None));
+        }
     }
 
     /// What this connection's user is known for is forgotten, as by ACL SETUSER.
@@ -367,8 +406,10 @@ impl Server {
                     }
                     let tried = self.answer(link, &mut session, &words, *when);
                     self.serve_waiting(*when);
+                    let resp3 = was_resp3 || session.resp3;
                     let value = match tried {
-                        Tried::Answered(value) => value,
+                        Tried::Answered(value) if resp3 => value,
+                        Tried::Answered(value) => streams::in_resp2(&words[0], value),
                         Tried::Waits => break,
                         Tried::HangUp => {
                             out.hang_up = true;
@@ -378,7 +419,6 @@ impl Server {
                     if self.tells {
                         out.told.push(format!("{} => {value:?}", words.join(" ")));
                     }
-                    let resp3 = was_resp3 || session.resp3;
                     let own = ["HELLO", "AUTH", "CLIENT", "SELECT"];
                     let user = !own.contains(&words[0].as_str());
                     values.push((value, resp3, user));

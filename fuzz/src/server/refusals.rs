@@ -44,7 +44,9 @@ impl Condition {
     }
 
     fn refusal(self, name: &str) -> Option<&'static str> {
-        let adds = is_write(name) && !matches!(name, "DEL" | "PEXPIRE" | "PERSIST" | "BLPOP");
+        let takes =
+            ["DEL", "PEXPIRE", "PERSIST", "BLPOP", "XDEL", "XREADGROUP", "XACK", "XAUTOCLAIM"];
+        let adds = is_write(name) && !takes.contains(&name);
         match self {
             Condition::Full => {
                 adds.then_some("OOM command not allowed when used memory > 'maxmemory'.")
@@ -74,7 +76,7 @@ impl Server {
         }
         match name {
             "PING" | "ECHO" | "GET" | "MGET" | "PTTL" | "EXISTS" | "SMEMBERS" | "LRANGE"
-            | "HGETALL" | "SSCAN" | "DBSIZE" => {
+            | "HGETALL" | "SSCAN" | "HSCAN" | "SCAN" | "DBSIZE" => {
                 (self.busy && name != "PING").then_some("TRYAGAIN passing condition")
             }
             name if is_write(name) => match () {

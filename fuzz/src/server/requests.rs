@@ -26,13 +26,16 @@ impl Server {
         }
         let Some(run) = canonical(words) else { return Tried::Answered(Value::error(NO_SCRIPT)) };
         let line = line_of(&run);
+        self.attribute(link, session, &run);
         let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
         let words = &run[..];
         let name = words[0].to_ascii_uppercase();
         let own = self.session_command(session, &name, words);
         let value = match own.or_else(|| self.member_command(session, &name, words)) {
             Some(value) => value,
-            None if name == "MULTI" || name == "EXEC" || session.multi.is_some() => {
+            None if ["MULTI", "EXEC", "DISCARD"].contains(&name.as_str())
+                || session.multi.is_some() =>
+            {
                 return Tried::Answered(self.transact(session, &name, words, when));
             }
             None => {
@@ -83,6 +86,16 @@ impl Server {
                 Value::OK
             }
             ("EXEC", Some(multi)) => {
+                let conduct = &session.conduct;
+                self.expire(when);
+                let dirty = self.is_dirty(conduct) && !self.tampering.ignore_watch;
+                self.check_watch(conduct, multi.by);
+                session.conduct.watched.clear();
+                if dirty && !multi.dirty {
+                    self.conflicts += 1;
+                    self.blocks.push(Block { lines: multi.lines, executed: 0 });
+                    return Value::Null;
+                }
                 let asking = std::mem::take(&mut session.asking);
                 let commands: Vec<&[String]> = multi.commands.iter().map(Vec::as_slice).collect();
                 let elsewhere = self.redirection(&commands, asking, when);
@@ -94,7 +107,11 @@ impl Server {
                     None => self.exec(multi, session, when),
                 }
             }
-            ("EXEC", None) => Value::error("ERR EXEC without MULTI"),
+            ("DISCARD", Some(_)) => {
+                session.conduct.watched.clear();
+                Value::OK
+            }
+            ("EXEC" | "DISCARD", None) => Value::error(format!("ERR {name} without MULTI")),
             (_, None) => unreachable!("only asked in a transaction"),
             (_, Some(mut multi)) => {
                 multi.lines.push(line_of(words));
@@ -115,6 +132,7 @@ impl Server {
                     }
                     None => {
                         multi.commands.push(words.to_vec());
+                        self.ledger.entry(line_of(words)).or_default().queued += 1;
                         Value::Simple("QUEUED".into())
                     }
                 };
@@ -125,7 +143,7 @@ impl Server {
     }
 
     fn exec(&mut self, multi: Multi, session: &Session, when: When) -> Value {
-        let Multi { commands, lines, dirty } = multi;
+        let Multi { commands, lines, dirty, .. } = multi;
         let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
         let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
         let mut executed = 0;
@@ -174,6 +192,9 @@ impl Server {
     /// Carries a command out.
     pub(super) fn carry_out(&mut self, name: &str, words: &[String], when: When) -> Value {
         let line = line_of(words);
+        if is_write(name) {
+            self.touch(name, words);
+        }
         self.knows_script |= name == "EVAL";
         let key = words.get(1).map_or("", String::as_str);
         let Tampering { lose_replays, lose_merges, merge_twice, .. } = self.tampering;
@@ -256,7 +277,19 @@ impl Server {
             return Some(Value::error("NOAUTH Authentication required."));
         }
         match name {
-            "CLIENT" | "SELECT" => Some(Value::OK),
+            "CLIENT" => Some(Value::OK),
+            "SELECT" => {
+                session.conduct.database = words[1].parse().unwrap_or(0);
+                Some(Value::OK)
+            }
+            "WATCH" if session.multi.is_none() => {
+                self.watch(session, words);
+                Some(Value::OK)
+            }
+            "UNWATCH" if session.multi.is_none() => {
+                session.conduct.watched.clear();
+                Some(Value::OK)
+            }
             "ROLE" => {
                 let role = if self.readonly { "slave" } else { "master" };
                 Some(Value::Array(vec![bulk(role), Value::Integer(0)]))

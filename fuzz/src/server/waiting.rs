@@ -3,7 +3,7 @@
 
 use unfazed_core::resp::Value;
 
-use super::{Data, Server, When};
+use super::{Data, Server, When, streams};
 use crate::workload::line_of;
 
 /// A command that waits.
@@ -39,17 +39,25 @@ impl Server {
         words: &[String],
         when: When,
     ) -> Option<Option<u64>> {
-        if !is_blocking(name) || self.refusal(name).is_some() || self.finds(name, words) {
+        let block = words.iter().position(|word| word == "BLOCK").filter(|_| name == "XREADGROUP");
+        let blocks = is_blocking(name) || block.is_some();
+        if !blocks || self.refusal(name).is_some() || self.finds(name, words) {
             return None;
         }
-        let seconds: f64 = words.last().and_then(|word| word.parse().ok()).unwrap_or(0.0);
-        let millis = (seconds * 1_000.0).ceil() as u64;
+        let millis = match block {
+            Some(at) => words[at + 1].parse().unwrap_or(0),
+            None => {
+                let seconds: f64 = words.last().and_then(|word| word.parse().ok()).unwrap_or(0.0);
+                (seconds * 1_000.0).ceil() as u64
+            }
+        };
         Some((millis > 0).then(|| when.unix + millis))
     }
 
     /// Whether there is something for it.
     fn finds(&self, name: &str, words: &[String]) -> bool {
         let keys = match name {
+            "XREADGROUP" => return self.is_new(words),
             "BLPOP" => &words[1..words.len() - 1],
             _ => &words[1..2],
         };
@@ -95,6 +103,8 @@ impl Server {
             let Waiting { link, words, .. } = self.waiting.remove(at);
             let value = self.carry_out(&name, &words, when);
             self.ledger.entry(line_of(&words)).or_default().answers.push((when.seq, value.clone()));
+            let resp3 = self.sessions.get(&link).is_some_and(|session| session.resp3);
+            let value = if resp3 { value } else { streams::in_resp2(&name, value) };
             self.woken.push((link, value));
             // What it has moved may be what another waits for.
             at = 0;

@@ -336,8 +336,12 @@ impl<W> Engine<W> {
             .into_iter()
             .partition(|parked| parked.op.ticket == ticket);
         leased.backlog = kept.into();
-        if let Held::ByRequest { .. } = leased.held {
-            self.tell_given_up(lease);
+        match leased.held {
+            Held::ByRequest { .. } => self.tell_given_up(lease, |_| true),
+            // Its connection goes on with what else was asked on it.
+            Held::ByUser(_) => {
+                self.tell_given_up(lease, |op| op.ticket == ticket && op.spec.is_blocking());
+            }
         }
         self.run_waits_in_store();
         for parked in gone {
@@ -347,12 +351,12 @@ impl<W> Engine<W> {
     }
 
     /// Tells of the commands of a lease that may be executed though nobody will hear of it.
-    fn tell_given_up(&mut self, lease: Lease) {
+    fn tell_given_up(&mut self, lease: Lease, which: impl Fn(&Op) -> bool) {
         let Some(conn) = self.leases.conn_of(lease) else { return };
         let Some(connection) = self.connections.get(conn.0) else { return };
         let sent = connection.owed().filter(|owed| connection.may_have_left(owed.end));
         let ops = sent.filter_map(|owed| owed.owner.op());
-        let writes = ops.filter(|op| op.effect != Effect::Read);
+        let writes = ops.filter(|op| op.effect != Effect::Read && which(op));
         let node = connection.node;
         for command in writes.map(|op| op.spec.name()).collect::<Vec<_>>() {
             self.tell_of_giving_up(node, command);
