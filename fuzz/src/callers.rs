@@ -100,7 +100,10 @@ impl World {
         if self.entropy.chance(1) {
             return if self.entropy.chance(50) { self.connect() } else { self.sleep() };
         }
-        let wish = Wish::draw(&mut self.entropy, &mut self.ids);
+        let mut wish = Wish::draw(&mut self.entropy, &mut self.ids);
+        if self.cluster.is_some() {
+            wish = wish.spread(&mut self.entropy);
+        }
         self.wish(&wish, &format!("caller {caller}"));
     }
 
@@ -334,6 +337,7 @@ impl World {
             };
             self.trace(format_args!("   {} => {shown}", command.line()));
             self.branches(&outcome);
+            self.check_spared(&asked, command, outcome.as_ref().err());
             self.oracle.on_ended(&asked, command, &outcome, self.seq, &self.server);
         }
     }

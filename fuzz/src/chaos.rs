@@ -6,7 +6,7 @@ use unfazed_core::{Cause, config::Forced, engine::Input};
 
 use crate::{
     mutants::Mutant,
-    network::{Stage, Weather},
+    network::{Link, Stage, Weather},
     server::{Condition, Origin},
     setup::FORCED,
     world::{Action, World},
@@ -38,13 +38,24 @@ impl World {
         if self.healed {
             return;
         }
-        let kind = self.entropy.below(FAULTS);
-        // A world has only some of the faults, so that there is time between those it has.
-        if self.setup.faults >> (1 + kind) & 1 == 1 {
-            self.fault(kind);
+        if !self.cluster_fault() {
+            let kind = self.entropy.below(FAULTS);
+            // A world has only some of the faults, so that there is time between those it has.
+            if self.setup.faults >> (1 + kind) & 1 == 1
+                && let Some(victim) = self.pick_victim()
+            {
+                self.turn_to(victim);
+                self.fault(kind);
+            }
         }
         let delay = self.entropy.millis(1, 2 * self.setup.fault_millis);
         self.at(delay, Action::Chaos);
+    }
+
+    /// What is wrong at the server at hand is over after a while.
+    pub(crate) fn undo_after(&mut self, span: Duration, undo: Undo) {
+        let node = self.here();
+        self.at(span, Action::Undo(node, undo));
     }
 
     fn fault(&mut self, kind: u64) {
@@ -54,7 +65,7 @@ impl World {
             1 if self.server.up => {
                 self.count("fault: server paused");
                 self.server.paused = true;
-                self.at(span * 2, Action::Undo(Undo::Resume));
+                self.undo_after(span * 2, Undo::Resume);
             }
             2 | 3 => self.cut(),
             4 => {
@@ -67,17 +78,17 @@ impl World {
                 self.count("fault: read-only");
                 self.server.readonly = true;
                 self.demote();
-                self.at(span, Action::Undo(Undo::Readonly));
+                self.undo_after(span, Undo::Readonly);
             }
             6 => {
                 self.count("fault: loading");
                 self.server.loading = true;
-                self.at(span, Action::Undo(Undo::Loading));
+                self.undo_after(span, Undo::Loading);
             }
             7 => {
                 self.count("fault: passing refusals");
                 self.server.busy = true;
-                self.at(span, Action::Undo(Undo::Busy));
+                self.undo_after(span, Undo::Busy);
             }
             8 => {
                 self.count("fault: wall clock jumps");
@@ -95,37 +106,37 @@ impl World {
             15 if self.server.password.is_some() => {
                 self.count("fault: password refused");
                 self.server.locked = true;
-                self.at(span / 2, Action::Undo(Undo::Locked));
+                self.undo_after(span / 2, Undo::Locked);
             }
             16 => {
                 self.count("fault: a channel is not permitted");
                 self.server.denied = Some(self.draw_channel());
-                self.at(span, Action::Undo(Undo::Denied));
+                self.undo_after(span, Undo::Denied);
             }
             17 => {
                 self.count("fault: a slot moves");
                 self.server.moved = Some(self.draw_shard_channel());
                 self.take_topics_away(true);
-                self.at(span, Action::Undo(Undo::Moved));
+                self.undo_after(span, Undo::Moved);
             }
             18 => self.take_topics_away(false),
             19 | 20 => {
                 let condition = self.entropy.pick(&Condition::ALL);
                 self.count(condition.name());
                 self.server.condition = Some(condition);
-                self.at(span, Action::Undo(Undo::Condition));
+                self.undo_after(span, Undo::Condition);
             }
             21 => {
                 self.count("fault: too many clients");
                 self.server.crowded = true;
-                self.at(span, Action::Undo(Undo::Crowded));
+                self.undo_after(span, Undo::Crowded);
             }
             22 if self.entropy.chance(30) && self.unblock() => {}
             22 => self.kill_client(),
             23 => self.cut_in_mid_frame(),
             24 => self.weather(span),
             25 => self.stall(span / 2),
-            26 => {
+            26 if self.setup.cluster.as_ref().is_none_or(|plan| plan.spared.is_none()) => {
                 self.count("fault: the client stands still");
                 self.frozen_until = self.now + span;
             }
@@ -155,8 +166,12 @@ impl World {
 
     /// The connection ends at some byte of what is on its way to the client.
     fn cut_in_mid_frame(&mut self) {
-        let on_its_way = |link: &&crate::network::Link| {
-            link.stage == Stage::Open && link.served && !link.silent && link.down.len() > 1
+        let on_its_way = |link: &&Link| {
+            link.stage == Stage::Open
+                && link.served
+                && !link.silent
+                && link.down.len() > 1
+                && self.concerns(link)
         };
         let busy = self.links.iter().filter(|(_, link)| on_its_way(link));
         let Some(id) = busy.map(|(id, _)| *id).next() else { return };
@@ -171,7 +186,10 @@ impl World {
 
     /// Something happens to the network as a whole, for a while.
     fn weather(&mut self, span: Duration) {
-        let fair = Weather::default();
+        // In a cluster it may be one node that is cut off.
+        let spares = self.setup.cluster.as_ref().is_some_and(|plan| plan.spared.is_some());
+        let one = self.cluster.is_some() && (spares || self.entropy.chance(50));
+        let fair = Weather { only: one.then(|| self.here()), ..Weather::default() };
         let (what, weather) = match self.entropy.below(4) {
             0 => ("fault: nothing gets to the server", Weather { cut_up: true, ..fair }),
             1 => ("fault: nothing gets to the client", Weather { cut_down: true, ..fair }),
@@ -183,20 +201,22 @@ impl World {
         };
         self.count(what);
         self.weather = weather;
-        self.at(span, Action::Undo(Undo::Weather));
+        self.undo_after(span, Undo::Weather);
     }
 
     /// The kernel accepts nothing on any connection, and perhaps nothing comes in either.
     fn stall(&mut self, span: Duration) {
-        self.links.values_mut().for_each(|link| link.stalled = true);
+        let only = self.cluster.as_ref().map(|_| self.here());
+        let concerned = |link: &&mut Link| only.is_none_or(|at| at == link.at);
+        self.links.values_mut().filter(concerned).for_each(|link| link.stalled = true);
         if self.entropy.chance(40) {
             self.count("fault: both directions are full");
-            self.weather = Weather { cut_down: true, ..Weather::default() };
-            self.at(span, Action::Undo(Undo::Weather));
+            self.weather = Weather { cut_down: true, only, ..Weather::default() };
+            self.undo_after(span, Undo::Weather);
         } else {
             self.count("fault: writes stall");
         }
-        self.at(span, Action::Undo(Undo::Stalled));
+        self.undo_after(span, Undo::Stalled);
     }
 
     /// An operator changes what is forced upon the client.
@@ -234,18 +254,21 @@ impl World {
         }
     }
 
+    /// Some connection; the server at hand is the one that it leads to.
     fn any_open(&mut self) -> Option<u64> {
-        let open = self.links.iter().filter(|(_, link)| link.stage == Stage::Open);
-        let open: Vec<_> = open.map(|(id, _)| *id).collect();
+        let open = |link: &Link| link.stage == Stage::Open && !self.is_spared(link.at);
+        let open: Vec<_> =
+            self.links.iter().filter(|(_, link)| open(link)).map(|(id, _)| *id).collect();
         let at = self.entropy.below(open.len() as u64) as usize;
-        open.get(at).copied()
+        let found = open.get(at).copied()?;
+        self.turn_to_link(found);
+        Some(found)
     }
 
-    fn kill(&mut self, span: Duration) {
-        self.count("fault: server killed");
-        self.trace(format_args!("the server dies"));
-        self.server.die();
-        let ids: Vec<_> = self.links.keys().copied().collect();
+    /// All connections of the server at hand are lost with it; so may be what is on its way.
+    pub(crate) fn cut_all(&mut self, silently: bool) {
+        let concerned = self.links.iter().filter(|(_, link)| self.concerns(link));
+        let ids: Vec<_> = concerned.map(|(id, _)| *id).collect();
         for id in ids {
             let link = self.links.get_mut(&id).expect("listed");
             if !link.served {
@@ -256,19 +279,32 @@ impl World {
             let left = self.entropy.below(link.down.len() as u64 + 1) as usize;
             let link = self.links.get_mut(&id).expect("listed");
             link.down_cut = Some(left);
-            if self.entropy.chance(15) {
+            if silently && self.entropy.chance(15) {
                 self.links.get_mut(&id).expect("listed").silent = true;
             }
+            self.server.forget(id);
             self.read_down(id);
         }
-        let origin = self.entropy.pick(&[
+    }
+
+    pub(crate) fn kill(&mut self, span: Duration) {
+        self.count("fault: server killed");
+        self.trace(format_args!("the server dies"));
+        self.server.die();
+        self.cut_all(true);
+        let origins = [
             Origin::Disk,
             Origin::Disk,
             Origin::Replica,
             Origin::Empty,
             Origin::Empty,
             Origin::Other,
-        ]);
+        ];
+        // Who takes over for whom is another matter in a cluster.
+        let in_cluster = [Origin::Disk, Origin::Disk, Origin::Empty];
+        let origins = if self.cluster.is_some() { &in_cluster[..] } else { &origins };
+        let origin = self.entropy.pick(origins);
+        self.mourn(self.here());
         self.count(match origin {
             Origin::Disk => "fault: restart with all data",
             Origin::Replica => "fault: a replica takes over",
@@ -276,7 +312,7 @@ impl World {
             Origin::Other => "fault: restart with other data",
         });
         let loading = self.entropy.chance(40);
-        self.at(span, Action::Undo(Undo::Start { origin, loading }));
+        self.undo_after(span, Undo::Start { origin, loading });
     }
 
     fn cut(&mut self) {
@@ -390,7 +426,8 @@ impl World {
             }
             self.engine.handle_input(Input::Closed { conn, cause: Cause::Reset }, now);
         }
-        if self.lookups.len() >= 2 {
+        // In a cluster several may be under way at once.
+        if self.lookups.len() >= 2 && self.cluster.is_none() {
             let lookup = self.lookups[0];
             let addresses = Err(Cause::NameNotFound("stale".into()));
             self.engine.handle_input(Input::Resolved { lookup, addresses }, now);
@@ -425,28 +462,22 @@ impl World {
         match undo {
             Undo::Start { origin, loading } if !self.server.up => {
                 self.server.start(origin, self.when());
+                self.restarted(self.here(), origin);
                 if loading && !self.healed {
                     self.server.loading = true;
                     let span = self.entropy.millis(5, 500);
-                    self.at(span, Action::Undo(Undo::Loading));
+                    self.undo_after(span, Undo::Loading);
                 }
             }
             Undo::Everything if !self.server.up => {
                 self.server.start(Origin::Disk, self.when());
+                self.restarted(self.here(), Origin::Disk);
             }
             _ => {}
         }
         if all || undo == Undo::Resume {
             self.server.paused = false;
-            let ids: Vec<_> = self.links.keys().copied().collect();
-            for id in ids {
-                let link = self.links.get_mut(&id).expect("listed");
-                if !link.up_due && !link.up.is_empty() {
-                    link.up_due = true;
-                    let delay = self.entropy.micros(0, 1_000);
-                    self.at(delay, Action::Up(id));
-                }
-            }
+            self.wake_links(self.here());
         }
         self.server.loading &= !(all || undo == Undo::Loading);
         self.server.readonly &= !(all || undo == Undo::Readonly);

@@ -1,6 +1,6 @@
 //! What is looked at after every step, and how a world ends: healed, with all that is pending finished.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use unfazed_core::engine::Health;
 
@@ -21,6 +21,9 @@ const PROGRESS: Duration = Duration::from_secs(15);
 /// The most commands in one pipeline, and the most bytes that they take.
 const BATCH_MAX: usize = 6;
 const BATCH_BYTES_MAX: usize = 2_048;
+
+/// The most bytes that a part of a command takes.
+const PART_BYTES_MAX: usize = 512;
 
 impl World {
     pub(crate) fn settle(&mut self) {
@@ -46,16 +49,21 @@ impl World {
                 broken = Some((number, format!("{what}: {status:?}, {expected} tickets expected")));
             }
         };
-        demand(14, status.tickets == expected, "tickets");
+        // The parts of a command have tickets of their own, which end with it.
+        let parts = if status.tickets == expected { 0 } else { self.parts_max() };
+        let own = expected..=expected + parts;
+        demand(14, own.contains(&status.tickets), "tickets");
         let queued = status.queued_requests - status.waiting_requests;
-        demand(14, queued < limits.queue.requests_max + BATCH_MAX, "queued requests");
+        demand(14, queued < limits.queue.requests_max + BATCH_MAX + parts, "queued requests");
         let queued = status.queued_bytes - status.waiting_bytes;
-        demand(14, queued < limits.queue.bytes_max + BATCH_BYTES_MAX, "queued bytes");
+        let bytes = BATCH_BYTES_MAX + parts * PART_BYTES_MAX;
+        demand(14, queued < limits.queue.bytes_max + bytes, "queued bytes");
         let (waiting, own) = self.stream_bounds();
         let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
         let ending = self.links.values().filter(ending).count();
         let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
-        demand(14, status.connections <= 3 + sides + status.leases, "connections");
+        let nodes = self.setup.cluster.as_ref().map_or(1, |plan| 2 * plan.roles.len());
+        demand(14, status.connections <= 3 * nodes + sides + status.leases, "connections");
         demand(14, status.leases <= self.setup.config.leases.leases_max, "leases");
         demand(14, status.messages_waiting <= waiting, "messages");
         demand(14, status.streams <= self.listeners.len(), "streams");
@@ -99,7 +107,11 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.healed = true;
         self.frozen_until = self.now;
-        self.undo(Undo::Everything);
+        for node in 0..self.servers() {
+            self.turn_to(node);
+            self.undo(Undo::Everything);
+        }
+        self.heal_cluster();
         self.force(None);
         for link in self.links.values_mut() {
             // What was lost on its way is not made good by healing: such a connection is half-open.
@@ -147,6 +159,7 @@ impl World {
 
     fn finish(&mut self) {
         if self.closing_since.is_some() {
+            self.oracle.check_order(&self.server);
             self.check_ended();
             self.done = true;
             return;
@@ -155,7 +168,8 @@ impl World {
         if status.queued_bytes + status.journal_entries + status.overlay_entries > 0 {
             self.oracle.fail(14, format!("something is left: {status:?}"));
         }
-        self.oracle.check_settled(&self.server, self.when().unix);
+        self.oracle.check_order(&self.server);
+        self.check_settled();
         match self.setup.ending {
             Ending::Nothing => self.done = true,
             Ending::Shutdown => {
@@ -182,6 +196,21 @@ impl World {
                 self.done = true;
             }
         }
+    }
+
+    /// What stands at each key, at whoever serves it, is what it should be.
+    fn check_settled(&mut self) {
+        let unix = self.when().unix;
+        let mut held = BTreeMap::new();
+        for node in 0..self.servers() {
+            let server = self.server_at(node);
+            for key in server.keys().into_iter().filter(|key| self.is_served_by(node, key)) {
+                if let Some(data) = server.peek(&key, unix) {
+                    held.insert(key, data.clone());
+                }
+            }
+        }
+        self.oracle.check_settled(&self.server, &held);
     }
 
     pub(crate) fn close(&mut self) {

@@ -25,6 +25,9 @@ impl World {
         self.seq += 1;
         let id = self.seq;
         let mut link = Link::new(conn, &mut self.entropy);
+        if let Target::Tcp(address) = target {
+            link.port = address.port();
+        }
         if self.healed {
             link.capacity = 60_000;
         } else if self.setup.faults & 1 == 1 {
@@ -33,13 +36,25 @@ impl World {
         }
         self.links.insert(id, link);
         let quick = self.entropy.micros(100, 2_000);
-        if Self::is_at(target, 2) {
+        let Some(at) = self.leads_to(target) else {
+            return self.at(quick, Action::Dialled(id, Err(Cause::Refused)));
+        };
+        self.turn_to(at);
+        self.links.get_mut(&id).expect("just made").at = at;
+        if self.is_spared(at) {
+            let link = self.links.get_mut(&id).expect("just made");
+            (link.capacity, link.up_cut, link.down_cut) = (60_000, None, None);
+            return self.at(quick, Action::Dialled(id, Ok(())));
+        }
+        let several = self.cluster.is_some();
+        if !several && Self::is_at(target, 2) {
             return self.at(quick, Action::Dialled(id, Err(Cause::Refused)));
         }
-        if Self::is_at(target, 3) {
+        if !several && Self::is_at(target, 3) {
             return;
         }
-        if self.weather.cut_up || self.weather.cut_down {
+        let weather = self.weather_at(at);
+        if weather.cut_up || weather.cut_down {
             return self.count("fault: dial never answered");
         }
         if self.server.up {
@@ -69,7 +84,8 @@ impl World {
     }
 
     pub(crate) fn dialled(&mut self, id: u64, result: Result<(), Cause>) {
-        let up = self.server.up;
+        self.turn_to_link(id);
+        let up = self.server.up && self.links.get(&id).is_some_and(|link| self.still_leads(link));
         let Some(link) = self.links.get_mut(&id).filter(|link| link.stage == Stage::Dialling)
         else {
             return;
@@ -85,6 +101,11 @@ impl World {
                     link.down_cut = Some(link.down.len());
                 } else {
                     self.server.accept(id);
+                }
+                if self.is_spared(self.here())
+                    && let Some(cluster) = &mut self.cluster
+                {
+                    cluster.spared_since.get_or_insert(self.now);
                 }
                 self.input(Input::Opened { conn });
                 self.read_down(id);
@@ -106,6 +127,7 @@ impl World {
 
     /// The driver closes: it hands the chunk back, and then says so.
     pub(crate) fn end(&mut self, id: u64) {
+        self.turn_to_link(id);
         let Some(link) = self.links.get_mut(&id) else { return };
         let Stage::Ending(cause) = link.stage.clone() else { return };
         if self.mutant == Some(Mutant::LoseClosed) {
@@ -205,7 +227,10 @@ impl World {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some((chunk, mut count)) = link.chunk.take() else { return };
         link.partial.extend_from_slice(&chunk.unwritten()[..count]);
-        take_commands(&mut link.partial);
+        let refreshes = take_commands(&mut link.partial)
+            .iter()
+            .filter(|line| line.starts_with("CLUSTER "))
+            .count();
         match self.mutant {
             Some(Mutant::OverWritten) => count = chunk.unwritten().len() + 1,
             // At the end of a connection, so that nothing is written twice.
@@ -213,17 +238,19 @@ impl World {
             _ => {}
         }
         let conn = link.conn;
+        self.note_refresh(refreshes);
         self.engine.written(conn, chunk, count, self.clock());
     }
 
     pub(crate) fn read_up(&mut self, id: u64) {
-        if self.weather.cut_up {
+        self.turn_to_link(id);
+        if self.weather_at(self.here()).cut_up {
             return;
         }
         let Some(link) = self.links.get_mut(&id) else { return };
         if !link.up_due && !link.up.is_empty() && !link.silent {
             link.up_due = true;
-            let delay = self.latency();
+            let delay = self.latency(id);
             self.at(delay, Action::Up(id));
         } else if link.up.is_empty() && link.up_cut == Some(0) && link.served {
             // Everything after this is lost; the client learns of it later, or never.
@@ -239,8 +266,9 @@ impl World {
         }
     }
 
-    fn latency(&mut self) -> std::time::Duration {
-        let most = match self.weather.clogged_micros {
+    fn latency(&mut self, id: u64) -> std::time::Duration {
+        let at = self.links.get(&id).map_or(0, |link| link.at);
+        let most = match self.weather_at(at).clogged_micros {
             0 if self.entropy.chance(2) && !self.healed => 40_000,
             0 => 400,
             micros => micros,
@@ -250,9 +278,11 @@ impl World {
 
     /// The server reads.
     pub(crate) fn up(&mut self, id: u64) {
+        self.turn_to_link(id);
+        let cut = self.weather_at(self.here()).cut_up;
         let Some(link) = self.links.get_mut(&id) else { return };
         link.up_due = false;
-        if self.server.paused || self.weather.cut_up || link.silent || link.up.is_empty() {
+        if self.server.paused || cut || link.silent || link.up.is_empty() {
             return;
         }
         if !link.served {
@@ -278,6 +308,10 @@ impl World {
         let mut when = self.when();
         let given_up = self.links[&id].stage != Stage::Open;
         let outgoing = self.server.receive(id, bytes, &mut when, given_up);
+        self.tell(id, &outgoing.told);
+        if let Some(what) = self.server.member.as_ref().and_then(|it| it.asked_apart.as_ref()) {
+            self.oracle.fail(8, format!("{what} came between ASKING and what it was for"));
+        }
         self.seq = when.seq;
         for (number, what) in std::mem::take(&mut self.server.trespasses) {
             self.oracle.fail(number, what);
@@ -319,8 +353,9 @@ impl World {
     // ---- down ----------------------------------------------------------------------------------
 
     pub(crate) fn read_down(&mut self, id: u64) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if link.down_due || link.silent || link.stage != Stage::Open || self.weather.cut_down {
+        let Some(link) = self.links.get(&id) else { return };
+        let cut = self.weather_at(link.at).cut_down;
+        if link.down_due || link.silent || link.stage != Stage::Open || cut {
             return;
         }
         if !self.engine.may_read(link.conn) {
@@ -334,16 +369,18 @@ impl World {
         }
         if !link.down.is_empty() {
             link.down_due = true;
-            let delay = self.latency();
+            let delay = self.latency(id);
             self.at(delay, Action::Down(id));
         }
     }
 
     /// The client reads.
     pub(crate) fn down(&mut self, id: u64) {
+        let at = self.links.get(&id).map_or(0, |link| link.at);
+        let cut = self.weather_at(at).cut_down;
         let Some(link) = self.links.get_mut(&id) else { return };
         link.down_due = false;
-        let cut = link.silent || self.weather.cut_down;
+        let cut = link.silent || cut;
         if link.stage != Stage::Open || cut || !self.engine.may_read(link.conn) {
             return;
         }

@@ -76,7 +76,8 @@ impl World {
 
     fn obey(&mut self, output: Output) {
         match output {
-            Output::Resolve { lookup, .. } => {
+            Output::Resolve { lookup, host, port } => {
+                self.note_lookup(lookup, &host, port);
                 self.oracle.on_socket("a look-up");
                 self.lookups.push(lookup);
                 let slow = !self.healed && self.entropy.chance(10);
@@ -95,7 +96,11 @@ impl World {
                 if self.mutant == Some(Mutant::DialTwice) {
                     self.open(conn, &target);
                 }
-                self.check_dials();
+                if let (Some(_), Target::Tcp(address)) = (&self.cluster, &target) {
+                    self.check_dial_in_cluster(address.port());
+                } else {
+                    self.check_dials();
+                }
             }
             Output::Close { conn, linger } => self.close_asked(conn, linger),
             Output::Flush { conn } => self.flush(conn),
@@ -193,8 +198,8 @@ impl World {
             self.input(Input::Resolved { lookup, addresses: Ok(&[]) });
             return;
         }
-        let mut addresses = vec![address(1)];
-        if self.entropy.chance(40) {
+        let mut addresses = vec![self.looked_up(lookup).unwrap_or_else(|| address(1))];
+        if self.cluster.is_none() && self.entropy.chance(40) {
             // One that refuses, or one that nobody answers at; in either place, for the order flips.
             let place = self.entropy.below(2) as usize;
             addresses.insert(place, address(self.entropy.between(2, 3) as u8));

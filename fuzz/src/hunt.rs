@@ -46,6 +46,15 @@ pub struct Bag {
     pub found: BTreeMap<u64, Found>,
 }
 
+/// How far a hunt has come.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// So many seeds have been told.
+    Seeds(u64),
+    /// What has gone wrong with this seed.
+    Found(u64, &'a Found),
+}
+
 /// How a world went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -98,9 +107,10 @@ impl Hunt {
         Hunt { seeds, threads, mutant: None, all: false }
     }
 
-    /// Lives through all worlds. `progress` hears now and then how many there were.
+    /// Lives through all worlds. `progress` hears now and then how many there were, and at once of what goes
+    /// wrong.
     #[must_use]
-    pub fn run(&self, progress: impl Fn(u64) + Sync) -> Bag {
+    pub fn run(&self, progress: impl Fn(Progress<'_>) + Sync) -> Bag {
         let (next, stop) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
         let bag = Mutex::new(Bag::default());
         thread::scope(|scope| {
@@ -116,12 +126,13 @@ impl Hunt {
                         match tell(Entropy::from_seed(seed), self.mutant, false) {
                             Ok(story) => own.sum.add(&story),
                             Err(found) => {
+                                progress(Progress::Found(seed, &found));
                                 own.found.insert(seed, found);
                                 stop.fetch_or(!self.all, Ordering::Relaxed);
                             }
                         }
                         if seed % PROGRESS_SEEDS == PROGRESS_SEEDS - 1 {
-                            progress(seed + 1 - self.seeds.start);
+                            progress(Progress::Seeds(seed + 1 - self.seeds.start));
                         }
                     }
                     bag.lock().expect("nobody panics with it").add(own);

@@ -26,9 +26,8 @@ pub const INVARIANTS: [&str; 22] = [
     "what an operator forces holds",
 ];
 
-/// Those of which nothing can be held to account yet, because what they are about is not built: the order
-/// across redirects belongs to the cluster.
-pub const NOT_YET: [u8; 1] = [8];
+/// Those that are held to account in clusters only.
+pub const IN_CLUSTERS: [u8; 1] = [8];
 
 /// What the invariant of this number says.
 #[must_use]

@@ -9,6 +9,7 @@
 //! | [`entropy`] | all lots are drawn here: from a seed, or from a finite slice of bytes |
 //! | [`setup`] | what kind of world it is: the client's configuration, which faults come |
 //! | [`server`] | parses, answers, and keeps a ledger of what it carried out |
+//! | [`cluster`] | several servers: who serves what, and who knows it |
 //! | [`network`] | one connection: bytes on their way in both directions |
 //! | `dialogues` | runs dialogues as an adapter does: |
 //! | `scanners` | … who scans what changes, and what must come up |
@@ -27,7 +28,7 @@
 //! | [`hunt`] | many worlds on all cores |
 //! | [`mod@shrink`] | a story that breaks a promise is made shorter |
 //! | [`mutants`] | deliberate faults, by which the oracle is tested |
-//! | [`targets`] | what fuzzers attack: decoders, URLs, the store beside a [`model`], the whole world |
+//! | [`targets`] | what fuzzers attack: decoders, URLs, maps of slots, the store beside a [`model`], the whole world |
 //!
 //! ```
 //! let story = unfazed_fuzz::world::run(1, None, false).expect("no promise is broken");
@@ -38,6 +39,7 @@ mod blocked;
 mod callers;
 mod chaos;
 mod checks;
+pub mod cluster;
 mod consumers;
 mod dialogues;
 mod driver;

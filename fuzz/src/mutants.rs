@@ -84,6 +84,8 @@ pub enum Mutant {
     DialTwice,
     /// The runner of a dialogue says that one and the same connection gave all its answers.
     OneConnection,
+    /// Nobody writes down what a failover has lost.
+    ForgetTail,
     /// The engine itself does something wrong.
     Engine(Sabotage),
 }
@@ -145,5 +147,17 @@ impl Mutant {
         (Mutant::Engine(Sabotage::GiveUpSilently), 6),
         (Mutant::Engine(Sabotage::LeaveTraces), 10),
         (Mutant::Engine(Sabotage::GoOnElsewhere), 9),
+    ];
+
+    /// Those that only worlds that are clusters can find.
+    pub const IN_CLUSTERS: &[(Mutant, u8)] = &[
+        (Mutant::ForgetTail, 7),
+        (Mutant::Engine(Sabotage::OvertakeRedirected), 8),
+        (Mutant::Engine(Sabotage::AskApart), 8),
+        (Mutant::Engine(Sabotage::BelieveScripts), 6),
+        (Mutant::Engine(Sabotage::FollowAnywhere), 17),
+        (Mutant::Engine(Sabotage::RefreshAtOnce), 17),
+        (Mutant::Engine(Sabotage::WaitForAll), 17),
+        (Mutant::Engine(Sabotage::ForgetHeirs), 14),
     ];
 }

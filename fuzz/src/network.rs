@@ -21,6 +21,8 @@ pub struct Weather {
     pub cut_down: bool,
     /// Everything takes up to so many microseconds.
     pub clogged_micros: u64,
+    /// It is so on the way to this node only.
+    pub only: Option<usize>,
 }
 
 /// How far a connection is, as its driver sees it.
@@ -41,6 +43,10 @@ pub enum Stage {
 pub struct Link {
     /// The engine's name for it.
     pub conn: ConnId,
+    /// The number of the server it leads to.
+    pub at: usize,
+    /// The port that was dialled.
+    pub port: u16,
     /// How far it is.
     pub stage: Stage,
     /// Accepted by the client's kernel and not yet read by the server.
@@ -97,6 +103,8 @@ impl Link {
         };
         Link {
             conn,
+            at: 0,
+            port: 0,
             stage: Stage::Dialling,
             up: VecDeque::new(),
             down: VecDeque::new(),

@@ -9,7 +9,10 @@ use unfazed_core::{
     resp::Value,
 };
 
-use crate::entropy::Entropy;
+use crate::{
+    cluster::{Hosts, plan::Plan},
+    entropy::Entropy,
+};
 
 /// What no formatted text may contain.
 pub const SECRET: &str = "s3cr3t-hunter2";
@@ -34,6 +37,10 @@ fn append(store: &mut ScriptStore, keys: &[&[u8]], args: &[&[u8]]) -> Value {
         error => error,
     }
 }
+
+/// How many in a hundred worlds are clusters. None for now: with 33 the order of a slot's commands (8) does
+/// not hold in every one of them, on seeds 116, 144, 282, 483 and 558 for instance.
+const CLUSTERS_PERCENT: Option<u64> = None;
 
 /// Drawn once, at the start.
 #[derive(Clone, Debug)]
@@ -83,6 +90,8 @@ pub struct Setup {
     pub close_at: Option<Duration>,
     /// How the world ends.
     pub ending: Ending,
+    /// What kind of cluster it is, if it is one.
+    pub cluster: Option<Plan>,
 }
 
 /// How the world ends.
@@ -172,7 +181,7 @@ impl Setup {
             config.forced = entropy.pick(&FORCED);
         }
         let heal_at = entropy.millis(500, 3_000);
-        Setup {
+        let setup = Setup {
             config,
             policy,
             named,
@@ -195,7 +204,30 @@ impl Setup {
             over_at: heal_at + entropy.millis(300, 1_200),
             close_at: entropy.chance(10).then(|| entropy.millis(300, 2_500)),
             ending: entropy.pick(&[Ending::Nothing, Ending::Shutdown, Ending::Abandon]),
+            cluster: None,
+        };
+        if CLUSTERS_PERCENT.is_some_and(|percent| entropy.chance(percent)) {
+            setup.in_cluster(entropy)
+        } else {
+            setup
         }
+    }
+
+    /// Makes it a cluster. What needs a connection of its own, and who scans or listens, stays out of it.
+    fn in_cluster(mut self, entropy: &mut Entropy) -> Self {
+        let plan = Plan::draw(entropy);
+        self.config = plan.apply(self.config, entropy);
+        self.config.forced = None;
+        (self.talks, self.listeners, self.operator_millis) = (false, 0, None);
+        self.poppers = 0;
+        self.named = plan.hosts == Hosts::Names;
+        if plan.spared.is_some() {
+            // What is everybody's must not run short, nor the client itself be slow.
+            self.config.queue = Default::default();
+            (self.choppy, self.late_micros) = (false, 0);
+        }
+        self.cluster = Some(plan);
+        self
     }
 
     fn breaker(config: &mut Config, entropy: &mut Entropy) {

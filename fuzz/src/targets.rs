@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use unfazed_core::{
-    Config, Now,
+    Config, Engine, Now,
+    config::{AddressMap, ClusterMap, Endpoint},
+    engine::{Input, Output},
     fallback::store::{Answer, Bounds, Store},
     resp::{Decoder, Limits, Protocol, Value},
     slot::slot,
@@ -21,11 +23,12 @@ use crate::{
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     ("decode_whole", decode_whole),
     ("decode_pieces", decode_pieces),
     ("url", url),
     ("store", store),
+    ("slot_map", slot_map),
     ("engine", engine),
 ];
 
@@ -85,6 +88,72 @@ pub fn store(bytes: &[u8]) {
             now = now + entropy.millis(0, 2_000);
         }
     }
+}
+
+/// What a node of a cluster answers when it is asked who serves which slots: whatever it says, a client takes
+/// it or leaves it, the same in one piece and in many, and every slot is somebody's or nobody's. The first
+/// byte chooses the question, the size of a piece and whether addresses are mapped.
+pub fn slot_map(bytes: &[u8]) {
+    let Some((choice, reply)) = bytes.split_first() else { return };
+    let told = |size: usize| {
+        let (shards, dialled) = ask_for_the_map(*choice, reply, size);
+        let slots: usize = shards.iter().map(|(_, slots)| slots).sum();
+        assert!(slots == 0 || slots == 16_384, "{slots} slots in all: {shards:?}");
+        (shards, dialled)
+    };
+    assert_eq!(told(reply.len().max(1)), told(usize::from(choice >> 2) + 1), "in pieces");
+}
+
+/// How many slots a client takes each node to serve, and whom it dials, after this answer.
+fn ask_for_the_map(choice: u8, reply: &[u8], size: usize) -> (Vec<(String, usize)>, Vec<String>) {
+    let map = if choice & 1 == 0 { ClusterMap::Shards } else { ClusterMap::Slots };
+    let mut config = Config::cluster([Endpoint::tcp("10.0.0.1", 7_000)]).client_info(false);
+    config = config.cluster_map(map);
+    if choice & 2 != 0 {
+        config = config
+            .address_map(AddressMap::new().function(|host, port| {
+                Some((format!("{host}.example.org"), port.wrapping_add(1)))
+            }));
+    }
+    let now = Now::new(moment(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
+    let mut engine: Engine<()> = Engine::new(config, 7, now).expect("a sound configuration");
+    engine.connect(None, now);
+    let (mut first, mut dialled) = (None, Vec::new());
+    let mut drain = |engine: &mut Engine<()>| {
+        loop {
+            match engine.poll_output() {
+                Output::Open { conn, target, .. } => {
+                    dialled.push(format!("{target:?}"));
+                    first.get_or_insert(conn);
+                }
+                Output::Resolve { host, port, .. } => dialled.push(format!("{host} {port}")),
+                Output::Wait(_) => return first,
+                _ => {}
+            }
+        }
+    };
+    let conn = drain(&mut engine).expect("the seed is dialled");
+    engine.handle_input(Input::Opened { conn }, now);
+    // The greeting, and then the map: what stands between them is the client's business.
+    for answer in [&b"%0\r\n"[..], reply] {
+        while let Some(chunk) = engine.take_output(conn) {
+            let count = chunk.unwritten().len();
+            engine.written(conn, chunk, count, now);
+        }
+        let mut inbox = BytesMut::new();
+        for piece in answer.chunks(size) {
+            inbox.extend_from_slice(piece);
+            engine.received(conn, &mut inbox, now);
+        }
+        engine.handle_input(Input::Timeout, now);
+        drain(&mut engine);
+    }
+    // Whoever else was asked does not answer.
+    let later = now + Duration::from_millis(200);
+    engine.handle_input(Input::Timeout, later);
+    drain(&mut engine);
+    let shards = engine.status().shards;
+    (shards.into_iter().map(|shard| (shard.node.to_string(), shard.slots)).collect(), dialled)
 }
 
 /// The whole engine in its world.

@@ -14,6 +14,7 @@ use unfazed_core::{
 
 use crate::{
     chaos::Undo,
+    cluster::{Cluster, changes::Turn},
     consumers::Eaten,
     dialogues::Talk,
     entropy::Entropy,
@@ -93,7 +94,9 @@ pub(crate) enum Action {
     Learn(u64),
     Cancel(u64),
     Chaos,
-    Undo(Undo),
+    /// The end of a fault, and at which server it was.
+    Undo(usize, Undo),
+    Cluster(Turn),
     Operator,
     Ran(NativeRun),
     Heal,
@@ -106,7 +109,12 @@ impl Action {
     fn is_clients(&self) -> bool {
         !matches!(
             self,
-            Action::Up(_) | Action::Publish | Action::Undo(_) | Action::Look | Action::Learn(_)
+            Action::Up(_)
+                | Action::Publish
+                | Action::Undo(..)
+                | Action::Cluster(_)
+                | Action::Look
+                | Action::Learn(_)
         )
     }
 }
@@ -140,7 +148,10 @@ pub(crate) struct World {
     pub(crate) talked: u64,
     /// Dialogues under way, by number.
     pub(crate) talks: BTreeMap<u64, Talk>,
+    /// The server; in a cluster the node at which something happens.
     pub(crate) server: Server,
+    /// The other nodes, where it is a cluster.
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) oracle: Oracle,
     /// What waits for its end, by waker.
     pub(crate) asked: BTreeMap<u64, Asked>,
@@ -189,9 +200,12 @@ impl World {
         let mut server = Server::new();
         (server.up, server.password) = (entropy.chance(85), password);
         server.database = u64::from(setup.config.database);
-        server.resp2 = entropy.chance(10);
-        server.hangs_up_at_hello = entropy.chance(5);
+        // A client that insists on RESP3 never gets along with these.
+        let insists = setup.config.protocol == unfazed_core::config::ProtocolChoice::Resp3;
+        server.resp2 = entropy.chance(10) && !insists;
+        server.hangs_up_at_hello = entropy.chance(5) && !insists;
         server.refuses_unsubscribe = entropy.chance(30);
+        server.tells = print;
         server.tampering.execute_twice = mutant == Some(Mutant::ExecuteTwice);
         server.tampering.lie = mutant == Some(Mutant::LieAboutWrite);
         server.tampering.keep_deleted = mutant == Some(Mutant::KeepDeleted);
@@ -203,7 +217,17 @@ impl World {
         server.tampering.lose_entries = mutant == Some(Mutant::LoseEntries);
         server.tampering.lose_merges = mutant == Some(Mutant::LoseMerges);
         server.tampering.merge_twice = mutant == Some(Mutant::MergeTwice);
+        let mut cluster = None;
+        if let Some(plan) = &setup.cluster {
+            let mut built = plan.build(|| server.twin());
+            if plan.spared.is_some() {
+                built.all_up();
+            }
+            server = built.take_first();
+            cluster = Some(built);
+        }
         let mut oracle = Oracle::default();
+        oracle.in_cluster = cluster.is_some();
         oracle.policy = setup.policy;
         oracle.secret = Some(SECRET.to_owned());
         oracle.forge_no = mutant == Some(Mutant::ForgeNo);
@@ -229,6 +253,7 @@ impl World {
             talked: 0,
             talks: BTreeMap::new(),
             server,
+            cluster,
             oracle,
             asked: BTreeMap::new(),
             detached: Vec::new(),
@@ -268,13 +293,12 @@ impl World {
         let text = format!("{:?}", self.setup.config);
         self.oracle.formatted(&text);
         self.trace(format_args!("{text}"));
-        if self.setup.config.protocol == unfazed_core::config::ProtocolChoice::Resp3 {
-            // A client that insists on RESP3 never gets along with these.
-            (self.server.resp2, self.server.hangs_up_at_hello) = (false, false);
-        }
-        if !self.server.up {
-            let delay = self.entropy.millis(10, 1_500);
-            self.at(delay, Action::Undo(Undo::Start { origin: Origin::Disk, loading: false }));
+        for node in 0..self.servers() {
+            if !self.server_at(node).up {
+                self.turn_to(node);
+                let delay = self.entropy.millis(10, 1_500);
+                self.undo_after(delay, Undo::Start { origin: Origin::Disk, loading: false });
+            }
         }
         if self.entropy.chance(70) {
             self.connect();
@@ -346,6 +370,22 @@ impl World {
         let (states, sums) = self.oracle.settled;
         counters.insert("keys held against their last state", states);
         counters.insert("keys held against what was added", sums);
+        counters.insert("commands of clusters held against their order", self.oracle.ordered);
+        if let Some(cluster) = &self.cluster {
+            let members = (0..cluster.truth.ports.len()).filter_map(|node| {
+                let server =
+                    if node == cluster.here() { &self.server } else { cluster.other(node) };
+                server.member.as_ref()
+            });
+            let names = ["nodes said MOVED", "nodes said ASK", "nodes said TRYAGAIN of a slot"];
+            for member in members {
+                for (name, count) in names.iter().zip(member.redirected) {
+                    *counters.entry(name).or_default() += count;
+                }
+                *counters.entry("nodes were asked for the map").or_default() += member.asked;
+            }
+            counters.insert("worlds that are clusters", 1);
+        }
         counters.insert("pops held against what their callers know", self.oracle.popped_held);
         counters.insert("texts held against what was added", self.oracle.added_held);
         counters.insert("transactions that met a watched key", self.server.conflicts);
@@ -405,7 +445,11 @@ impl World {
             Action::Learn(link) => self.learn(link),
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),
-            Action::Undo(undo) => self.undo(undo),
+            Action::Undo(node, undo) => {
+                self.turn_to(node);
+                self.undo(undo);
+            }
+            Action::Cluster(turn) => self.turn(turn),
             Action::Operator => self.operator(),
             Action::Ran(run) => drop(self.input(Input::Ran(run.run()))),
             Action::Heal => {
@@ -446,6 +490,14 @@ impl World {
         }
         if self.print {
             println!("{text}");
+        }
+    }
+
+    /// What a server was asked and has answered, for whoever reads the story; it follows from the rest.
+    pub(crate) fn tell(&self, link: u64, told: &[String]) {
+        for line in told {
+            let now = self.now.as_secs_f64() * 1_000.0;
+            println!("{now:>12.3} ms  #{} on {link}, {}: {line}", self.here(), self.seq);
         }
     }
 

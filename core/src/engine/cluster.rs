@@ -16,8 +16,14 @@ use std::{
 };
 
 use super::{
-    Batch, Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase, batch::Item,
-    carriers::Carrier, gather::Gathers, nodes::Node, recovery::Stage, redirect::Detours,
+    Batch, Closing, ConnId, Engine, Event, Health, NodeId, Parked, Phase,
+    batch::Item,
+    carriers::Carrier,
+    gather::Gathers,
+    nodes::Node,
+    recovery::Stage,
+    redirect::Detours,
+    trial::{Rare, Sabotage},
 };
 use crate::{
     commands::{Routing, Spec},
@@ -53,6 +59,8 @@ pub(super) struct Cluster {
     slots: Box<[u16]>,
     /// The nodes that serve slots. The first is home, for slots that nobody serves.
     owners: Vec<NodeId>,
+    /// How many slots each of the `owners` serves: whoever asks how the client stands asks for it.
+    shares: Vec<usize>,
     layout: Option<Layout>,
     /// CLUSTER SLOTS is asked, not CLUSTER SHARDS.
     by_slots: bool,
@@ -113,6 +121,7 @@ impl Cluster {
             seeds: seeds.iter().map(normalized).collect(),
             slots: vec![0; usize::from(SLOTS)].into(),
             owners: vec![home],
+            shares: vec![usize::from(SLOTS)],
             layout: None,
             by_slots: map == ClusterMap::Slots,
             refresh: Refresh::default(),
@@ -170,16 +179,20 @@ impl Cluster {
 
     /// How many slots a node serves.
     pub(super) fn slots_of(&self, node: NodeId) -> usize {
-        self.slots.iter().filter(|place| self.owners[usize::from(**place)] == node).count()
+        let shares = self.owners.iter().zip(&self.shares);
+        shares.filter(|(owner, _)| **owner == node).map(|(_, share)| share).sum()
     }
 
     /// A node serves a slot from now on.
     fn give(&mut self, slot: u16, node: NodeId) {
         let place = self.owners.iter().position(|owner| *owner == node).unwrap_or_else(|| {
             self.owners.push(node);
+            self.shares.push(0);
             self.owners.len() - 1
         });
-        self.slots[usize::from(slot)] = place as u16;
+        let before = std::mem::replace(&mut self.slots[usize::from(slot)], place as u16);
+        self.shares[usize::from(before)] -= 1;
+        self.shares[place] += 1;
     }
 
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
@@ -276,6 +289,10 @@ impl<W> Engine<W> {
     pub(super) fn direct_to(&self, slot: u16) -> Option<NodeId> {
         match &self.cluster {
             None => Some(NodeId::HOME),
+            Some(_) if self.trial.is(Sabotage::WaitForAll) => None,
+            Some(cluster) if self.trial.is(Sabotage::OvertakeRedirected) && slot < SLOTS => {
+                Some(cluster.owner(slot))
+            }
             Some(cluster) => cluster.direct_to(slot),
         }
     }
@@ -291,7 +308,13 @@ impl<W> Engine<W> {
     pub(super) fn want_refresh(&mut self) {
         let Some(cluster) = &mut self.cluster else { return };
         let refresh = &mut cluster.refresh;
+        let hasty = self.trial.is(Sabotage::RefreshAtOnce);
+        if hasty {
+            (refresh.last, refresh.until) = (None, None);
+            refresh.asked.clear();
+        }
         if !refresh.asked.is_empty() {
+            self.trial.reached(Rare::AskedAgain);
             refresh.again = true;
             return;
         }
@@ -353,6 +376,7 @@ impl<W> Engine<W> {
 
     /// Nobody is connected who could be asked: whoever may be there is dialled.
     fn dial_seeds(&mut self) {
+        self.trial.reached(Rare::SeedsAnew);
         let Some(cluster) = &mut self.cluster else { return };
         let delay = REFRESH_UNWELL.delay(cluster.refresh.unwell);
         cluster.refresh.unwell = cluster.refresh.unwell.saturating_add(1);
@@ -392,6 +416,7 @@ impl<W> Engine<W> {
             Ok(Err(malformed)) => self.tell_error(node, Cause::Malformed(malformed.0)),
             Err(error) if !cluster.by_slots && is_unknown(error.message()) => {
                 // Before Redis 7.0.
+                self.trial.reached(Rare::OldCluster);
                 cluster.by_slots = true;
                 cluster.refresh.again = true;
             }
@@ -428,7 +453,10 @@ impl<W> Engine<W> {
         let before = cluster.refresh.asked.len();
         cluster.refresh.asked.retain(|asked| *asked != node);
         if before > 0 && cluster.refresh.asked.is_empty() {
-            self.finish_refresh();
+            // Not here: its node may go with the map, and there may be more to settle of its connection.
+            cluster.refresh.until = Some(self.now.instant);
+            self.trial.reached(Rare::TopologyLost);
+            self.stirred = true;
         }
     }
 
@@ -436,15 +464,21 @@ impl<W> Engine<W> {
         let Some(cluster) = &mut self.cluster else { return };
         let now = self.now.instant;
         let refresh = &mut cluster.refresh;
+        if !refresh.asked.is_empty() {
+            self.trial.reached(Rare::AnswerMissed);
+        }
         refresh.asked.clear();
         refresh.until = None;
         refresh.last = Some(now);
         let again = std::mem::take(&mut refresh.again);
         let answers = std::mem::take(&mut refresh.answers);
+        if answers.windows(2).any(|pair| pair[0] != pair[1]) {
+            self.trial.reached(Rare::Disagree);
+        }
         let agreed = Layout::agreed(&answers, cluster.layout.as_ref());
         let found = agreed.is_some();
         if let Some(layout) = agreed {
-            self.adopt(layout);
+            self.adopt(&layout);
         }
         let all_live = |engine: &Self| {
             engine.nodes.iter().all(|(_, node)| node.gone || matches!(node.phase, Phase::Live))
@@ -494,22 +528,28 @@ impl<W> Engine<W> {
 
     /// A redirect says that a node serves a slot, and the map names that node.
     pub(super) fn give_slot(&mut self, slot: u16, node: NodeId) {
+        let whole = self.health();
         if let Some(cluster) = &mut self.cluster {
             cluster.give(slot, node);
         }
+        self.tell_whole(whole, self.spokesman().cause.clone());
         self.pubsub.slots_moved();
         self.settle_debts();
     }
 
-    fn adopt(&mut self, layout: Layout) {
+    fn adopt(&mut self, layout: &Layout) {
+        let whole = self.health();
         let Some(cluster) = &mut self.cluster else { return };
         cluster.refresh.adopted += 1;
-        if cluster.layout.as_ref() != Some(&layout) || cluster.is_patched(&layout, &self.nodes) {
-            self.remap(&layout);
+        let news = cluster.layout.as_ref() != Some(layout);
+        let changes = news || cluster.is_patched(layout, &self.nodes);
+        if news {
+            cluster.layout = Some(layout.clone());
         }
-        if let Some(cluster) = &mut self.cluster {
-            cluster.layout = Some(layout);
-        }
+        let heirs = if changes { self.remap(layout) } else { BTreeMap::new() };
+        // Others count now, and they may stand otherwise.
+        self.tell_whole(whole, self.spokesman().cause.clone());
+        self.inherit(heirs);
         self.judge_coverage();
         self.drop_nodes();
         for node in self.nodes.ids() {
@@ -526,7 +566,8 @@ impl<W> Engine<W> {
         self.announce();
     }
 
-    fn remap(&mut self, layout: &Layout) {
+    /// Gives for each node that serves slots of one that is down, which one that is.
+    fn remap(&mut self, layout: &Layout) -> BTreeMap<NodeId, NodeId> {
         let mut slots = vec![0u16; usize::from(SLOTS)];
         let mut owners = vec![NodeId::HOME];
         for shard in &layout.shards {
@@ -540,12 +581,13 @@ impl<W> Engine<W> {
                 slots[usize::from(*first)..=usize::from(*last)].fill(place);
             }
         }
-        let Some(cluster) = &mut self.cluster else { return };
+        let mut heirs = BTreeMap::new();
+        let mut shares = vec![0; owners.len()];
+        slots.iter().for_each(|place| shares[usize::from(*place)] += 1);
+        let Some(cluster) = &mut self.cluster else { return heirs };
+        cluster.shares = shares;
         let slots_before = std::mem::replace(&mut cluster.slots, slots.into());
         let owners_before = std::mem::replace(&mut cluster.owners, owners);
-        // Who takes over from a node that is down goes on with its outage: what may degrade has been
-        // written in memory, and that comes first.
-        let mut heirs: BTreeMap<NodeId, NodeId> = BTreeMap::new();
         for (now, before) in cluster.slots.iter().zip(&slots_before) {
             let heir = cluster.owners[usize::from(*now)];
             let before = owners_before[usize::from(*before)];
@@ -553,12 +595,19 @@ impl<W> Engine<W> {
                 heirs.entry(heir).or_insert(before);
             }
         }
-        if !self.memory.degrades() {
+        heirs
+    }
+
+    /// Who takes over from a node that is down goes on with its outage: what may degrade has been written in
+    /// memory, and that comes first.
+    fn inherit(&mut self, heirs: BTreeMap<NodeId, NodeId>) {
+        if !self.memory.degrades() || self.trial.is(Sabotage::ForgetHeirs) {
             return;
         }
         for (heir, before) in heirs {
             let begins = matches!(self.nodes[heir].phase, Phase::Starting | Phase::Suspect { .. });
             if heir != NodeId::HOME && begins {
+                self.reached(Rare::Inherited);
                 let cause = self.down_cause(before);
                 self.enter_down(heir, self.now.instant, cause);
             }
@@ -629,7 +678,10 @@ impl<W> Engine<W> {
         if let Some(conn) = conn {
             self.carry_no_more(conn, &Cause::Local);
             match self.connections.get_mut(conn.0) {
-                Some(connection) if !connection.owes_nothing() => connection.retiring = true,
+                Some(connection) if !connection.owes_nothing() => {
+                    self.trial.reached(Rare::NodeLeaves);
+                    connection.retiring = true;
+                }
                 _ => self.kill(conn, Cause::Local),
             }
         }
@@ -677,6 +729,7 @@ impl<W> Engine<W> {
                 if stays(self, &parked) {
                     self.nodes[node].backlog.push_back(parked);
                 } else if node == NodeId::HOME && self.is_nobodys(&parked.op) {
+                    self.reached(Rare::Uncovered);
                     let gap = self.cluster.as_ref().and_then(|cluster| cluster.first_gap());
                     let slot =
                         if parked.op.slot < SLOTS { parked.op.slot } else { gap.unwrap_or(0) };
@@ -694,9 +747,11 @@ impl<W> Engine<W> {
         (op.slot < SLOTS || pinned()) && self.route(op) == NodeId::HOME
     }
 
-    /// A node that is well serves keys that are owed something: it is paid before it answers for them.
+    /// A node that is well serves keys that were written in memory: where they are owed something it is paid
+    /// before it answers for them, and what nothing is owed to is forgotten, as after any outage.
     fn settle_debts(&mut self) {
-        if self.memory.journal_len() == 0 || self.is_held_down() {
+        let forgets = self.trial.is(Sabotage::ForgetHeirs);
+        if !self.memory.holds_writes() || self.is_held_down() || forgets {
             return;
         }
         let Some(cluster) = &self.cluster else { return };
@@ -705,9 +760,12 @@ impl<W> Engine<W> {
         for id in live {
             let owes = self.memory.owes_any(|key| self.serves(id, key));
             if owes {
+                self.reached(Rare::DebtMoved);
                 self.enter_down(id, self.now.instant, Cause::SlotMoved);
                 let now = self.now.instant;
                 self.enter_stage(id, Stage::Pause(now), None);
+            } else {
+                self.hand_back(id);
             }
         }
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Engine, NodeId, Parked, Slot, Ticket, submit::cost_of, tickets::Outcome, tickets::Work,
+    trial::Rare,
 };
 use crate::{
     commands::{Fan, Join, Routing},
@@ -224,6 +225,10 @@ impl<W> Engine<W> {
             let Some(cluster) = &mut self.cluster else { continue };
             let Some(gather) = cluster.gathers.0.remove(id.0) else { continue };
             let (ticket, item) = (gather.ticket, gather.item);
+            let failed = |part: &Part| matches!(part.outcome, Some(Err(_)));
+            if gather.parts.iter().any(failed) && !gather.parts.iter().all(failed) {
+                self.trial.reached(Rare::PartFails);
+            }
             let outcome = gather.joined();
             let waiter = self.tickets.end(ticket, item, outcome);
             self.wake(waiter);
@@ -243,6 +248,7 @@ impl<W> Engine<W> {
             else {
                 continue;
             };
+            self.trial.reached(Rare::PartsDropped);
             for part in gather.parts {
                 self.cancelled += usize::from(self.tickets.remove(part.ticket).is_some());
             }

@@ -435,6 +435,10 @@ impl<W> Engine<W> {
         self.told = super::Told::default();
         self.nodes[node].recovered_at = Some(self.now.instant);
         self.nodes[node].heritage.settle();
+        if self.cluster.is_some() {
+            // Slots may have come to it since it began, and a debt in them may have been given up elsewhere.
+            self.hand_back(node);
+        }
         self.enter(node, Phase::Live, None);
         self.place_held();
     }

@@ -21,7 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ConnId, Engine, NodeId, Parked, classify::Class};
+use super::{
+    ConnId, Engine, NodeId, Parked,
+    classify::Class,
+    trial::{Rare, Sabotage},
+};
 use crate::{
     connection::{Op, Own},
     failure::{Cause, Executed},
@@ -161,16 +165,21 @@ impl<W> Engine<W> {
                 let bytes = bytes.to_vec();
                 self.detour(conn, op, bytes, error);
             }
-            None => connection.refused.push((op, start, end, error, Duration::ZERO)),
+            None => {
+                connection.refused.push((op, start, end, error, Duration::ZERO));
+                self.reached(Rare::MovedWhileWriting);
+            }
         }
     }
 
     /// Whether a command may be redirected once more.
-    pub(super) fn may_follow(&self, conn: ConnId, op: &mut Op, error: &ServerError) -> bool {
+    pub(super) fn may_follow(&mut self, conn: ConnId, op: &mut Op, error: &ServerError) -> bool {
         op.redirects = op.redirects.saturating_add(1);
-        u32::from(op.redirects) <= self.config.retry.redirects_max
-            && self.read_redirect(conn, error).is_some()
-            && self.tickets.wants(op.ticket)
+        let may_go = u32::from(op.redirects) <= self.config.retry.redirects_max;
+        if !may_go {
+            self.reached(Rare::MovedTooOften);
+        }
+        may_go && self.read_redirect(conn, error).is_some() && self.tickets.wants(op.ticket)
     }
 
     /// What a redirect says, in the eyes of the node that gave it.
@@ -193,6 +202,9 @@ impl<W> Engine<W> {
         };
         let slot = if op.slot < SLOTS { op.slot } else { redirect.slot };
         let to = self.follow(conn, node, &op, slot, redirect, &error);
+        if op.redirects > 1 {
+            self.reached(Rare::MovedAgain);
+        }
         let due = self.now.instant + redirect_delay(op.redirects);
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
         let on = self.connections.get(conn.0).map_or(0, |connection| connection.number);
@@ -222,18 +234,22 @@ impl<W> Engine<W> {
     ) -> To {
         let Some(cluster) = &self.cluster else { return To::Owner };
         let adopted = cluster.adopted();
-        if op.spec.is_script() {
+        let believes_scripts = self.trial.is(Sabotage::BelieveScripts);
+        if op.spec.is_script() && !believes_scripts {
             self.want_refresh();
             return To::OtherAfter(adopted, node, error.clone());
         }
         let itself = redirect.to.is_some() && redirect.to == self.nodes[node].endpoint;
         if itself {
             // It does not know itself under this connection: another one first, then the map.
+            self.reached(Rare::MovedToItself);
             self.want_refresh();
             self.retire(conn, Cause::NotReady(error.clone()));
             return To::Owner;
         }
-        let Some(to) = redirect.to.filter(|to| cluster.names(to)) else {
+        let anywhere = self.trial.is(Sabotage::FollowAnywhere);
+        let Some(to) = redirect.to.filter(|to| anywhere || cluster.names(to)) else {
+            self.reached(Rare::MovedAstray);
             self.want_refresh();
             return To::OwnerAfter(adopted);
         };
@@ -243,6 +259,7 @@ impl<W> Engine<W> {
         match redirect.kind {
             RedirectKind::Ask => To::Ask(target),
             RedirectKind::Moved => {
+                self.reached(Rare::Moved);
                 self.give_slot(slot, target);
                 self.want_refresh();
                 To::Owner
@@ -254,8 +271,10 @@ impl<W> Engine<W> {
     /// none.
     pub(super) fn wait_behind_detour(&mut self, parked: Parked) -> Option<Parked> {
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
-        match cluster.detours.0.get_mut(&parked.op.slot) {
+        let overtakes = self.trial.is(Sabotage::OvertakeRedirected);
+        match cluster.detours.0.get_mut(&parked.op.slot).filter(|_| !overtakes) {
             Some(detour) => {
+                self.trial.reached(Rare::BehindDetour);
                 self.tickets.note_strayed(parked.op.ticket);
                 detour.newer.push_back(parked);
                 None
@@ -271,6 +290,7 @@ impl<W> Engine<W> {
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
+                self.trial.reached(Rare::LostInDetour);
                 detour.take_in(Bounced { parked, on, to: To::Owner, due: now });
                 None
             }
@@ -355,8 +375,10 @@ impl<W> Engine<W> {
             To::OtherAfter(_, node, error) => {
                 let Some(cluster) = &self.cluster else { return };
                 if cluster.owner(slot) != node {
+                    self.reached(Rare::ScriptMoved);
                     return self.place(parked);
                 }
+                self.reached(Rare::ScriptMadeItUp);
                 if !self.tickets.wants(parked.op.ticket) {
                     return self.give_up(&parked.op);
                 }
@@ -370,10 +392,17 @@ impl<W> Engine<W> {
                 let wanted = goes && self.tickets.wants(parked.op.ticket);
                 match conn.filter(|_| wanted) {
                     Some(conn) => {
+                        self.reached(Rare::AskedFirst);
                         self.ask(conn, Own::Asking, &[b"ASKING"]);
+                        if self.trial.is(Sabotage::AskApart) {
+                            self.ask(conn, Own::Asking, &[b"PING"]);
+                        }
                         self.place_on_server(node, parked);
                     }
-                    None => self.place(parked),
+                    None => {
+                        self.reached(Rare::AskedInVain);
+                        self.place(parked);
+                    }
                 }
             }
         }

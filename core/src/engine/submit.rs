@@ -606,7 +606,9 @@ impl<W> Engine<W> {
         if let Some(of) = self.tickets.of_lease(parked.op.ticket) {
             return self.place_on_lease(of.lease, parked);
         }
-        let Some(conn) = self.nodes[node].conn else {
+        let waits_for_all = self.trial.is(Sabotage::WaitForAll)
+            && self.nodes.iter().any(|(_, node)| node.endpoint.is_some() && node.conn.is_none());
+        let Some(conn) = self.nodes[node].conn.filter(|_| !waits_for_all) else {
             return self.nodes[node].backlog.push_back(parked);
         };
         let Parked { mut op, mut bytes, cause } = parked;

@@ -88,6 +88,30 @@ rare_branches! {
     HeldLost: "a connection that somebody holds is lost",
     PinnedEnds: "what goes to one connection and no other ends with it",
     SeatIdle: "a connection that nobody uses is closed",
+    Moved: "a command goes to where its slot is now",
+    MovedAgain: "a command is redirected again, and waits",
+    MovedTooOften: "a command is redirected too often",
+    MovedToItself: "a node redirects to itself",
+    MovedAstray: "a redirect leads to a node that the map does not name",
+    MovedWhileWriting: "a redirect comes while its command is with the writer",
+    AskedFirst: "a command goes out behind ASKING",
+    AskedInVain: "a node that is to be asked with ASKING can't be reached",
+    BehindDetour: "a newer command of a slot waits behind those that were redirected",
+    LostInDetour: "what was owed where others of its slot were redirected is lost",
+    ScriptMoved: "a script's redirect is what the map says too",
+    ScriptMadeItUp: "a script's redirect is its own words",
+    Disagree: "nodes disagree about the map",
+    AnswerMissed: "a map holds before all have answered who were asked",
+    AskedAgain: "there is reason to ask for the map while it is asked for",
+    TopologyLost: "the last of those who were asked for the map is lost",
+    OldCluster: "a cluster does not know CLUSTER SHARDS",
+    SeedsAnew: "nobody is connected who could be asked for the map",
+    Inherited: "who takes over goes on with the outage",
+    DebtMoved: "a slot that is owed something comes to a node that is well",
+    Uncovered: "a command ends because nobody serves its slot",
+    NodeLeaves: "a node that is not needed any more finishes what it owes",
+    PartFails: "a part of a command fails after another was carried out",
+    PartsDropped: "a command is given up with its parts under way",
 }
 
 #[cfg(feature = "simulation")]
@@ -140,6 +164,20 @@ faults! {
     LeaveTraces,
     /// Whoever holds a connection that is lost goes on with another one.
     GoOnElsewhere,
+    /// Newer commands of a slot don't wait behind those that were redirected.
+    OvertakeRedirected,
+    /// Something comes between ASKING and what it is for.
+    AskApart,
+    /// What a script says of redirects is believed.
+    BelieveScripts,
+    /// Redirects are followed to wherever they lead.
+    FollowAnywhere,
+    /// The map is asked for at once, as often as there is a reason.
+    RefreshAtOnce,
+    /// Nobody takes over what memory owes to a node that is replaced.
+    ForgetHeirs,
+    /// No request goes out while any node is down.
+    WaitForAll,
 }
 
 /// How often each rare branch was taken, and which fault there is.

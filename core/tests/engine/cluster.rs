@@ -624,6 +624,64 @@ fn keys_of_a_shard_that_is_down_are_answered_from_memory_and_paid_to_its_success
 }
 
 #[test]
+fn what_was_written_in_memory_is_forgotten_where_a_node_that_is_well_takes_over() {
+    let config = World::plain().fallback(Fallback::memory("*", Policy::Discard));
+    let mut world = World::live(config);
+    world.wait(Duration::from_secs(1));
+    world.peer(C).refuses = true;
+    world.lose(C, Cause::Reset);
+    let set = world.run("SET foo 1");
+    world.value::<()>(set);
+    assert_eq!(world.engine.status().overlay_entries, 1);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
+    assert_eq!(world.engine.status().overlay_entries, 0, "nothing is owed, and B answers for it");
+    let get = world.run("GET foo");
+    world.say(B, "_");
+    assert_eq!(world.value::<Option<String>>(get), None);
+}
+
+#[test]
+fn the_last_who_is_asked_for_the_map_may_be_lost_and_not_be_in_it() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_secs(1));
+    world.peer(A).map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
+    // These two never answer.
+    (world.peer(B).map, world.peer(C).map) = (String::new(), String::new());
+    let get = world.run("GET foo");
+    world.say(C, "-CLUSTERDOWN Hash slot not served");
+    world.lose(B, Cause::Reset);
+    world.lose(C, Cause::Reset);
+    world.wait(Duration::from_secs(1));
+    assert!(world.events.iter().any(|event| event.contains("127.0.0.1:7003 is not needed")));
+    world.say(B, "$1\r\nx");
+    assert_eq!(world.value::<String>(get), "x");
+}
+
+#[test]
+fn how_the_cluster_stands_is_told_without_a_gap_when_its_map_comes() {
+    let seeds = [A, C].map(|port| Endpoint::tcp("127.0.0.1", port));
+    let mut world = World::new(Config::cluster(seeds).client_info(false));
+    world.peer(C).refuses = true;
+    world.engine.connect(None, world.now);
+    world.drain();
+    world.wait(Duration::from_secs(1));
+    world.peer(C).refuses = false;
+    world.wait(Duration::from_secs(2));
+    // Of a node it is told with its name before it.
+    let whole =
+        world.events.iter().filter(|event| !event.contains(": ") || event.starts_with("conn"));
+    let told = whole.filter_map(|event| event.split(": ").next()?.split_once(" -> "));
+    let mut before = "connecting".to_owned();
+    for (from, to) in told.filter(|(from, _)| !from.contains('.')) {
+        assert_eq!(from, before, "{:?}", world.events);
+        before = to.to_owned();
+    }
+    assert_eq!(before, "live", "{:?}", world.events);
+}
+
+#[test]
 fn all_keys_are_those_of_servers_and_those_that_memory_knows_of_a_shard_that_is_down() {
     let config = World::plain().fallback(Fallback::memory("*", Policy::Invalidate));
     let mut world = World::live(config);

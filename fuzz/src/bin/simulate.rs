@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, ops::Range, process::ExitCode, time::Instant};
 
 use unfazed_fuzz::{
     entropy::Entropy,
-    hunt::{Bag, Found, Hunt, shrink_seed, tell},
+    hunt::{Bag, Found, Hunt, Progress, shrink_seed, tell},
     mutants::Mutant,
     world::Story,
 };
@@ -48,7 +48,12 @@ fn main() -> ExitCode {
             let mut hunt = Hunt::new(seeds.clone());
             (hunt.all, hunt.mutant) = (wanted.all, wanted.mutant);
             hunt.threads = wanted.threads.unwrap_or(hunt.threads);
-            hunt.run(|count| eprintln!("{count} seeds, {:.0} s", begun.elapsed().as_secs_f64()))
+            hunt.run(|progress| match progress {
+                Progress::Seeds(count) => {
+                    eprintln!("{count} seeds, {:.0} s", begun.elapsed().as_secs_f64());
+                }
+                Progress::Found(seed, found) => eprintln!("seed {seed}: {found}"),
+            })
         }
     };
     report(&bag, begun.elapsed().as_secs_f64());
@@ -125,7 +130,8 @@ impl Wanted {
                 "--threads" => threads = Some(words.next()?.parse().ok()?),
                 "--mutant" => {
                     let name = words.next()?;
-                    let mut known = Mutant::ALL.iter().map(|(mutant, _)| *mutant);
+                    let all = Mutant::ALL.iter().chain(Mutant::IN_CLUSTERS);
+                    let mut known = all.map(|(mutant, _)| *mutant);
                     mutant = Some(known.find(|mutant| format!("{mutant:?}") == name)?);
                 }
                 _ => return None,

@@ -51,6 +51,7 @@ use reads::Reading;
 use settled::{Sum, part_of};
 
 use crate::{
+    cluster::judge::Placed,
     invariants,
     server::{Block, Server, holder_in, is_write, roams},
     workload::{Asked, Command, Shape},
@@ -183,6 +184,16 @@ pub struct Oracle {
     pops: BTreeMap<String, Pop>,
     /// See `pops`.
     pub popped_held: u64,
+    /// What must keep its place in a cluster, and how many of it did so far.
+    pub(crate) placed: Vec<Placed>,
+    /// See `placed`.
+    pub ordered: u64,
+    /// Keys of which the servers have lost writes that they had acknowledged, and when.
+    pub(crate) lost: BTreeMap<String, u64>,
+    /// A master went on for a while after another had taken over, so that what is read there is old.
+    pub(crate) two_masters: bool,
+    /// The world is a cluster.
+    pub in_cluster: bool,
     /// Optimistic transactions, by the number of whoever made them, and how many were held against what
     /// stands on the server.
     additions: BTreeMap<u64, Addition>,
@@ -293,6 +304,9 @@ impl Oracle {
             _ => false,
         };
         let whole_once = whole && asked.commands.iter().any(once);
+        if self.in_cluster {
+            self.on_placed(asked);
+        }
         for command in &asked.commands {
             let line = command.line();
             self.add_open(command, 1);
@@ -307,15 +321,18 @@ impl Oracle {
                 self.in_wholes.insert(line.clone());
             }
             if counted && (once(command) || whole_once) {
-                self.lines.entry(line.clone()).or_default().most = Some(1);
+                for line in self.own_lines(command) {
+                    self.lines.entry(line).or_default().most = Some(1);
+                }
             }
             if !is_write(command.name()) {
                 continue;
             }
             for key in &command.keys {
+                let line = self.line_at(command, key);
                 self.writes.entry(key.clone()).or_default().push(WriteFact {
                     id: command.id,
-                    line: line.clone(),
+                    line,
                     submitted: asked.submitted,
                     ended: None,
                     acked: None,
@@ -414,6 +431,11 @@ impl Oracle {
             fact.vague = vague;
             fact.dropped = misses && source != Source::Server;
         });
+        if self.in_cluster && command.is_in_parts() {
+            self.tally.sources[0] += u64::from(source == Source::Server);
+            self.check_joined(asked, command, reply, seq, server);
+            return self.check_parts_done(command, server);
+        }
         if source == Source::Server {
             self.tally.sources[0] += 1;
             let known = server.ledger.get(&line);
@@ -484,8 +506,9 @@ impl Oracle {
         if !is_write(command.name()) {
             return;
         }
-        let (era, stretch, line) = (self.era, self.stretch, command.line());
+        let (era, stretch) = (self.era, self.stretch);
         for key in &command.keys {
+            let line = self.line_at(command, key);
             let facts = self.writes.entry(key.clone()).or_default();
             let mine = |fact: &&mut WriteFact| {
                 fact.line == line && fact.submitted == submitted && fact.ended.is_none()
@@ -520,22 +543,33 @@ impl Oracle {
         if claim != Executed::Maybe {
             self.add_open(command, -1);
         }
-        let known = server.ledger.get(&line);
-        let (executed, last) = known.map_or((0, 0), |known| (known.executed, known.last));
-        let empty = known.map_or(0, |known| known.empty);
+        let lines = self.lines_of(command);
+        let known: Vec<_> = lines.iter().filter_map(|line| server.ledger.get(line)).collect();
+        let executed = known.iter().map(|known| known.executed).max().unwrap_or(0);
+        let last = known.iter().map(|known| known.last).max().unwrap_or(0);
         match claim {
             Executed::No => {
                 self.tally.no += 1;
                 if command.id.is_some() && part_of(command).is_none() {
-                    self.lines.entry(line.clone()).or_default().never = true;
-                    if executed > empty {
-                        return self.fail(6, format!("{line}: {failure}, and executed"));
+                    for line in self.own_lines(command) {
+                        self.lines.entry(line.clone()).or_default().never = true;
+                        if server
+                            .ledger
+                            .get(&line)
+                            .is_some_and(|known| known.executed > known.empty)
+                        {
+                            return self.fail(6, format!("{line}: {failure}, and executed"));
+                        }
                     }
                 }
             }
             Executed::Maybe => {
                 self.tally.maybe += 1;
-                if !self.offered.contains(&line) {
+                // A part of it may have been carried out in memory.
+                let in_memory =
+                    self.in_cluster && self.policy.is_some() && command.degrades_in_part();
+                let in_memory = in_memory && command.is_in_parts();
+                if !in_memory && !lines.iter().any(|line| self.offered.contains(line)) {
                     return self.fail(6, format!("{line}: {failure}, and never handed out"));
                 }
             }
@@ -568,8 +602,51 @@ impl Oracle {
         {
             self.fail(22, format!("{line}: {failure}, and is not isolated"));
         }
-        if matches!(failure.kind(), FailureKind::Down(_)) && !fails {
+        // The map may name nobody who could be asked.
+        let for_nobody = self.in_cluster && command.fans_out();
+        if matches!(failure.kind(), FailureKind::Down(_)) && !fails && !for_nobody {
             self.fail(18, format!("{line}: {failure}, and may wait"));
+        }
+    }
+
+    /// The lines as which a command is carried out.
+    fn lines_of(&self, command: &Command) -> Vec<String> {
+        if self.in_cluster { command.lines_in_cluster() } else { vec![command.line()] }
+    }
+
+    /// Those among them that no other command has.
+    fn own_lines(&self, command: &Command) -> Vec<String> {
+        if self.in_cluster && command.fans_out() {
+            // Each node carries it out.
+            return Vec::new();
+        }
+        let mut lines = self.lines_of(command);
+        if let Some(id) = command.id.filter(|_| lines.len() > 1) {
+            let own = id.to_string();
+            let has = |line: &String| {
+                line.split(|letter: char| !letter.is_ascii_digit()).any(|word| word == own)
+            };
+            lines.retain(has);
+        }
+        lines
+    }
+
+    /// The line as which a command is carried out for one of its keys.
+    fn line_at(&self, command: &Command, key: &str) -> String {
+        let mut lines = self.lines_of(command).into_iter();
+        let found = lines.find(|line| line.split(' ').any(|word| word == key));
+        found.unwrap_or_else(|| command.line())
+    }
+
+    /// A command of several parts has ended well: each was carried out.
+    fn check_parts_done(&mut self, command: &Command, server: &Server) {
+        for line in self.own_lines(command).into_iter().filter(|_| command.id.is_some()) {
+            if command.degrades_in_part() && self.policy.is_some() {
+                continue;
+            }
+            if server.ledger.get(&line).is_none_or(|known| known.executed == 0) {
+                self.fail(6, format!("{line}: Ok, and never carried out"));
+            }
         }
     }
 

@@ -55,11 +55,15 @@ impl Oracle {
     }
 
     /// Once everything has come to rest: what the server was told of what memory had acknowledged.
-    pub fn check_settled(&mut self, server: &Server, unix: u64) {
-        if self.policy.is_none() || self.violation.is_some() {
+    /// `held` is what stands at each key.
+    pub fn check_settled(&mut self, server: &Server, held: &BTreeMap<String, Data>) {
+        if self.violation.is_some() || (self.policy.is_none() && !self.in_cluster) {
             return;
         }
-        self.check_last_states(server, unix);
+        self.check_last_states(server, held);
+        if self.policy.is_none() {
+            return;
+        }
         let mut broken = None;
         for (key, sum) in &self.sums {
             let (added, pushed) = added_to(server, key);
@@ -92,12 +96,13 @@ impl Oracle {
     }
 
     /// The last write to a key, if no other came near it and it was acknowledged, is what stands there.
-    fn check_last_states(&mut self, server: &Server, unix: u64) {
+    fn check_last_states(&mut self, server: &Server, held: &BTreeMap<String, Data>) {
         let mut broken = None;
         for (key, facts) in &self.writes {
             let replayed = key.starts_with("last") || key.starts_with("sum");
             let of_many = [":set", ":queue", ":hash"].iter().any(|end| key.ends_with(end));
-            if !replayed || key.contains(":n:") || of_many {
+            let kept = replayed || (self.in_cluster && key.starts_with("wallet"));
+            if !kept || key.contains(":n:") || of_many {
                 continue;
             }
             let Some(last) = facts.iter().max_by_key(|fact| fact.submitted) else { continue };
@@ -108,8 +113,18 @@ impl Oracle {
             });
             // What the server once had it may have lost by itself.
             let live = self.live.iter().copied().find(|live| *live > acked);
-            let had = if by == Source::Server { acked } else { live.unwrap_or(acked) };
-            let wiped = server.wiped_at.is_some_and(|at| at > had);
+            let had = match by {
+                // What is one part of a command is there before the whole is acknowledged.
+                Source::Server if self.in_cluster => {
+                    server.ledger.get(&last.line).map_or(acked, |known| known.last.min(acked))
+                }
+                Source::Server => acked,
+                // In a cluster each shard is told at its own time.
+                _ if self.in_cluster => acked,
+                _ => live.unwrap_or(acked),
+            };
+            let lost = server.wiped_at.max(self.lost.get(key).copied());
+            let wiped = lost.is_some_and(|at| at > had);
             let words: Vec<&str> = last.line.split(' ').collect();
             let expected = match words[0] {
                 "SET" if last.plain_set => Some(words[2]),
@@ -121,7 +136,7 @@ impl Oracle {
                 continue;
             }
             self.settled.0 += 1;
-            let found = match server.peek(key, unix) {
+            let found = match held.get(key) {
                 Some(Data::Text(text)) => Some(String::from_utf8_lossy(text).into_owned()),
                 Some(other) => Some(format!("{other:?}")),
                 None => None,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use unfazed_core::resp::Value;
 
 use super::{Server, Stream, When, bulk};
+use crate::cluster::Put;
 
 /// A value at a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,39 @@ impl Server {
         let (data, expiry) = self.data.get(key.as_bytes())?;
         expiry.is_none_or(|at| at > unix).then_some(data)
     }
+
+    /// What is at a key and when it expires.
+    pub(crate) fn entry(&self, key: &str) -> Option<&(Data, Option<u64>)> {
+        self.data.get(key.as_bytes())
+    }
+
+    /// Puts something at a key, or takes away what is there.
+    pub(crate) fn put(&mut self, key: &str, state: Option<(Data, Option<u64>)>) {
+        match state {
+            Some(state) => drop(self.data.insert(key.into(), state)),
+            None => drop(self.data.remove(key.as_bytes())),
+        }
+    }
+
+    /// Every key there is.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.data.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect()
+    }
+
+    /// Takes over all that another server has.
+    pub(crate) fn copy_data(&mut self, from: &Server) {
+        self.data.clone_from(&from.data);
+    }
+
+    fn flush(&mut self, when: When) {
+        for key in self.keys() {
+            self.log_put(Put { unix: when.unix, key, state: None });
+        }
+        self.data.clear();
+        self.keep_members();
+        self.wiped_at = Some(when.seq);
+    }
+
     pub(super) fn execute(&mut self, name: &str, words: &[String], when: When) -> Value {
         let key = || words[1].clone().into_bytes();
         self.expire(when);
@@ -64,7 +98,11 @@ impl Server {
             "PING" => words.get(1).map_or(Value::Simple("PONG".into()), |text| bulk(text)),
             "GET" => self.get(&words[1]),
             "MGET" => Value::Array(words[1..].iter().map(|key| self.get(key)).collect()),
-            "EXISTS" => Value::Integer(self.data.contains_key(words[1].as_bytes()).into()),
+            "EXISTS" => {
+                let there = |key: &&String| self.data.contains_key(key.as_bytes());
+                Value::Integer(words[1..].iter().filter(there).count() as i64)
+            }
+            "DBSIZE" => Value::Integer(self.data.len() as i64),
             "SMEMBERS" => match self.data.get(words[1].as_bytes()) {
                 None => Value::Set(Vec::new()),
                 Some((Data::Set(members), _)) => {
@@ -90,6 +128,10 @@ impl Server {
             "SSCAN" | "HSCAN" => self.scan_key(&words[1], words[2].parse().unwrap_or(0)),
             "SCAN" => self.scan(words[1].parse().unwrap_or(0)),
             _ if lies => Value::OK,
+            "FLUSHALL" => {
+                self.flush(when);
+                Value::OK
+            }
             _ if name.starts_with('X') => {
                 self.stream_command(name, words, when).unwrap_or(Value::Integer(0))
             }
@@ -313,6 +355,7 @@ pub fn is_write(name: &str) -> bool {
             | "HINCRBY"
             | "BLPOP"
             | "BLMOVE"
+            | "FLUSHALL"
             | "XADD"
             | "XDEL"
             | "XGROUP"

@@ -20,6 +20,8 @@ use unfazed_core::{
     resp::{Protocol, Value},
 };
 
+use crate::cluster::Member;
+
 pub use conduct::{database_of, holder_in, key_of, roams};
 pub use data::{Data, FIELDS_KEY, KEYS, MEMBERS_KEY, PASSING_MEMBER, is_write, members};
 pub use refusals::Condition;
@@ -45,6 +47,23 @@ pub struct Ledger {
     pub in_blocks: u32,
     /// Every answer to it, and when it was given.
     pub answers: Vec<(u64, Value)>,
+    /// How it was carried out for the first time.
+    pub first: Option<First>,
+    /// It was answered with an error that does not send it elsewhere, so that it may have gone again later.
+    pub refused: bool,
+}
+
+/// How a command line was carried out for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// When.
+    pub seq: u64,
+    /// By which node of a cluster.
+    pub node: usize,
+    /// On which connection.
+    pub link: u64,
+    /// The client had given that connection up.
+    pub given_up: bool,
 }
 
 /// What came to the server between MULTI and EXEC, on one connection.
@@ -66,7 +85,18 @@ pub struct Session {
     topics: BTreeSet<(TopicKind, String)>,
     /// What came since MULTI.
     multi: Option<Multi>,
+    /// What comes next is let through though its slot is another node's.
+    pub(crate) asking: bool,
+    link: u64,
+    given_up: bool,
     conduct: Conduct,
+}
+
+impl Session {
+    /// Between MULTI and EXEC.
+    pub(crate) fn is_in_multi(&self) -> bool {
+        self.multi.is_some()
+    }
 }
 
 /// Where a server that is started has its data from.
@@ -98,6 +128,8 @@ struct Multi {
 pub struct Outgoing {
     /// The replies, each whole.
     pub frames: Vec<Vec<u8>>,
+    /// What was asked and answered, where somebody listens.
+    pub told: Vec<String>,
     /// The server ends the connection.
     pub hang_up: bool,
     /// It got something that is no command.
@@ -129,6 +161,8 @@ pub struct Server {
     pub hangs_up_at_hello: bool,
     /// What it wants to be told.
     pub password: Option<String>,
+    /// Somebody listens to what it is asked and answers.
+    pub tells: bool,
     /// Lets nobody subscribe to this channel.
     pub denied: Option<String>,
     /// The slot of this shard channel is another node's.
@@ -163,6 +197,8 @@ pub struct Server {
     /// Keys that were written over connections that the client had long given up.
     pub haunted: BTreeSet<String>,
     sessions: BTreeMap<u64, Session>,
+    /// What it knows of its cluster, if it belongs to one.
+    pub member: Option<Member>,
     /// By command line.
     pub ledger: BTreeMap<String, Ledger>,
     /// What was popped, by the line of the command that did it.
@@ -238,9 +274,19 @@ impl Server {
         server
     }
 
+    /// Another one like it, with nothing to remember.
+    pub(crate) fn twin(&self) -> Server {
+        let mut twin = Server::new();
+        (twin.up, twin.resp2, twin.hangs_up_at_hello) =
+            (self.up, self.resp2, self.hangs_up_at_hello);
+        (twin.password, twin.tampering) = (self.password.clone(), self.tampering);
+        (twin.refuses_unsubscribe, twin.tells) = (self.refuses_unsubscribe, self.tells);
+        twin
+    }
+
     /// Begins a connection.
     pub fn accept(&mut self, link: u64) {
-        let mut session = Session::default();
+        let mut session = Session { link, ..Session::default() };
         session.conduct.database = self.database;
         self.sessions.insert(link, session);
     }
@@ -286,6 +332,22 @@ impl Server {
         }
     }
 
+    /// Another process of the same deployment keeps the books from now on: what clients were told and what
+    /// was carried out is one story, whoever did it.
+    pub(crate) fn hand_books_to(&mut self, next: &mut Server) {
+        std::mem::swap(&mut self.ledger, &mut next.ledger);
+        std::mem::swap(&mut self.blocks, &mut next.blocks);
+        std::mem::swap(&mut self.haunted, &mut next.haunted);
+        std::mem::swap(&mut self.published, &mut next.published);
+        std::mem::swap(&mut self.subscribed, &mut next.subscribed);
+        std::mem::swap(&mut self.wiped_at, &mut next.wiped_at);
+        std::mem::swap(&mut self.scripts_unknown, &mut next.scripts_unknown);
+        std::mem::swap(&mut self.answered, &mut next.answered);
+        std::mem::swap(&mut self.refused, &mut next.refused);
+        std::mem::swap(&mut self.hello_refused, &mut next.hello_refused);
+        std::mem::swap(&mut self.repeated, &mut next.repeated);
+    }
+
     fn keep_members(&mut self) {
         self.data.insert(MEMBERS_KEY.into(), (Data::Set(members()), None));
         let fields = members().into_iter().map(|name| (name, "1".to_owned()));
@@ -318,6 +380,7 @@ impl Server {
         let mut out = Outgoing::default();
         let Some(mut session) = self.sessions.remove(&link) else { return out };
         session.pending.extend_from_slice(bytes);
+        session.given_up = given_up;
         let mut values = Vec::new();
         while !self.waits(link) {
             match parse(&session.pending) {
@@ -353,6 +416,9 @@ impl Server {
                             break;
                         }
                     };
+                    if self.tells {
+                        out.told.push(format!("{} => {value:?}", words.join(" ")));
+                    }
                     let own = ["HELLO", "AUTH", "CLIENT", "SELECT"];
                     let user = !own.contains(&words[0].as_str());
                     values.push((value, resp3, user));
@@ -379,7 +445,7 @@ impl Server {
     }
 }
 
-fn bulk(text: &str) -> Value {
+pub(crate) fn bulk(text: &str) -> Value {
     Value::Bulk(Bytes::copy_from_slice(text.as_bytes()))
 }
 

@@ -76,7 +76,7 @@ impl Server {
         }
         match name {
             "PING" | "ECHO" | "GET" | "MGET" | "PTTL" | "EXISTS" | "SMEMBERS" | "LRANGE"
-            | "HGETALL" | "SSCAN" | "HSCAN" | "SCAN" => {
+            | "HGETALL" | "SSCAN" | "HSCAN" | "SCAN" | "DBSIZE" => {
                 (self.busy && name != "PING").then_some("TRYAGAIN passing condition")
             }
             name if is_write(name) => match () {

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use unfazed_core::resp::Value;
 
-use super::{Block, Multi, Server, Session, Tampering, Tried, When, bulk, is_blocking, is_write};
+use super::{
+    Block, First, Multi, Server, Session, Tampering, Tried, When, bulk, is_blocking, is_write,
+};
 use crate::{
     setup::SCRIPT,
     workload::{line_of, script},
@@ -28,28 +30,46 @@ impl Server {
         let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
         let words = &run[..];
         let name = words[0].to_ascii_uppercase();
-        let value = match self.session_command(session, &name, words) {
+        let own = self.session_command(session, &name, words);
+        let value = match own.or_else(|| self.member_command(session, &name, words)) {
             Some(value) => value,
             None if ["MULTI", "EXEC", "DISCARD"].contains(&name.as_str())
                 || session.multi.is_some() =>
             {
                 return Tried::Answered(self.transact(session, &name, words, when));
             }
-            None if unknown && self.refusal(&name).is_none() => {
-                self.scripts_unknown += 1;
-                Value::error(NO_SCRIPT)
-            }
-            None => match self.would_wait(&name, words, when) {
-                Some(until) => {
-                    self.wait(link, words, until);
-                    return Tried::Waits;
+            None => {
+                let asking = std::mem::take(&mut session.asking);
+                match self.redirection(&[words], asking, when) {
+                    Some(text) => Value::error(text),
+                    None if unknown && self.refusal(&name).is_none() => {
+                        self.scripts_unknown += 1;
+                        Value::error(NO_SCRIPT)
+                    }
+                    None => match self.would_wait(&name, words, when) {
+                        Some(until) => {
+                            self.wait(link, words, until);
+                            return Tried::Waits;
+                        }
+                        None => self.run(&name, words, when),
+                    },
                 }
-                None => self.run(&name, words, when),
-            },
+            }
         };
-        let entry = self.ledger.entry(line).or_default();
-        entry.answers.push((when.seq, value.clone()));
+        self.note(line, value.clone(), session, when);
         Tried::Answered(value)
+    }
+
+    /// Notes what a command line was answered, and how it was carried out if it was.
+    fn note(&mut self, line: String, value: Value, session: &Session, when: When) {
+        let node = self.member.as_ref().map_or(0, |member| member.me);
+        let entry = self.ledger.entry(line).or_default();
+        if entry.executed > 0 && entry.first.is_none() {
+            let (link, given_up) = (session.link, session.given_up);
+            entry.first = Some(First { seq: when.seq, node, link, given_up });
+        }
+        entry.refused |= is_refusal(&value);
+        entry.answers.push((when.seq, value));
     }
 
     /// MULTI, EXEC and what comes in between.
@@ -76,7 +96,16 @@ impl Server {
                     self.blocks.push(Block { lines: multi.lines, executed: 0 });
                     return Value::Null;
                 }
-                self.exec(multi, when)
+                let asking = std::mem::take(&mut session.asking);
+                let commands: Vec<&[String]> = multi.commands.iter().map(Vec::as_slice).collect();
+                let elsewhere = self.redirection(&commands, asking, when);
+                match elsewhere.filter(|_| !multi.dirty) {
+                    Some(text) => {
+                        self.blocks.push(Block { lines: multi.lines, executed: 0 });
+                        Value::error(text)
+                    }
+                    None => self.exec(multi, session, when),
+                }
             }
             ("DISCARD", Some(_)) => {
                 session.conduct.watched.clear();
@@ -87,15 +116,19 @@ impl Server {
             (_, Some(mut multi)) => {
                 multi.lines.push(line_of(words));
                 let refusal = if name == "MULTI" {
-                    Some("ERR MULTI calls can not be nested")
+                    Some("ERR MULTI calls can not be nested".to_owned())
                 } else {
-                    self.refusal(name)
+                    let elsewhere = self.redirection(&[words], session.asking, when);
+                    elsewhere.or_else(|| self.refusal(name).map(str::to_owned))
                 };
                 let value = match refusal {
                     Some(text) => {
                         self.refused += u64::from(!text.starts_with("ERR"));
                         multi.dirty = true;
-                        Value::error(text)
+                        let value = Value::error(text);
+                        self.ledger.entry(words.join(" ")).or_default().refused |=
+                            is_refusal(&value);
+                        value
                     }
                     None => {
                         multi.commands.push(words.to_vec());
@@ -109,7 +142,7 @@ impl Server {
         }
     }
 
-    fn exec(&mut self, multi: Multi, when: When) -> Value {
+    fn exec(&mut self, multi: Multi, session: &Session, when: When) -> Value {
         let Multi { commands, lines, dirty, .. } = multi;
         let name = |words: &Vec<String>| words[0].to_ascii_uppercase();
         let refusal = commands.iter().find_map(|words| self.refusal(&name(words)));
@@ -120,6 +153,9 @@ impl Server {
             }
             Some(text) => {
                 self.refused += 1;
+                for line in &lines {
+                    self.ledger.entry(line.clone()).or_default().refused = true;
+                }
                 Value::error(format!("EXECABORT Transaction discarded because of: {text}"))
             }
             None => {
@@ -131,9 +167,10 @@ impl Server {
                         true => self.run(&name(words), words, when),
                         false => Value::OK,
                     };
-                    let entry = self.ledger.entry(line_of(words)).or_default();
+                    let line = line_of(words);
+                    let entry = self.ledger.entry(line.clone()).or_default();
                     entry.in_blocks += u32::from(at < executed);
-                    entry.answers.push((when.seq, value.clone()));
+                    self.note(line, value.clone(), session, when);
                     values.push(value);
                 }
                 Value::Array(values)
@@ -180,7 +217,8 @@ impl Server {
         } else if self.tampering.lie && is_write(name) {
             entry.executed = 0;
         }
-        value
+        self.log_write(words, when);
+        self.forged(name, words).unwrap_or(value)
     }
 
     /// What a command that was not carried out is answered all the same.
@@ -267,6 +305,12 @@ impl Server {
             _ => None,
         }
     }
+}
+
+/// Whether an answer is a refusal that does not send its command elsewhere.
+fn is_refusal(value: &Value) -> bool {
+    let Value::Error(text) = value else { return false };
+    !text.starts_with(b"MOVED ") && !text.starts_with(b"ASK ")
 }
 
 const NO_SCRIPT: &str = "NOSCRIPT No matching script. Please use EVAL.";

@@ -264,6 +264,11 @@ impl Memory {
         }
     }
 
+    /// Whether anything that was written in memory is still there.
+    pub(crate) fn holds_writes(&self) -> bool {
+        !self.written.is_empty() || self.journal.len() > 0
+    }
+
     /// Forgets the values that are remembered of the server, of keys for which `whose` holds.
     pub(crate) fn drop_shadow(&mut self, now: Now, whose: impl Fn(&[u8]) -> bool) {
         self.era += 1;

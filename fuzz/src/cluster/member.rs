@@ -1,0 +1,325 @@
+//! A server that belongs to a cluster: whom it sends elsewhere, and what it says of the cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use unfazed_core::{resp::Value, slot::slot};
+
+use super::map::{Map, Role};
+use crate::server::{Data, Server, Session, When, bulk, is_write};
+
+/// What a server knows as a member of a cluster.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its own number.
+    pub me: usize,
+    /// The cluster as it sees it, which may be out of date.
+    pub map: Rc<Map>,
+    /// Slots whose keys go to another node, one by one.
+    pub migrating: BTreeMap<u16, usize>,
+    /// Slots whose keys come from another node.
+    pub importing: BTreeSet<u16>,
+    /// How nodes are called by their host.
+    pub hosts: Hosts,
+    /// It knows no CLUSTER SHARDS.
+    pub old: bool,
+    /// It takes the cluster for down.
+    pub down: bool,
+    /// What is wrong with its redirects, if anything.
+    pub trick: Option<Trick>,
+    /// What was written since its replica had everything.
+    pub log: Vec<Put>,
+    /// How often it was asked for its map.
+    pub asked: u64,
+    /// Something came between ASKING and what it was for.
+    pub asked_apart: Option<String>,
+    /// How often it has redirected: MOVED, ASK, and how often it answered TRYAGAIN.
+    pub redirected: [u64; 3],
+}
+
+/// How a cluster tells where its nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// By an address of its own for each.
+    Addresses,
+    /// By addresses of IPv6.
+    Ipv6,
+    /// By a name.
+    Names,
+    /// By addresses that only the client's map makes any use of.
+    Mapped,
+    /// All are on one host, which is left out.
+    Empty,
+    /// All are on one host, and there is null in its place.
+    Null,
+}
+
+/// What is wrong with a node's redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trick {
+    /// It sends clients to itself.
+    ToItself,
+    /// It sends clients to the node of this number, for whatever slot.
+    To(usize),
+    /// It does not know how the others are reached.
+    Nowhere,
+    /// It sends clients where nobody is.
+    Astray,
+    /// Its scripts say that their key has moved, once they are through.
+    Forged,
+}
+
+/// One key's state after a write, on its way to a replica.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Milliseconds since the epoch.
+    pub unix: u64,
+    /// Which one.
+    pub key: String,
+    /// What is there, and when it expires; nothing where there is nothing.
+    pub state: Option<(Data, Option<u64>)>,
+}
+
+/// Where nobody is, and where no client may show its credentials.
+pub const STRANGER: u16 = 6_666;
+
+impl Hosts {
+    /// All of them.
+    pub const ALL: [Hosts; 6] =
+        [Hosts::Addresses, Hosts::Ipv6, Hosts::Names, Hosts::Mapped, Hosts::Empty, Hosts::Null];
+
+    /// The host of the node at a port, as nodes tell it.
+    #[must_use]
+    pub fn of(self, port: u16) -> String {
+        match self {
+            Hosts::Addresses => format!("10.0.1.{}", port % 100),
+            Hosts::Ipv6 => format!("fd00::{}", port % 100),
+            Hosts::Names => format!("node{}.sim", port % 100),
+            Hosts::Mapped => format!("192.168.0.{}", port % 100),
+            Hosts::Empty | Hosts::Null => "10.0.1.1".to_owned(),
+        }
+    }
+
+    /// The host at which a client that knows its way reaches it.
+    #[must_use]
+    pub fn reached(self, port: u16) -> String {
+        match self {
+            Hosts::Mapped => Hosts::Addresses.of(port),
+            other => other.of(port),
+        }
+    }
+
+    fn told(self, port: u16) -> Value {
+        match self {
+            Hosts::Empty => bulk(""),
+            Hosts::Null => Value::Null,
+            other => bulk(&other.of(port)),
+        }
+    }
+
+    fn redirects_to(self, port: u16) -> String {
+        match self {
+            Hosts::Empty | Hosts::Null => format!(":{port}"),
+            other => format!("{}:{port}", other.of(port)),
+        }
+    }
+}
+
+impl Member {
+    fn host(&self, node: usize) -> Value {
+        let port = self.map.ports[node];
+        match self.trick {
+            Some(Trick::Nowhere) if node != self.me => bulk("?"),
+            _ => self.hosts.told(port),
+        }
+    }
+
+    fn redirect(&mut self, word: &str, slot: u16, to: usize) -> String {
+        let to = match self.trick {
+            Some(Trick::ToItself) => self.me,
+            Some(Trick::To(other)) => other,
+            _ => to,
+        };
+        self.redirected[usize::from(word == "ASK")] += 1;
+        let place = match self.trick {
+            Some(Trick::Nowhere) => format!("?:{}", self.map.ports[to]),
+            Some(Trick::Astray) => self.hosts.redirects_to(STRANGER),
+            _ => self.hosts.redirects_to(self.map.ports[to]),
+        };
+        format!("{word} {slot} {place}")
+    }
+
+    /// CLUSTER SHARDS.
+    fn shards(&self) -> Value {
+        let map = &self.map;
+        let shard = |master: usize| {
+            let owned = map.ranges().into_iter().filter(|(.., owner)| *owner == master);
+            let bounds = owned.flat_map(|(first, last, _)| [first, last]);
+            let slots = bounds.map(|bound| Value::Integer(i64::from(bound))).collect();
+            let nodes = [master].into_iter().chain(map.replicas_of(master));
+            let node = |node: usize| {
+                let role = if node == master { "master" } else { "replica" };
+                Value::Map(vec![
+                    (bulk("id"), bulk(&format!("node{node}"))),
+                    (bulk("port"), Value::Integer(i64::from(map.ports[node]))),
+                    (bulk("ip"), self.host(node)),
+                    (bulk("endpoint"), self.host(node)),
+                    (bulk("role"), bulk(role)),
+                    (bulk("replication-offset"), Value::Integer(0)),
+                    (bulk("health"), bulk("online")),
+                ])
+            };
+            Value::Map(vec![
+                (bulk("slots"), Value::Array(slots)),
+                (bulk("nodes"), Value::Array(nodes.map(node).collect())),
+            ])
+        };
+        Value::Array(map.masters().into_iter().map(shard).collect())
+    }
+
+    /// CLUSTER SLOTS.
+    fn slots(&self) -> Value {
+        let map = &self.map;
+        let node = |node: usize| {
+            Value::Array(vec![
+                self.host(node),
+                Value::Integer(i64::from(map.ports[node])),
+                bulk(&format!("node{node}")),
+                Value::Array(Vec::new()),
+            ])
+        };
+        let range = |(first, last, owner): (u16, u16, usize)| {
+            let bounds = [first, last].map(|bound| Value::Integer(i64::from(bound)));
+            let nodes = [owner].into_iter().chain(map.replicas_of(owner)).map(node);
+            Value::Array(bounds.into_iter().chain(nodes).collect())
+        };
+        Value::Array(map.ranges().into_iter().map(range).collect())
+    }
+}
+
+impl Server {
+    /// What only a member of a cluster is asked; nothing where it is another command, or where there is no
+    /// cluster.
+    pub(crate) fn member_command(
+        &mut self,
+        session: &mut Session,
+        name: &str,
+        words: &[String],
+    ) -> Option<Value> {
+        let member = self.member.as_mut()?;
+        let alone = name != "MULTI" && keys_of(words).is_empty();
+        if session.asking && alone && !session.is_in_multi() {
+            member.asked_apart = Some(words.join(" "));
+        }
+        match name {
+            "ASKING" => {
+                session.asking = true;
+                Some(Value::OK)
+            }
+            "CLUSTER" => {
+                member.asked += 1;
+                Some(match words.get(1).map(String::as_str) {
+                    Some("SHARDS") if member.old => Value::error(
+                        "ERR Unknown subcommand or wrong number of arguments for 'SHARDS'. Try CLUSTER HELP.",
+                    ),
+                    Some("SHARDS") => member.shards(),
+                    _ => member.slots(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Why a command is not this node's to carry out; `several` are those of a transaction.
+    pub(crate) fn redirection(
+        &mut self,
+        several: &[&[String]],
+        asking: bool,
+        when: When,
+    ) -> Option<String> {
+        self.member.as_ref()?;
+        let keys: Vec<String> = several.iter().flat_map(|words| keys_of(words)).collect();
+        let is_there = |key: &String| self.peek(key, when.unix).is_some();
+        let present = keys.iter().filter(|key| is_there(key)).count();
+        let member = self.member.as_mut()?;
+        let Some(first) = keys.first() else {
+            let follows = matches!(member.map.roles[member.me], Role::Replica(_));
+            let writes = several.iter().any(|words| is_write(&words[0].to_ascii_uppercase()));
+            return (follows && writes)
+                .then(|| "READONLY You can't write against a read only replica.".to_owned());
+        };
+        let slot_of = |key: &String| slot(key.as_bytes());
+        let slot = slot_of(first);
+        if keys.iter().any(|key| slot_of(key) != slot) {
+            return Some("CROSSSLOT Keys in request don't hash to the same slot".to_owned());
+        }
+        if member.down {
+            return Some("CLUSTERDOWN The cluster is down".to_owned());
+        }
+        let Some(owner) = member.map.owner(slot) else {
+            return Some("CLUSTERDOWN Hash slot not served".to_owned());
+        };
+        if matches!(member.trick, Some(Trick::ToItself | Trick::To(_) | Trick::Astray)) {
+            // It sends away even what is its own.
+            return Some(member.redirect("MOVED", slot, owner));
+        }
+        let tries_again = "TRYAGAIN Multiple keys request during rehashing of slot";
+        if owner == member.me {
+            let to = *member.migrating.get(&slot).filter(|_| present < keys.len())?;
+            if present > 0 {
+                member.redirected[2] += 1;
+                return Some(tries_again.to_owned());
+            }
+            return Some(member.redirect("ASK", slot, to));
+        }
+        if member.importing.contains(&slot) && asking {
+            let some_are_missing = keys.len() > 1 && present < keys.len();
+            member.redirected[2] += u64::from(some_are_missing);
+            return some_are_missing.then(|| tries_again.to_owned());
+        }
+        Some(member.redirect("MOVED", slot, owner))
+    }
+
+    /// What a script says that would send its callers astray.
+    pub(crate) fn forged(&self, name: &str, words: &[String]) -> Option<Value> {
+        let member = self.member.as_ref().filter(|member| member.trick == Some(Trick::Forged))?;
+        let key = words.get(3).filter(|_| name == "EVAL")?;
+        let place = member.hosts.redirects_to(STRANGER);
+        Some(Value::error(format!("MOVED {} {place}", slot(key.as_bytes()))))
+    }
+
+    /// Notes what a write has left, for the replica.
+    pub(crate) fn log_write(&mut self, words: &[String], when: When) {
+        if self.member.is_none() || !is_write(&words[0].to_ascii_uppercase()) {
+            return;
+        }
+        for key in keys_of(words) {
+            let state = self.entry(&key).cloned();
+            self.log_put(Put { unix: when.unix, key, state });
+        }
+    }
+
+    /// Notes a key's new state, for the replica.
+    pub(crate) fn log_put(&mut self, put: Put) {
+        if let Some(member) = &mut self.member {
+            member.log.push(put);
+        }
+    }
+}
+
+/// The keys of a command, by what it is called.
+#[must_use]
+pub fn keys_of(words: &[String]) -> Vec<String> {
+    let args = &words[1..];
+    match words[0].to_ascii_uppercase().as_str() {
+        "MGET" | "DEL" | "EXISTS" | "UNLINK" | "TOUCH" => args.to_vec(),
+        "MSET" => args.iter().step_by(2).cloned().collect(),
+        "EVAL" => args.iter().skip(2).take(1).cloned().collect(),
+        "BLPOP" => args[..args.len().saturating_sub(1)].to_vec(),
+        "PING" | "DBSIZE" | "FLUSHALL" | "INFO" | "ROLE" | "CLIENT" | "SELECT" | "HELLO"
+        | "AUTH" | "MULTI" | "EXEC" | "ECHO" | "NOSUCH" => Vec::new(),
+        _ => args.iter().take(1).cloned().collect(),
+    }
+}

@@ -1,0 +1,92 @@
+//! Commands over several slots, and for all nodes.
+
+use std::collections::BTreeMap;
+
+use unfazed_core::slot::slot;
+
+use crate::{
+    entropy::Entropy,
+    server::is_blocking,
+    workload::{CLASSES, Command, Shape, Wish, line_of},
+};
+
+/// The hash tags of a cluster's keys: a handful of slots, in all quarters.
+pub(crate) const TAGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+impl Wish {
+    /// Puts what was drawn for one server into the slots of a cluster.
+    pub(crate) fn spread(mut self, entropy: &mut Entropy) -> Self {
+        if self.shape == Shape::One && entropy.chance(4) {
+            self.commands[0] = for_all_nodes(entropy);
+            return self;
+        }
+        let common = entropy.pick(&TAGS);
+        let together = self.shape == Shape::Whole || entropy.chance(40);
+        for command in &mut self.commands {
+            // A connection of its own is not to be had in a cluster yet.
+            if is_blocking(command.name()) {
+                let key = command.keys[0].clone();
+                *command = Command {
+                    words: vec!["GET".into(), key.clone()],
+                    by_digest: false,
+                    id: None,
+                    keys: vec![key],
+                };
+            }
+            let own = if together { common } else { entropy.pick(&TAGS) };
+            command.tag(entropy, own, !together);
+        }
+        self
+    }
+}
+
+/// A command that concerns every node.
+fn for_all_nodes(entropy: &mut Entropy) -> Command {
+    let name = if entropy.chance(10) { "FLUSHALL" } else { "DBSIZE" };
+    Command { words: vec![name.into()], by_digest: false, id: None, keys: Vec::new() }
+}
+
+impl Command {
+    /// Gives its keys a hash tag: all the same one, or some another.
+    fn tag(&mut self, entropy: &mut Entropy, tag: &'static str, apart: bool) {
+        let splits = self.splits();
+        let mut tags: BTreeMap<String, &'static str> = BTreeMap::new();
+        let mut put = |word: &mut String| {
+            let Some((class, rest)) = word.split_once(':') else { return };
+            if !CLASSES.contains(&class) {
+                return;
+            }
+            // A value begins with its key.
+            let key = word.split('=').next().unwrap_or_default().to_owned();
+            let of = tags.entry(key).or_insert_with(|| {
+                if splits && apart && entropy.chance(50) { entropy.pick(&TAGS) } else { tag }
+            });
+            *word = format!("{class}:{{{of}}}:{rest}");
+        };
+        self.words.iter_mut().skip(1).for_each(&mut put);
+        self.keys.iter_mut().for_each(&mut put);
+    }
+
+    fn splits(&self) -> bool {
+        matches!(self.name(), "MGET" | "MSET" | "DEL" | "EXISTS")
+    }
+
+    /// Whether it is for all nodes of a cluster.
+    pub(crate) fn fans_out(&self) -> bool {
+        matches!(self.name(), "DBSIZE" | "FLUSHALL" | "PING")
+    }
+
+    /// The lines as which it is carried out in a cluster: one for each slot where it is split.
+    pub(crate) fn lines_in_cluster(&self) -> Vec<String> {
+        if !self.splits() {
+            return vec![self.line()];
+        }
+        let step = if self.name() == "MSET" { 2 } else { 1 };
+        let mut parts: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+        for pair in self.words[1..].chunks(step) {
+            let part = parts.entry(slot(pair[0].as_bytes()));
+            part.or_insert_with(|| vec![self.words[0].clone()]).extend(pair.iter().cloned());
+        }
+        parts.values().map(|words| line_of(words)).collect()
+    }
+}
