@@ -43,8 +43,6 @@ pub(crate) struct Connection {
     pub(crate) role: Role,
     /// Where it leads to.
     pub(crate) node: NodeId,
-    /// The how many-th it is of all: what was sent on an older one was sent before.
-    pub(crate) number: u64,
     /// What is spoken on it; known once it is ready.
     pub(crate) protocol: Protocol,
     /// The subscriptions that it carries.
@@ -234,18 +232,11 @@ pub(crate) struct Op {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        config: &Config,
-        role: Role,
-        node: NodeId,
-        number: u64,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, role: Role, node: NodeId, now: Instant) -> Self {
         Connection {
             state: State::Opening,
             role,
             node,
-            number,
             protocol: Protocol::Resp2,
             feed: None,
             late: 0,

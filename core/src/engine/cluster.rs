@@ -721,6 +721,7 @@ impl<W> Engine<W> {
 
     /// Places anew what waits for a node that does not serve it any more, and ends what nobody does.
     fn place_elsewhere(&mut self) {
+        let mut leaving = Vec::new();
         for node in self.nodes.ids() {
             let stays = |engine: &Self, parked: &Parked| {
                 node != NodeId::HOME && engine.route(&parked.op) == node && !engine.nodes[node].gone
@@ -735,8 +736,18 @@ impl<W> Engine<W> {
                         if parked.op.slot < SLOTS { parked.op.slot } else { gap.unwrap_or(0) };
                     self.end_without_answer(&parked.op, FailureKind::Uncovered(slot));
                 } else {
-                    self.place(parked);
+                    leaving.push(parked);
                 }
+            }
+        }
+        if !leaving.is_empty() {
+            leaving.sort_by_key(|parked| self.tickets.age_of(&parked.op));
+            leaving.into_iter().for_each(|parked| self.place(parked));
+            // It may wait again, behind what is newer.
+            let tickets = &self.tickets;
+            for (_, node) in self.nodes.iter_mut() {
+                let backlog = node.backlog.make_contiguous();
+                backlog.sort_by_key(|parked| tickets.age_of(&parked.op));
             }
         }
         self.sweep_nodes();

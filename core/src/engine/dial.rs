@@ -186,8 +186,7 @@ impl<W> Engine<W> {
     ) -> Dial {
         let now = self.now.instant;
         let share = end.saturating_duration_since(now) / (rest.len() as u32 + 1);
-        self.opened += 1;
-        let connection = Connection::new(&self.config, role, node, self.opened, now);
+        let connection = Connection::new(&self.config, role, node, now);
         let conn = ConnId(self.connections.insert(connection));
         let socket = SocketOptions {
             nodelay: self.config.tcp_nodelay,

@@ -156,10 +156,11 @@ impl<W> Engine<W> {
             left: parts.len(),
             parts: Vec::new(),
         }));
+        let age = self.tickets.age_of(op);
         let mut placed = Vec::new();
         for (at, piece) in parts.into_iter().enumerate() {
             let Piece { bytes, slot, pinned, places } = piece;
-            let work = Work::Part { of: id, at: at as u32, pinned };
+            let work = Work::Part { of: id, at: at as u32, pinned, age };
             let ticket = self.tickets.insert(work, None, deadline, Vec::new());
             let op = self.part_of(op, ticket, slot, &bytes);
             let node = self.label_of(&op);

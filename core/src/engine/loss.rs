@@ -88,7 +88,6 @@ impl<W> Engine<W> {
             Role::Leased(seat) => return self.on_seat_lost(seat, connection, &cause),
         }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
-        let number = connection.number;
         if self.nodes[node].conn == Some(conn) {
             self.nodes[node].conn = None;
         }
@@ -109,7 +108,7 @@ impl<W> Engine<W> {
             slot.and_then(|slot| slot.retry_at).is_some_and(|at| at > engine.now.instant)
         };
         let mut first = Vec::new();
-        for parked in self.go_behind_detours(back, number) {
+        for parked in self.go_behind_detours(back) {
             if follows(self, &parked) {
                 self.delay(parked, Duration::ZERO);
             } else {

@@ -151,8 +151,6 @@ pub struct Engine<W> {
     whole_cause: Option<Cause>,
     /// How many connections have become ready for requests so far.
     made: u64,
-    /// How many connections were opened so far, be it in vain.
-    opened: u64,
     /// How many names were looked up so far.
     lookups: u64,
     /// Answers in the server's stead, where some key pattern may degrade.
@@ -319,7 +317,6 @@ impl<W> Engine<W> {
             whole_since: now.instant,
             whole_cause: None,
             made: 0,
-            opened: 0,
             lookups: 0,
             memory,
             store,

@@ -9,15 +9,15 @@
 //! ```
 //!
 //! A node may owe something of the slot on a connection that takes no more as well as on the one that does,
-//! and have more of it waiting for the next: what was sent on an older connection goes first, and what was
-//! not sent goes with what is newer.
+//! several nodes may redirect, and more of it may wait for connections to any of them. What comes together in
+//! a detour goes on in the order in which it was submitted.
 //!
 //! A redirect is believed where the map names the node that it leads to: no other is shown credentials.
 //! Else, and always where a script gave it, which can answer with any text, a refresh has to say the same
 //! first.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -49,15 +49,13 @@ pub(super) struct Detours(BTreeMap<u16, Detour>);
 struct Detour {
     /// The nodes that redirected, which may still owe others of the slot.
     from: BTreeSet<NodeId>,
-    bounced: VecDeque<Bounced>,
-    newer: VecDeque<Parked>,
+    bounced: Vec<Bounced>,
+    newer: Vec<Parked>,
 }
 
 #[derive(Debug)]
 struct Bounced {
     parked: Parked,
-    /// On which connection it was sent.
-    on: u64,
     to: To,
     /// Not before.
     due: Instant,
@@ -74,14 +72,6 @@ pub(super) enum To {
     OtherAfter(u64, NodeId, ServerError),
     /// This node, after ASKING.
     Ask(NodeId),
-}
-
-impl Detour {
-    /// Takes in what was redirected or lost: behind all that was sent before it.
-    fn take_in(&mut self, bounced: Bounced) {
-        let at = self.bounced.partition_point(|other| other.on <= bounced.on);
-        self.bounced.insert(at, bounced);
-    }
 }
 
 /// How long a command waits that was redirected so many times.
@@ -112,20 +102,12 @@ impl Detours {
     pub(super) fn take(&mut self, gone: impl Fn(&Parked) -> bool) -> Vec<Parked> {
         let mut taken = Vec::new();
         for detour in self.0.values_mut() {
-            for bounced in std::mem::take(&mut detour.bounced) {
-                if gone(&bounced.parked) {
-                    taken.push(bounced.parked);
-                } else {
-                    detour.bounced.push_back(bounced);
-                }
+            for mut bounced in detour.bounced.extract_if(.., |bounced| gone(&bounced.parked)) {
+                // Nobody knows yet whether it was the server that redirected, or a script that ran.
+                bounced.parked.op.maybe |= matches!(bounced.to, To::OtherAfter(..));
+                taken.push(bounced.parked);
             }
-            for parked in std::mem::take(&mut detour.newer) {
-                if gone(&parked) {
-                    taken.push(parked);
-                } else {
-                    detour.newer.push_back(parked);
-                }
-            }
+            taken.extend(detour.newer.extract_if(.., |parked| gone(parked)));
         }
         taken
     }
@@ -207,18 +189,20 @@ impl<W> Engine<W> {
         }
         let due = self.now.instant + redirect_delay(op.redirects);
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
-        let on = self.connections.get(conn.0).map_or(0, |connection| connection.number);
         let Some(cluster) = &mut self.cluster else { return };
         let detour = cluster.detours.0.entry(slot).or_default();
-        if detour.from.insert(node) {
-            // It was to be sent after what is owed, and nobody may overtake it.
-            let of = |parked: &Parked| parked.op.slot == slot;
-            let backlog = std::mem::take(&mut self.nodes[node].backlog);
-            let (waiting, others): (Vec<_>, Vec<_>) = backlog.into_iter().partition(of);
-            self.nodes[node].backlog = others.into();
-            waiting.into_iter().rev().for_each(|parked| detour.newer.push_front(parked));
+        if detour.from.is_empty() {
+            // Whatever it waits for, nobody may overtake it.
+            for (_, node) in self.nodes.iter_mut() {
+                let backlog = std::mem::take(&mut node.backlog);
+                let of = |parked: &Parked| parked.op.slot == slot;
+                let (waiting, others): (Vec<_>, Vec<_>) = backlog.into_iter().partition(of);
+                node.backlog = others.into();
+                detour.newer.extend(waiting);
+            }
         }
-        detour.take_in(Bounced { parked, on, to, due });
+        detour.from.insert(node);
+        detour.bounced.push(Bounced { parked, to, due });
         self.stirred = true;
     }
 
@@ -276,34 +260,34 @@ impl<W> Engine<W> {
             Some(detour) => {
                 self.trial.reached(Rare::BehindDetour);
                 self.tickets.note_strayed(parked.op.ticket);
-                detour.newer.push_back(parked);
+                detour.newer.push(parked);
                 None
             }
             None => Some(parked),
         }
     }
 
-    /// What was owed by the connection that has redirected others of its slot, and is lost: it goes after
-    /// those and before what is newer. Gives it back where there are none.
-    fn lost_in_detour(&mut self, parked: Parked, on: u64) -> Option<Parked> {
+    /// What was owed by a connection and is lost goes on with those of its slot that were redirected. Gives it
+    /// back where there are none.
+    fn lost_in_detour(&mut self, parked: Parked) -> Option<Parked> {
         let now = self.now.instant;
         let Some(cluster) = &mut self.cluster else { return Some(parked) };
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
                 self.trial.reached(Rare::LostInDetour);
-                detour.take_in(Bounced { parked, on, to: To::Owner, due: now });
+                detour.bounced.push(Bounced { parked, to: To::Owner, due: now });
                 None
             }
             None => Some(parked),
         }
     }
 
-    /// The same for all that was owed by the connection of this number; gives back what belongs to no detour.
-    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>, on: u64) -> Vec<Parked> {
+    /// The same for all that was owed by one; gives back what belongs to no detour.
+    pub(super) fn go_behind_detours(&mut self, back: Vec<Parked>) -> Vec<Parked> {
         if self.cluster.is_none() {
             return back;
         }
-        back.into_iter().filter_map(|parked| self.lost_in_detour(parked, on)).collect()
+        back.into_iter().filter_map(|parked| self.lost_in_detour(parked)).collect()
     }
 
     /// An answer for which the map may be to blame.
@@ -328,11 +312,12 @@ impl<W> Engine<W> {
             let Some(cluster) = &mut self.cluster else { return };
             let Some(detour) = cluster.detours.0.remove(&slot) else { continue };
             any = true;
-            for Bounced { parked, to, .. } in detour.bounced {
+            let bounced = detour.bounced.into_iter().map(|bounced| (bounced.parked, bounced.to));
+            let newer = detour.newer.into_iter().map(|parked| (parked, To::Owner));
+            let mut all: Vec<_> = bounced.chain(newer).collect();
+            all.sort_by_key(|(parked, _)| self.tickets.age_of(&parked.op));
+            for (parked, to) in all {
                 self.go_on(slot, parked, to);
-            }
-            for parked in detour.newer {
-                self.place(parked);
             }
         }
         if any {
@@ -374,7 +359,8 @@ impl<W> Engine<W> {
             To::Owner | To::OwnerAfter(_) => self.place(parked),
             To::OtherAfter(_, node, error) => {
                 let Some(cluster) = &self.cluster else { return };
-                if cluster.owner(slot) != node {
+                let owner = cluster.owner(slot);
+                if owner != node && owner != NodeId::HOME {
                     self.reached(Rare::ScriptMoved);
                     return self.place(parked);
                 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Lease, NodeId, Outcomes, StreamId, Ticket, gather::GatherId, sources::Called};
 use crate::{
     Failure,
+    connection::Op,
     failure::Executed,
     resp::{Kind, Reply},
     script::Script,
@@ -21,6 +22,15 @@ pub(crate) struct Tickets<W> {
     earliest: Option<Instant>,
     /// Parts that have ended since they were last asked for.
     parts: Vec<(GatherId, u32, Outcome)>,
+    /// How many there have been.
+    count: u64,
+}
+
+/// A command's place in the order in which all were submitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Age {
+    ticket: u64,
+    item: u32,
 }
 
 #[derive(Debug)]
@@ -28,6 +38,8 @@ pub(crate) struct Slot<W> {
     pub(crate) work: Work,
     waiter: Option<W>,
     deadline: Instant,
+    /// Its place among all.
+    number: u64,
     /// The names of commands that the table does not know, in the order of items; boxed, since few
     /// have any.
     names: Option<Box<Names>>,
@@ -69,6 +81,8 @@ pub(crate) enum Work {
         of: GatherId,
         at: u32,
         pinned: Option<NodeId>,
+        /// That of the whole.
+        age: Age,
     },
     /// A transaction, which ends as a whole.
     Whole(Option<Outcomes>),
@@ -92,7 +106,7 @@ impl Work {
 
 impl<W> Tickets<W> {
     pub(crate) fn new() -> Self {
-        Tickets { slots: Slab::new(), earliest: None, parts: Vec::new() }
+        Tickets { slots: Slab::new(), earliest: None, parts: Vec::new(), count: 0 }
     }
 
     #[inline]
@@ -106,10 +120,12 @@ impl<W> Tickets<W> {
         if self.earliest.is_none_or(|earliest| deadline < earliest) {
             self.earliest = Some(deadline);
         }
+        self.count += 1;
         Ticket(self.slots.insert(Slot {
             work,
             waiter,
             deadline,
+            number: self.count,
             names: if names.is_empty() { None } else { Some(Box::new(names)) },
             scripts: None,
             lease: None,
@@ -129,6 +145,15 @@ impl<W> Tickets<W> {
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// When a command was submitted, beside others. What nobody waits for any more is older than all.
+    pub(super) fn age_of(&self, op: &Op) -> Age {
+        match self.slots.get(op.ticket.0) {
+            Some(Slot { work: Work::Part { age, .. }, .. }) => *age,
+            Some(slot) => Age { ticket: slot.number, item: op.item },
+            None => Age::default(),
+        }
     }
 
     /// The node that a part of a command is for, where it is for one in particular.

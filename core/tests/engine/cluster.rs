@@ -414,6 +414,29 @@ fn moved_is_followed_and_newer_requests_of_the_slot_stay_behind() {
 }
 
 #[test]
+fn what_waits_for_a_third_node_is_not_overtaken_when_its_slot_moves() {
+    let mut world = World::live(World::plain());
+    world.peer(C).refuses = true;
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.lose(C, Cause::Reset);
+    world.wait(Duration::from_millis(300));
+    world.run("APPEND foo 1");
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]));
+    world.run("GET hello");
+    world.say(A, "-CLUSTERDOWN The cluster is down");
+    world.wait(Duration::from_millis(300));
+    world.run("APPEND foo 2");
+    assert_eq!(world.asked(B), ["APPEND foo 1"]);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (A, 10_923, 16_383)]));
+    world.say(B, &moved(OF_C, A));
+    world.run("APPEND foo 3");
+    world.wait(Duration::from_millis(300));
+    let appended: Vec<_> =
+        world.asked(A).into_iter().filter(|asked| asked.contains("foo")).collect();
+    assert_eq!(appended, ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
+}
+
+#[test]
 fn ask_sends_asking_and_the_command_in_one_piece_and_changes_no_map() {
     let mut world = World::live(World::plain());
     let ticket = world.run("GET foo");
@@ -507,6 +530,17 @@ fn a_scripts_redirect_is_believed_when_the_map_says_the_same() {
     assert_eq!(world.asked(B), ["EVAL script 1 foo"]);
     world.say(B, ":1");
     assert_eq!(world.value::<i64>(ticket), 1);
+}
+
+#[test]
+fn a_scripts_redirect_that_nothing_confirms_in_time_may_be_its_own_words() {
+    let mut world = World::live(World::plain().deadline(Duration::from_millis(20)));
+    let ticket = world.run("EVAL script 1 foo");
+    world.say(C, &moved(OF_C, B));
+    world.wait(Duration::from_millis(30));
+    let failure = world.failure(ticket);
+    assert!(matches!(failure.kind(), FailureKind::DeadlinePassed(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::Maybe);
 }
 
 #[test]

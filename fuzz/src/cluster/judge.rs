@@ -64,11 +64,16 @@ impl Oracle {
         }
     }
 
-    /// Commands of one slot were carried out in the order in which they were asked for, but for those that
-    /// a node had refused before (or one of their pipeline), that came from the dead, or that went out on an older connection to the
-    /// same node while another was in use.
+    /// Commands of one slot were carried out in the order in which they were asked for, but for those
+    ///
+    /// - that a node had refused before, or one of their pipeline;
+    /// - that came from the dead;
+    /// - that went out on an older connection to the same node while another was in use;
+    /// - whose key had left its node before the others of the slot, so that what was sent there together with
+    ///   it was carried out there.
     pub(crate) fn check_order(&mut self, server: &Server) {
-        let mut by_slot: BTreeMap<u16, Vec<(First, bool, &Placed)>> = BTreeMap::new();
+        type Found<'a> = (First, bool, Option<usize>, &'a Placed);
+        let mut by_slot: BTreeMap<u16, Vec<Found<'_>>> = BTreeMap::new();
         for placed in &self.placed {
             let Some(known) = server.ledger.get(&placed.line) else { continue };
             let Some(first) = known.first else { continue };
@@ -77,17 +82,23 @@ impl Oracle {
             let refused =
                 |line: &String| server.ledger.get(line).is_some_and(|known| known.refused);
             let free = placed.with.iter().any(refused) || first.given_up;
-            by_slot.entry(slot(key.as_bytes())).or_default().push((first, free, placed));
+            by_slot.entry(slot(key.as_bytes())).or_default().push((
+                first,
+                free,
+                known.asked_by,
+                placed,
+            ));
         }
         let mut broken = None;
         for all in by_slot.values_mut() {
             all.sort_by_key(|(.., placed)| placed.order);
             // The first to be carried out of all that were asked for later.
             let mut later: Option<(First, &Placed)> = None;
-            for (first, free, placed) in all.iter().rev() {
+            for (first, free, asked_by, placed) in all.iter().rev() {
                 if let Some((before, of)) = later
                     && !free
                     && before.seq < first.seq
+                    && *asked_by != Some(before.node)
                     && !(before.node == first.node && before.link != first.link)
                 {
                     broken = Some(format!(

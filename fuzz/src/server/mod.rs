@@ -51,6 +51,8 @@ pub struct Ledger {
     pub first: Option<First>,
     /// It was answered with an error that does not send it elsewhere, so that it may have gone again later.
     pub refused: bool,
+    /// The node of a cluster that sent it elsewhere with ASK, since its key was gone from there.
+    pub asked_by: Option<usize>,
 }
 
 /// How a command line was carried out for the first time.

@@ -68,6 +68,9 @@ impl Server {
             let (link, given_up) = (session.link, session.given_up);
             entry.first = Some(First { seq: when.seq, node, link, given_up });
         }
+        if matches!(&value, Value::Error(text) if text.starts_with(b"ASK ")) {
+            entry.asked_by = Some(node);
+        }
         entry.refused |= is_refusal(&value);
         entry.answers.push((when.seq, value));
     }

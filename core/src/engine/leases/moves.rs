@@ -108,7 +108,7 @@ impl<W> Engine<W> {
             To::OtherAfter(_, node, error) => {
                 let slot = leased.slot;
                 let owner = self.cluster.as_ref().map(|cluster| cluster.owner(slot));
-                if owner == Some(node) {
+                if owner.is_none_or(|owner| owner == node || owner == NodeId::HOME) {
                     self.end_forged(lease, &error);
                 }
             }
