@@ -63,7 +63,8 @@ pub enum FailureKind {
     /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
     /// only the server can answer.
     Isolated,
-    /// No node of the cluster serves the slot of its keys, as the cluster itself says.
+    /// No node of the cluster serves the slot of its keys, as the cluster itself says. The request does not wait
+    /// for its deadline then: what comes next is as likely to be somebody who assigns the slot.
     Uncovered(u16),
     /// The queue is full, and the request asked not to wait for room.
     QueueFull,

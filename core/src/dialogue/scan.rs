@@ -89,8 +89,8 @@ const UNSURE_PAUSE: Backoff =
 ///
 /// While the server is down, a scan gets what memory has where every key may be answered from there, which
 /// takes a rule for `*` whatever the pattern of the scan, and [`Scan::source`] says so; one that was begun
-/// on the server is not carried on there, but fails. In a cluster a scan of all keys fails as soon as it
-/// comes to a node that is down, unless keys may wait for it.
+/// on the server is not carried on there, but fails. In a cluster a scan of all keys that
+/// comes to a node that is down fails: at once, or after one deadline where keys may wait for it.
 pub trait Scans: Converse {
     /// All keys. O(keys) in all, O(1) a page. Since 2.8.
     fn scan<T: FromReply + Send + 'static>(&self) -> Self::Conversation<Scan<T>> {
@@ -436,6 +436,7 @@ impl<T: FromReply> Scan<T> {
         outcomes: Vec<Result<Reply, Failure>>,
         connection: Option<u64>,
     ) -> Result<(), Failure> {
+        let outcomes = passing(outcomes)?;
         if connection.is_none() {
             return self.count_unsure();
         }
@@ -467,6 +468,7 @@ impl<T: FromReply> Scan<T> {
         outcomes: Vec<Result<Reply, Failure>>,
         connection: Option<u64>,
     ) -> Result<(), Failure> {
+        let outcomes = passing(outcomes)?;
         if connection.is_none() || connection != self.home.connection {
             return self.leave_home();
         }
@@ -588,6 +590,20 @@ impl<T: FromReply> Scan<T> {
         let cause = Cause::Io(why.into());
         Failure::new(FailureKind::ConnectionLost(cause), Executed::No, self.spec.name())
     }
+}
+
+/// Passes on what a node answered, or a failure by which slots and connections come and go; any other ends the
+/// scan, which would only wait for as long once more.
+fn passing(outcomes: Vec<Result<Reply, Failure>>) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+    let comes_and_goes = |failure: &Failure| {
+        use FailureKind::{ConnectionLost, Server, Uncovered};
+        matches!(failure.kind(), ConnectionLost(_) | Server(_) | Uncovered(_))
+    };
+    let pass = |outcome| match outcome {
+        Err(failure) if !comes_and_goes(&failure) => Err(failure),
+        outcome => Ok(outcome),
+    };
+    outcomes.into_iter().map(pass).collect()
 }
 
 const LOST: &str = "the server was lost too often in the middle of a scan";

@@ -359,7 +359,8 @@ pub enum Event {
     },
     /// A command that waits at the server was given up while it was there, and its connection closed. It
     /// may have been executed, and nobody is left whom its failure could tell so: what it took from a
-    /// list, set or stream is lost then. Comes for each such command that writes.
+    /// list or set is lost then, and entries that a group read of a stream stay pending for it. Comes for each
+    /// such command that writes.
     GivenUp {
         /// The node.
         node: Arc<str>,

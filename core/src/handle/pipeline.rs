@@ -58,7 +58,8 @@ pub trait Pipelines: RunBatch {
     /// Sends the commands that `fill` records. Gives all the values, or a failure where one of the
     /// commands has failed, the first one in order, even if its slot was not returned: no error is
     /// lost. What the others did is done; [`pipeline_each`](Self::pipeline_each) tells one from the
-    /// other.
+    /// other. So [`executed`](Failure::executed) speaks of that one command: where it says *no*, that one may be
+    /// tried again, and the pipeline as a whole only if it bears repetition.
     ///
     /// A reply that is not what was asked for counts as a failure, after those of commands.
     fn pipeline<S: Slots>(&self, fill: impl FnOnce(&Pipeline) -> S) -> Self::PendingBatch<All<S>> {

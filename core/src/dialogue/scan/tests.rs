@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     dialogue::testing::{Said, Talk, list, refusal, text},
+    failure::Stage,
     resp::Value,
 };
 
@@ -368,6 +369,24 @@ fn slots_that_never_come_to_rest_end_a_scan_with_an_error() {
     };
     assert!(failure.to_string().contains("16384 slots"), "{failure}");
     assert_eq!((failure.command(), failure.executed()), ("SCAN", Executed::No));
+}
+
+#[test]
+fn a_node_that_is_not_there_costs_a_scan_one_deadline() {
+    let mut keys = cluster_keys(ScanOptions::new());
+    keys.sent();
+    let late =
+        || Err(Failure::new(FailureKind::DeadlinePassed(Stage::Connection), Executed::No, "SCAN"));
+    keys.answer_from(None, vec![late(), late(), late()]);
+    let failure = keys.go_on().failure();
+    assert!(matches!(failure.kind(), FailureKind::DeadlinePassed(_)), "{failure}");
+
+    // What comes and goes with slots and nodes is no reason to end.
+    let mut keys = cluster_keys(ScanOptions::new());
+    keys.sent();
+    let gap = || Err(Failure::new(FailureKind::Uncovered(7), Executed::No, "SCAN"));
+    keys.answer_from(None, vec![gap(), gap(), gap()]);
+    assert!(matches!(keys.go_on(), Said::Sent(_) | Said::Sleeps(_)));
 }
 
 #[test]
