@@ -30,7 +30,9 @@ use crate::{
 ///
 /// All commands of a pipeline go out together, in the order in which they were recorded, and no reply
 /// is waited for in between. It is not a [transaction](super::Transactions): others' commands may
-/// run between them, and each succeeds or fails by itself.
+/// run between them, and each succeeds or fails by itself. One that the server refuses for now (LOADING,
+/// CLUSTERDOWN) is sent again by itself, together with those behind it that were refused as well; one behind it
+/// that was not has been carried out before it then.
 ///
 /// ```
 /// use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Pipelines}};

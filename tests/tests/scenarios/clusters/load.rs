@@ -348,11 +348,12 @@ impl<A: Adapter> Worker<A> {
         }))
         .await;
         self.note_count(began, count);
-        if self.note(began, keys.shard, set).is_some() {
-            self.tale.written = self.tale.tried;
-        }
+        // A node that refuses the one for now may answer the other, which was sent right behind it.
         if let Some(read) = self.note(began, keys.shard, read) {
             self.tale.read(read.as_deref(), self.forgets());
+        }
+        if self.note(began, keys.shard, set).is_some() {
+            self.tale.written = self.tale.tried;
         }
         for (other, read) in self.others.clone().into_iter().zip(others) {
             if let Some(Some(read)) = self.note(began, other.shard, read) {
