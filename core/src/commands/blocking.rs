@@ -13,8 +13,8 @@ use crate::{
 ///
 /// Each of them runs on a connection of its own, which it gets without any doing of its caller's: nobody
 /// else waits behind it. There are up to `leases_max` such connections (64 unless configured otherwise; in a
-/// cluster to each node); where all are in use, a further command waits for one within the client's `deadline`, and then fails
-/// with [`Stage::Lease`](crate::failure::Stage::Lease).
+/// cluster to each node); where all are in use, a further command waits for one within the client's
+/// `deadline`, and then fails with [`Stage::Lease`](crate::failure::Stage::Lease).
 ///
 /// # How long they wait
 ///

@@ -21,8 +21,8 @@ use crate::{
 ///
 /// All commands, pipelines, transactions and dialogues run on it as on the client, in the order in which
 /// they are made; what waits at the server holds up what comes after it here. It is one of `leases_max`
-/// (64 unless configured otherwise; in a cluster to each node), and where all are in use, what is asked on it waits for one within its
-/// deadline.
+/// (64 unless configured otherwise; in a cluster to each node), and where all are in use, what is asked on it
+/// waits for one within its deadline.
 ///
 /// It is one connection and no other. **When it is lost, everything on it fails**, with
 /// [`ConnectionLost`](crate::FailureKind::ConnectionLost), from then on, and nothing is sent again by itself: a
