@@ -189,6 +189,7 @@ impl Cluster {
 
     /// Kills a node with SIGKILL. Its place in the cluster stays.
     pub fn kill(&mut self, node: usize) {
+        self.let_votes_expire(node);
         let node = &mut self.nodes[node];
         node.server.kill();
         node.is_stopped = false;
@@ -201,6 +202,7 @@ impl Cluster {
     /// When it is down.
     #[track_caller]
     pub fn stop(&mut self, node: usize) {
+        self.let_votes_expire(node);
         let node = &mut self.nodes[node];
         node.server.stop();
         node.is_stopped = true;
@@ -309,6 +311,23 @@ impl Cluster {
         let is_of =
             |number: &usize| self.view(*number).own().master.as_deref() == Some(self.id(master));
         self.awake().filter(is_of).collect()
+    }
+
+    /// Waits until no replica of this node would take votes that it was given before for those of the
+    /// election that follows when this node fails; see [`Cluster::failover`].
+    fn let_votes_expire(&self, master: usize) {
+        let silence = self.layout.node_timeout;
+        // That long an election lasts, and so do its votes. The next begins when the master has been
+        // silent for long enough.
+        let wait = (2 * silence).max(Duration::from_secs(2)) + INTERVAL - silence;
+        let is_recent = |node: &Node| node.elected.is_some_and(|at| at.elapsed() < wait);
+        if !self.nodes[master].is_awake() || !self.nodes.iter().any(is_recent) {
+            return;
+        }
+        for replica in self.replicas(master) {
+            let elected = self.nodes[replica].elected;
+            thread::sleep(elected.map_or(Duration::ZERO, |at| wait.saturating_sub(at.elapsed())));
+        }
     }
 
     /// Makes a replica the master of its shard, and waits until all agree.
