@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 use crate::{
     config::{ConfigError, Forced},
     reply::{DecodeError, ServerError},
-    resp::{ProtocolError, Reply, Source},
+    resp::{Kind, ProtocolError, Reply, Source},
 };
 
 /// Whether the server executed a request that failed.
@@ -13,7 +13,8 @@ use crate::{
 pub enum Executed {
     /// Not executed: it never left in full, or the server refused it before running it.
     No,
-    /// Unknown: it left in full and no answer came, or it is a script that answered with an error.
+    /// Unknown: it left in full and no answer came, it is queued for an EXEC by hand, or it is a script
+    /// that answered with an error.
     Maybe,
     /// Executed: the server ran it, and its answer is an error or not of the type that was asked for.
     Yes,
@@ -75,6 +76,10 @@ pub enum FailureKind {
     Aborted(Abort),
     /// A transaction was discarded before any of it ran: a key that it watched was changed.
     Conflict,
+    /// On a connection of one's own, between MULTI and EXEC: the server has queued the command, and the
+    /// caller's type can't hold that. Its answer will be among those of EXEC; until then it is executed
+    /// *maybe*. (`transaction` needs no such thing.)
+    Queued,
     /// The command can't run on a connection that is shared; the text says what to use.
     Misuse(&'static str),
     /// The client has as many streams or subscriptions as it may have, or as many connections of their
@@ -458,6 +463,9 @@ impl fmt::Display for FailureKind {
             FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
             FailureKind::Aborted(abort) => write!(f, "{abort}"),
             FailureKind::Conflict => f.write_str("a watched key was changed"),
+            FailureKind::Queued => {
+                f.write_str("queued: it runs with EXEC, and its answer is among those of EXEC")
+            }
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str(
                 "the runtime that drove it was dropped, or lacks its drivers for I/O and time",
@@ -508,7 +516,12 @@ impl Failure {
         reply: &Reply,
         node: Option<Arc<str>>,
     ) -> Self {
-        let failure = Failure::new(FailureKind::Decode(error), Executed::Yes, command);
+        let queued = reply.kind() == Kind::Simple && reply.view().payload() == b"QUEUED";
+        let (kind, executed) = match queued {
+            true => (FailureKind::Queued, Executed::Maybe),
+            false => (FailureKind::Decode(error), Executed::Yes),
+        };
+        let failure = Failure::new(kind, executed, command);
         match reply.source() {
             Source::Server => failure.at(node).after(1),
             _ => failure.at(Some(MEMORY.into())),
