@@ -879,9 +879,10 @@ fn slot_in_cluster<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> u16 {
     }
     let mut keys = spec.keys().of(args).map(slot);
     let Some(first) = keys.next() else { return Slot::NONE };
-    let splits = matches!(spec.routing(), Routing::Split(_));
-    // Where it can't be split the server says that it is across slots.
-    if splits && keys.any(|other| other != first) { Slot::SEVERAL } else { first }
+    // Any other command is refused by the server, and nothing of it has run then. Of a script's error nobody
+    // knows whether it is the script's own, so that one isn't sent.
+    let parts = matches!(spec.routing(), Routing::Split(_)) || spec.is_script();
+    if parts && keys.any(|other| other != first) { Slot::SEVERAL } else { first }
 }
 
 fn is_unknown(message: &str) -> bool {
