@@ -298,6 +298,11 @@ pub enum Cause {
     NotMaster,
     /// No node of the cluster serves some slots.
     Uncovered,
+    /// The server is a node of a cluster, and the client was told that it stands alone.
+    NodeOfCluster,
+    /// The server stands alone, and the client was told that it is a node of a cluster. This is how it
+    /// said so.
+    NoCluster(ServerError),
     /// What a node said of its cluster makes no sense; the text says in what.
     Malformed(&'static str),
     /// The slot has moved to another node: that of a shard channel, or of the keys that a connection of
@@ -313,6 +318,17 @@ pub enum Cause {
     Forced(Forced),
     /// Some other fault of the operating system, in its own words.
     Io(Arc<str>),
+}
+
+impl Cause {
+    /// The server's own words, where it does not want this client, and what has to be added to them.
+    pub(crate) fn refusal(&self) -> Option<(&ServerError, Option<Cause>)> {
+        match self {
+            Cause::Handshake(error) => Some((error, None)),
+            Cause::NoCluster(error) => Some((error, Some(self.clone()))),
+            _ => None,
+        }
+    }
 }
 
 impl From<&io::Error> for Cause {
@@ -351,6 +367,14 @@ impl fmt::Display for Cause {
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Uncovered => f.write_str("no node of the cluster serves some slots"),
+            Cause::NodeOfCluster => f.write_str(
+                "the server is a node of a cluster: its URL begins with redis+cluster://, or see \
+                 Config::cluster",
+            ),
+            Cause::NoCluster(_) => f.write_str(
+                "the server is no node of a cluster: its URL begins with redis://, or see \
+                 Config::standalone",
+            ),
             Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
             Cause::SlotMoved => f.write_str("the slot has moved to another node"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),

@@ -422,7 +422,7 @@ impl<W> Engine<W> {
             }
             Err(error) => {
                 let lasting = error.message().contains("cluster support disabled");
-                let cause = Cause::Handshake(error);
+                let cause = if lasting { Cause::NoCluster(error) } else { Cause::Handshake(error) };
                 if lasting {
                     self.nodes[NodeId::HOME].rejected = Some(cause.clone());
                     self.refuse_waiting(NodeId::HOME, &cause);
