@@ -308,6 +308,9 @@ pub enum Cause {
     /// The slot has moved to another node: that of a shard channel, or of the keys that a connection of
     /// somebody's own was for.
     SlotMoved,
+    /// The node has taken over slots from one that was down: what memory did with their keys meanwhile is
+    /// settled first.
+    TookOver,
     /// The server ended a subscription without having been asked to.
     Unsubscribed,
     /// The server does not take a subscription, for now.
@@ -377,6 +380,7 @@ impl fmt::Display for Cause {
             ),
             Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
             Cause::SlotMoved => f.write_str("the slot has moved to another node"),
+            Cause::TookOver => f.write_str("it has taken over slots from a node that was down"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
