@@ -11,6 +11,7 @@ mod events;
 mod force;
 mod given_back;
 mod leases;
+mod nodes;
 mod publish;
 mod redirects;
 mod scripts;
