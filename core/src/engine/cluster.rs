@@ -536,6 +536,9 @@ impl<W> Engine<W> {
             self.stay_behind_former(|moved| moved == slot);
         }
         self.tell_whole(whole, self.spokesman().cause.clone());
+        if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
+            self.inherit(BTreeMap::from([(node, before)]));
+        }
         self.pubsub.slots_moved();
         self.settle_debts();
     }
