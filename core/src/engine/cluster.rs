@@ -532,10 +532,16 @@ impl<W> Engine<W> {
     /// A redirect says that a node serves a slot, and the map names that node.
     pub(super) fn give_slot(&mut self, slot: u16, node: NodeId) {
         let whole = self.health();
-        if let Some(cluster) = &mut self.cluster {
-            cluster.give(slot, node);
+        let Some(cluster) = &mut self.cluster else { return };
+        let before = cluster.owner(slot);
+        cluster.give(slot, node);
+        if before != node {
+            self.stay_behind_former(|moved| moved == slot);
         }
         self.tell_whole(whole);
+        if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
+            self.inherit(BTreeSet::from([node]));
+        }
         self.pubsub.slots_moved();
         self.settle_debts();
     }
@@ -585,19 +591,22 @@ impl<W> Engine<W> {
             }
         }
         let mut heirs = BTreeSet::new();
+        let mut moved = vec![false; usize::from(SLOTS)];
         let mut shares = vec![0; owners.len()];
         slots.iter().for_each(|place| shares[usize::from(*place)] += 1);
         let Some(cluster) = &mut self.cluster else { return heirs };
         cluster.shares = shares;
         let slots_before = std::mem::replace(&mut cluster.slots, slots.into());
         let owners_before = std::mem::replace(&mut cluster.owners, owners);
-        for (now, before) in cluster.slots.iter().zip(&slots_before) {
+        for (slot, (now, before)) in cluster.slots.iter().zip(&slots_before).enumerate() {
             let heir = cluster.owners[usize::from(*now)];
             let before = owners_before[usize::from(*before)];
+            moved[slot] = heir != before;
             if heir != before && self.nodes.contains(before) && self.nodes[before].phase.is_down() {
                 heirs.insert(heir);
             }
         }
+        self.stay_behind_former(|slot| moved[usize::from(slot)]);
         heirs
     }
 

@@ -98,6 +98,7 @@ rare_branches! {
     AskedInVain: "a node that is to be asked with ASKING can't be reached",
     BehindDetour: "a newer command of a slot waits behind those that were redirected",
     LostInDetour: "what was owed where others of its slot were redirected is lost",
+    OwedByFormer: "a slot has another owner while one before owes something of it",
     ScriptMoved: "a script's redirect is what the map says too",
     ScriptMadeItUp: "a script's redirect is its own words",
     Disagree: "nodes disagree about the map",
