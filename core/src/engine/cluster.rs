@@ -183,6 +183,12 @@ impl Cluster {
         shares.filter(|(owner, _)| **owner == node).map(|(_, share)| share).sum()
     }
 
+    /// One of the slots that a node serves, counted from 0.
+    pub(super) fn slot_of(&self, node: NodeId, nth: usize) -> Option<u16> {
+        let mut served = (0..SLOTS).filter(|slot| self.owner(*slot) == node);
+        served.nth(nth)
+    }
+
     /// A node serves a slot from now on.
     fn give(&mut self, slot: u16, node: NodeId) {
         let place = self.owners.iter().position(|owner| *owner == node).unwrap_or_else(|| {

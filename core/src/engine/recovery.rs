@@ -34,7 +34,7 @@ use crate::{
     fallback::{Answered, Command, Refused, Step},
     reply::ServerError,
     resp::Reply,
-    slot::slot,
+    slot::{key_in, slot},
 };
 
 #[derive(Debug)]
@@ -87,10 +87,6 @@ const REFUSALS_MAX: usize = 8;
 
 /// A key that nobody has; deleting it changes nothing.
 const PROBE_KEY: &[u8] = b"unfazed:probe:absent";
-
-/// How many of such keys are tried for one in a slot of a node: of so many none is in its only slot once
-/// in 400 times, and then the probe is one question shorter.
-const PROBE_KEYS_MAX: u32 = 100_000;
 
 /// How many keys are settled in one piece, and the pause before the next: at most 25,600 keys a second,
 /// a fraction of what a server deletes, so that one that has just come up has the rest for its other
@@ -151,11 +147,12 @@ impl<W> Engine<W> {
         self.enter_stage(node, Stage::Asking { owed, failed: None, passed }, None);
     }
 
-    /// A key that nobody has, in a slot that the node serves; none where it serves none.
-    pub(super) fn probe_key(&self, node: NodeId) -> Option<Vec<u8>> {
+    /// A key that nobody has, in a slot that the node serves; none where it serves none. Each time in another
+    /// slot: one of them may be open for a move, and then says nothing of the node.
+    pub(super) fn probe_key(&mut self, node: NodeId) -> Option<Vec<u8>> {
         let Some(cluster) = &self.cluster else { return Some(PROBE_KEY.to_vec()) };
-        let key = |number: u32| [PROBE_KEY, b":", number.to_string().as_bytes()].concat();
-        (0..PROBE_KEYS_MAX).map(key).find(|key| cluster.owner(slot(key)) == node)
+        let nth = self.rng.below(cluster.slots_of(node))?;
+        key_in(cluster.slot_of(node, nth)?, &[PROBE_KEY, b":"].concat())
     }
 
     pub(super) fn ask(&mut self, conn: ConnId, own: Own, words: &[&[u8]]) {
