@@ -106,6 +106,8 @@ rare_branches! {
     TopologyLost: "the last of those who were asked for the map is lost",
     OldCluster: "a cluster does not know CLUSTER SHARDS",
     SeedsAnew: "nobody is connected who could be asked for the map",
+    OthersAsked: "others are asked for the map, since nobody has answered",
+    Unheard: "a slot that others leave out stays with its node, which was not asked",
     Inherited: "who takes over goes on with the outage",
     DebtMoved: "a slot that is owed something comes to a node that is well",
     Uncovered: "a command ends because nobody serves its slot",

@@ -1,5 +1,7 @@
 //! A cluster of scripted nodes: who is asked, in which order, and what follows from what they say.
 
+mod claims;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
