@@ -108,6 +108,8 @@ rare_branches! {
     SeedsAnew: "nobody is connected who could be asked for the map",
     OthersAsked: "others are asked for the map, since nobody has answered",
     Unheard: "a slot that others leave out stays with its node, which was not asked",
+    DebtAsked: "what is owed is paid to the node that a slot goes to, after ASKING",
+    DebtRedirected: "what is owed was redirected, and waits",
     Inherited: "who takes over goes on with the outage",
     DebtMoved: "a slot that is owed something comes to a node that is well",
     Uncovered: "a command ends because nobody serves its slot",

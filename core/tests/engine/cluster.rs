@@ -43,6 +43,8 @@ struct Peer {
     names: Option<String>,
     /// It serves nothing, and says so.
     is_down: bool,
+    /// Its slots are open for a move: what is not there any more is asked of B.
+    gives_away: bool,
     /// What it says of the cluster.
     map: String,
 }
@@ -185,6 +187,9 @@ impl World {
             ["DEL", key] if key.starts_with("unfazed:probe:absent") => {
                 if peer.is_down {
                     return Some("-CLUSTERDOWN The cluster is down\r\n".to_owned());
+                }
+                if peer.gives_away {
+                    return Some(ask(key, B) + "\r\n");
                 }
                 let of_c = slot(key.as_bytes()) >= 10_923;
                 let serves = of_c == matches!(port, C | 7004);
