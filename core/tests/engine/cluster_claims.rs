@@ -1,6 +1,15 @@
 //! Who is believed about a slot, whoever is asked; and what recovery does where a slot is on its way.
 
-use super::*;
+use std::time::Duration;
+
+use unfazed_core::{
+    Cause, Config, FailureKind,
+    config::Endpoint,
+    engine::Health,
+    fallback::{Fallback, Policy},
+};
+
+use super::nodes::{A, B, C, World, ask, moved, shards, take_command};
 
 const D: u16 = 7004;
 
@@ -92,22 +101,25 @@ impl World {
         panic!("{what}: {:?}", self.events);
     }
 
-    /// What a node is sent next, all of it, which it does not answer.
+    /// What a node is sent because of something, all of it, which it does not answer.
     fn sent_to(&mut self, port: u16, then: impl FnOnce(&mut World)) -> String {
-        let conn = self.peer(port).conn.take().expect("connected");
+        let link = self.unplug(port);
         then(self);
         let mut sent = Vec::new();
-        while let Some(chunk) = self.engine.take_output(conn) {
+        while let Some(chunk) = self.engine.take_output(link.conn) {
             sent.extend_from_slice(chunk.unwritten());
             let count = chunk.unwritten().len();
-            self.engine.written(conn, chunk, count, self.now);
+            self.engine.written(link.conn, chunk, count, self.now);
         }
-        self.peer(port).conn = Some(conn);
-        let mut commands = Vec::new();
-        while let Some(words) = take_command(&mut sent) {
-            commands.push(words.join(" "));
-        }
-        commands.join(", ")
+        self.plug(link);
+        let commands = std::iter::from_fn(|| take_command(&mut sent));
+        commands.map(|words| words.join(" ")).collect::<Vec<_>>().join(", ")
+    }
+
+    fn answer(&mut self, port: u16, bytes: &str) {
+        let conn = self.links(port)[0].conn;
+        self.receive(conn, bytes);
+        self.drain();
     }
 
     fn is_well(&mut self) -> bool {
@@ -124,8 +136,7 @@ fn what_a_key_is_owed_follows_it_to_the_node_that_it_goes_to() {
     // Memory answers for it until then.
     let get = world.run("GET foo");
     assert_eq!(world.value::<String>(get), "1");
-    world.receive(B, "+OK\r\n:1\r\n");
-    world.drain();
+    world.answer(B, "+OK\r\n:1\r\n");
     let get = world.run("GET foo");
     assert_eq!(world.asked(C), ["GET foo"], "the slot is C's still");
     world.say(C, "_");
@@ -144,8 +155,7 @@ fn a_debt_of_several_commands_is_asked_for_once() {
     let sent = world.sent_to(B, |world| world.say(C, "-EXECABORT discarded"));
     assert_eq!(sent, format!("ASKING, {}", ALL.join(", ")));
     // Some of what it needs is on its way still: later, and from the beginning.
-    world.receive(B, "+OK\r\n+OK\r\n-TRYAGAIN not all\r\n-TRYAGAIN\r\n-EXECABORT discarded\r\n");
-    world.drain();
+    world.answer(B, "+OK\r\n+OK\r\n-TRYAGAIN not all\r\n-TRYAGAIN\r\n-EXECABORT discarded\r\n");
     world.wait_until("it is paid after all", |world| world.asked(C) == ALL);
     for answer in ["+OK", "+QUEUED", "+QUEUED", "*2\r\n:0\r\n:2"] {
         world.say(C, answer);
@@ -170,9 +180,9 @@ fn a_debt_that_is_sent_to_and_fro_holds_up_nobody_and_is_not_hurried() {
     let mut world = in_debt(Policy::Invalidate, &["SET foo 1", "SET {foo}2 1"]);
     let moved_on = |world: &mut World| {
         let mut times = 0;
-        while let Some(words) = world.peer(C).asked.front().cloned() {
-            times += usize::from(words.join(" ") == "DEL foo");
-            let answer = if words[1] == "foo" { moved("foo", B) } else { ":1".to_owned() };
+        while let Some(command) = world.asked(C).first().cloned() {
+            times += usize::from(command == "DEL foo");
+            let answer = if command == "DEL foo" { moved("foo", B) } else { ":1".to_owned() };
             world.say(C, &answer);
         }
         times
