@@ -11,7 +11,7 @@
 //! wait for it. `redirect` follows MOVED and ASK, `gather` is for commands that concern several nodes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
@@ -64,6 +64,8 @@ pub(super) struct Cluster {
     layout: Option<Layout>,
     /// CLUSTER SLOTS is asked, not CLUSTER SHARDS.
     by_slots: bool,
+    /// All of it was live once.
+    pub(super) was_live: bool,
     refresh: Refresh,
     pub(super) detours: Detours,
     pub(super) gathers: Gathers,
@@ -124,6 +126,7 @@ impl Cluster {
             shares: vec![usize::from(SLOTS)],
             layout: None,
             by_slots: map == ClusterMap::Slots,
+            was_live: false,
             refresh: Refresh::default(),
             detours: Detours::default(),
             gathers: Gathers::default(),
@@ -422,7 +425,7 @@ impl<W> Engine<W> {
             }
             Err(error) => {
                 let lasting = error.message().contains("cluster support disabled");
-                let cause = Cause::Handshake(error);
+                let cause = if lasting { Cause::NoCluster(error) } else { Cause::Handshake(error) };
                 if lasting {
                     self.nodes[NodeId::HOME].rejected = Some(cause.clone());
                     self.refuse_waiting(NodeId::HOME, &cause);
@@ -532,7 +535,7 @@ impl<W> Engine<W> {
         if let Some(cluster) = &mut self.cluster {
             cluster.give(slot, node);
         }
-        self.tell_whole(whole, self.spokesman().cause.clone());
+        self.tell_whole(whole);
         self.pubsub.slots_moved();
         self.settle_debts();
     }
@@ -546,9 +549,9 @@ impl<W> Engine<W> {
         if news {
             cluster.layout = Some(layout.clone());
         }
-        let heirs = if changes { self.remap(layout) } else { BTreeMap::new() };
+        let heirs = if changes { self.remap(layout) } else { BTreeSet::new() };
         // Others count now, and they may stand otherwise.
-        self.tell_whole(whole, self.spokesman().cause.clone());
+        self.tell_whole(whole);
         self.inherit(heirs);
         self.judge_coverage();
         self.drop_nodes();
@@ -566,8 +569,8 @@ impl<W> Engine<W> {
         self.announce();
     }
 
-    /// Gives for each node that serves slots of one that is down, which one that is.
-    fn remap(&mut self, layout: &Layout) -> BTreeMap<NodeId, NodeId> {
+    /// Gives the nodes that serve slots now of one that is down.
+    fn remap(&mut self, layout: &Layout) -> BTreeSet<NodeId> {
         let mut slots = vec![0u16; usize::from(SLOTS)];
         let mut owners = vec![NodeId::HOME];
         for shard in &layout.shards {
@@ -581,7 +584,7 @@ impl<W> Engine<W> {
                 slots[usize::from(*first)..=usize::from(*last)].fill(place);
             }
         }
-        let mut heirs = BTreeMap::new();
+        let mut heirs = BTreeSet::new();
         let mut shares = vec![0; owners.len()];
         slots.iter().for_each(|place| shares[usize::from(*place)] += 1);
         let Some(cluster) = &mut self.cluster else { return heirs };
@@ -592,7 +595,7 @@ impl<W> Engine<W> {
             let heir = cluster.owners[usize::from(*now)];
             let before = owners_before[usize::from(*before)];
             if heir != before && self.nodes.contains(before) && self.nodes[before].phase.is_down() {
-                heirs.entry(heir).or_insert(before);
+                heirs.insert(heir);
             }
         }
         heirs
@@ -600,16 +603,15 @@ impl<W> Engine<W> {
 
     /// Who takes over from a node that is down goes on with its outage: what may degrade has been written in
     /// memory, and that comes first.
-    fn inherit(&mut self, heirs: BTreeMap<NodeId, NodeId>) {
+    fn inherit(&mut self, heirs: BTreeSet<NodeId>) {
         if !self.memory.degrades() || self.trial.is(Sabotage::ForgetHeirs) {
             return;
         }
-        for (heir, before) in heirs {
+        for heir in heirs {
             let begins = matches!(self.nodes[heir].phase, Phase::Starting | Phase::Suspect { .. });
             if heir != NodeId::HOME && begins {
                 self.reached(Rare::Inherited);
-                let cause = self.down_cause(before);
-                self.enter_down(heir, self.now.instant, cause);
+                self.enter_down(heir, self.now.instant, Cause::TookOver);
             }
         }
     }
@@ -772,7 +774,7 @@ impl<W> Engine<W> {
             let owes = self.memory.owes_any(|key| self.serves(id, key));
             if owes {
                 self.reached(Rare::DebtMoved);
-                self.enter_down(id, self.now.instant, Cause::SlotMoved);
+                self.enter_down(id, self.now.instant, Cause::TookOver);
                 let now = self.now.instant;
                 self.enter_stage(id, Stage::Pause(now), None);
             } else {
@@ -820,20 +822,40 @@ impl<W> Engine<W> {
 
     /// How the cluster stands as a whole: as the node that is worst.
     pub(super) fn health_of_all(&self, cluster: &Cluster) -> Health {
-        let severity = |health: &Health| match health {
+        self.health_within(cluster, self.worst(cluster))
+    }
+
+    /// How a node stands, for the cluster as a whole. One that has just been learned of, because a slot was
+    /// moved or a replica became a master, is no sign that something is wrong: it counts once it is known how
+    /// it stands, which takes no longer than a dial.
+    fn health_within(&self, cluster: &Cluster, node: NodeId) -> Health {
+        match self.nodes[node].phase.health() {
+            Health::Connecting if cluster.was_live => Health::Live,
+            health => health,
+        }
+    }
+
+    /// The node that is worst.
+    fn worst(&self, cluster: &Cluster) -> NodeId {
+        let severity = |node: &NodeId| match self.health_within(cluster, *node) {
             Health::Live => 0,
             Health::Recovering => 1,
             Health::Suspect => 2,
             Health::Connecting => 3,
             _ => 4,
         };
-        let home = self.nodes[NodeId::HOME].phase.health();
-        if !cluster.is_mapped() {
-            return home;
-        }
-        let nodes = cluster.primaries().iter().filter(|id| self.nodes.contains(**id));
-        let all = nodes.map(|id| self.nodes[*id].phase.health()).chain([home]);
-        all.max_by_key(severity).unwrap_or(home)
+        let primaries = cluster.primaries().iter().filter(|_| cluster.is_mapped()).copied();
+        let known = primaries.filter(|id| self.nodes.contains(*id));
+        known.chain([NodeId::HOME]).max_by_key(severity).unwrap_or(NodeId::HOME)
+    }
+
+    /// What is the matter with the client's server, or with the node that is worst.
+    pub(super) fn cause_of_all(&self) -> Option<Cause> {
+        let node = match &self.cluster {
+            None => NodeId::HOME,
+            Some(cluster) => self.worst(cluster),
+        };
+        self.nodes[node].cause.clone().filter(|_| self.health() != Health::Live)
     }
 
     /// Whether it is known of every node how it stands.
@@ -879,9 +901,10 @@ fn slot_in_cluster<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> u16 {
     }
     let mut keys = spec.keys().of(args).map(slot);
     let Some(first) = keys.next() else { return Slot::NONE };
-    let splits = matches!(spec.routing(), Routing::Split(_));
-    // Where it can't be split the server says that it is across slots.
-    if splits && keys.any(|other| other != first) { Slot::SEVERAL } else { first }
+    // Any other command is refused by the server, and nothing of it has run then. Of a script's error nobody
+    // knows whether it is the script's own, so that one isn't sent.
+    let parts = matches!(spec.routing(), Routing::Split(_)) || spec.is_script();
+    if parts && keys.any(|other| other != first) { Slot::SEVERAL } else { first }
 }
 
 fn is_unknown(message: &str) -> bool {

@@ -669,6 +669,14 @@ fn a_server_that_is_no_cluster_is_an_error() {
     world.drain();
     let failure = world.engine.take_wait(ticket).expect("judged").expect_err("no cluster");
     assert!(failure.to_string().contains("cluster support disabled"), "{failure}");
+    assert!(matches!(failure.cause(), Some(Cause::NoCluster(_))), "{failure}");
+    assert!(failure.to_string().contains("its URL begins with redis://"), "{failure}");
+    assert!(world.events.iter().any(|event| event.contains("redis://")), "{:?}", world.events);
+    let ticket = world.run("GET foo");
+    world.wait(Duration::from_secs(1));
+    let failure = world.failure(ticket);
+    assert_eq!(failure.executed(), Executed::No);
+    assert!(failure.to_string().contains("its URL begins with redis://"), "{failure}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unfazed_core::{
-    Executed, Request, Script,
+    Executed, FailureKind, Request, Script,
     engine::{Batch, Ticket},
 };
 
@@ -69,6 +69,24 @@ fn scripts_and_libraries_are_loaded_at_all_masters() {
         }
         assert_eq!(world.value::<String>(ticket), "x");
     }
+}
+
+/// A server would refuse it too, but its words could be the script's.
+#[test]
+fn a_script_with_keys_in_several_slots_is_refused_and_was_not_executed() {
+    let mut world = World::live(World::plain());
+    for command in ["EVAL x 2 foo hello", "EVALSHA x 2 foo hello", "FCALL_RO f 2 foo hello"] {
+        let ticket = world.run(command);
+        let failure = world.engine.take(ticket).expect("ended").expect_err("two slots");
+        assert!(matches!(failure.kind(), FailureKind::Misuse(_)), "{failure}");
+        assert!(failure.to_string().contains("hash tag"), "{failure}");
+        assert_eq!((failure.executed(), failure.attempts()), (Executed::No, 0));
+    }
+    let ticket = world.run("EVAL x 2 {foo}1 {foo}2");
+    assert_eq!(world.asked(C), ["EVAL x 2 {foo}1 {foo}2"]);
+    world.say(C, ":1");
+    assert_eq!(world.value::<i64>(ticket), 1);
+    assert_eq!(world.engine.status().queued_requests, 0);
 }
 
 #[test]

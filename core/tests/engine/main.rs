@@ -4,6 +4,7 @@
 mod cluster;
 mod cluster_leases;
 mod cluster_scripts;
+mod cluster_status;
 mod cluster_subscriptions;
 mod connections;
 mod degraded;

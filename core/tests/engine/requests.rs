@@ -284,3 +284,46 @@ fn a_sleep_needs_no_server_and_does_not_outlive_the_client() {
         assert_eq!(world.engine.status().tickets, 0);
     }
 }
+
+#[test]
+fn a_node_of_a_cluster_behind_the_url_of_a_single_server_is_named_as_the_cause() {
+    let mut world = World::live(World::plain());
+    let mut transaction = Batch::new();
+    transaction.push(&Request::new("GET a"));
+    let transaction = transaction.into_transaction();
+    for refusal in ["-MOVED 15495 127.0.0.1:7002", "-CROSSSLOT Keys in request don't hash"] {
+        let ticket = world.run(&Request::new("INCR").arg("a"));
+        let (whole, _) = world.engine.submit_batch(&transaction, None, world.now).expect("room");
+        world.write();
+        world.say(&format!("{refusal}\r\n+OK\r\n{refusal}\r\n-EXECABORT discarded\r\n"));
+        let single = world.engine.take(ticket).expect("ended").expect_err("not here");
+        let whole = world.engine.take_batch(whole).expect("ended").spread().expect_err("not here");
+        for failure in [single, whole] {
+            assert_eq!(failure.executed(), Executed::No);
+            assert_eq!(failure.cause(), Some(&Cause::NodeOfCluster));
+            assert!(failure.server_error().is_some());
+            assert!(failure.to_string().contains("redis+cluster://"), "{failure}");
+        }
+    }
+}
+
+#[test]
+fn what_a_server_refuses_before_it_runs_it_was_not_executed() {
+    let mut world = World::live(World::plain());
+    for refusal in [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Redis is configured to save RDB snapshots",
+        "NOPERM User default has no permissions to run the 'incr' command",
+        "DENIED Redis is running in protected mode",
+        "ERR unknown command 'INCR', with args beginning with: 'a'",
+        "ERR wrong number of arguments for 'incr' command",
+        "ERR Protocol error: invalid bulk length",
+        "ERR Can't execute 'incr': only (P|S)SUBSCRIBE / PING / QUIT are allowed in this context",
+    ] {
+        let ticket = world.run(&Request::new("INCR").arg("a"));
+        world.write();
+        world.say(&format!("-{refusal}\r\n"));
+        let failure = world.engine.take(ticket).expect("ended").expect_err("refused");
+        assert_eq!(failure.executed(), Executed::No, "{failure}");
+    }
+}
