@@ -43,6 +43,8 @@ struct Inner {
     executed: Executed,
     command: Cow<'static, str>,
     node: Option<Arc<str>>,
+    /// The number of the node, until it has a name.
+    number: u32,
     attempts: u32,
     /// What kept it from being served, where the kind does not say so itself.
     cause: Option<Cause>,
@@ -274,7 +276,7 @@ pub enum Cause {
     Reset,
     /// The peer ended the connection.
     EndOfStream,
-    /// The connection or the handshake took longer than `connect_timeout`.
+    /// The connection or the handshake took longer than `connect_timeout`, or than the request had time.
     ConnectTimeout,
     /// Replies were owed and no byte came within the response time limit.
     Silent,
@@ -308,6 +310,8 @@ pub enum Cause {
     /// The slot has moved to another node: that of a shard channel, or of the keys that a connection of
     /// somebody's own was for.
     SlotMoved,
+    /// The node serves no slots of the cluster any more, so it is not spoken to.
+    NodeRemoved,
     /// The node has taken over slots from one that was down: what memory did with their keys meanwhile is
     /// settled first.
     TookOver,
@@ -380,6 +384,7 @@ impl fmt::Display for Cause {
             ),
             Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
             Cause::SlotMoved => f.write_str("the slot has moved to another node"),
+            Cause::NodeRemoved => f.write_str("the node serves no slots of the cluster any more"),
             Cause::TookOver => f.write_str("it has taken over slots from a node that was down"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
@@ -512,7 +517,15 @@ impl Failure {
         command: impl Into<Cow<'static, str>>,
     ) -> Self {
         let command = command.into();
-        Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0, cause: None }))
+        Failure(Box::new(Inner {
+            kind,
+            executed,
+            command,
+            node: None,
+            number: 0,
+            attempts: 0,
+            cause: None,
+        }))
     }
 
     /// The same, of another command.
@@ -550,10 +563,17 @@ impl Failure {
             false => (FailureKind::Decode(error), Executed::Yes),
         };
         let failure = Failure::new(kind, executed, command);
-        match reply.source() {
+        let mut failure = match reply.source() {
             Source::Server => failure.at(node).after(1),
             _ => failure.at(Some(MEMORY.into())),
-        }
+        };
+        failure.0.number = reply.giver();
+        failure
+    }
+
+    /// The number of the node of a cluster that gave the reply which it is about; 0 where there is none.
+    pub(crate) fn giver(&self) -> u32 {
+        self.0.number
     }
 
     pub(crate) fn because(mut self, cause: Option<Cause>) -> Self {
@@ -573,8 +593,8 @@ impl Failure {
         self.0.executed
     }
 
-    /// The command's name, such as `INCR`; `transaction` where one failed as a whole, and `connect` where
-    /// connecting itself failed.
+    /// The command's name, such as `INCR`; `transaction` or `optimistic` where one failed as a whole, and
+    /// `connect` where connecting itself failed.
     #[must_use]
     pub fn command(&self) -> &str {
         &self.0.command
@@ -586,7 +606,7 @@ impl Failure {
         self.0.node.as_deref()
     }
 
-    /// How often the request was sent.
+    /// How often the request was sent; of an optimistic transaction, how many of its attempts were.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -625,7 +645,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, executed, command, node, attempts, cause } = &*self.0;
+        let Inner { kind, executed, command, node, attempts, cause, .. } = &*self.0;
         f.write_str(command)?;
         if let Some(node) = node {
             write!(f, " on {node}")?;

@@ -242,6 +242,32 @@ fn what_a_server_refuses_before_it_runs_it_was_not_executed() {
 }
 
 #[test]
+fn whoever_waits_for_a_server_that_hangs_is_told_what_it_hangs_at() {
+    let limit = Duration::from_secs(2);
+    let plain = || World::plain().connect_timeout(limit).deadline(limit / 2);
+    for (config, accepts) in [(plain(), false), (plain(), true)] {
+        let mut world = World::new(config);
+        let connected = world.engine.connect(None, world.now);
+        let get = world.run(&Request::new("GET").arg("a"));
+        if accepts {
+            world.open();
+        }
+        world.wait(limit / 2);
+        let failure = world.engine.take(get).expect("ended").expect_err("no answer");
+        assert_eq!(failure.cause(), Some(&Cause::ConnectTimeout), "{failure}");
+        world.wait(limit / 2);
+        let failure = world.engine.take_wait(connected).expect("ended").expect_err("it hangs");
+        assert_eq!(failure.cause(), Some(&Cause::ConnectTimeout), "{failure}");
+    }
+    let mut world = World::new(Config::standalone("slow.example", 6379).connect_timeout(limit));
+    let connected = world.engine.connect(None, world.now);
+    world.drain();
+    world.wait(limit);
+    let failure = world.engine.take_wait(connected).expect("ended").expect_err("no address");
+    assert!(failure.to_string().contains("the look-up took too long"), "{failure}");
+}
+
+#[test]
 fn a_written_incr_that_gets_no_answer_ends_as_maybe_and_is_not_sent_again() {
     let mut world = World::live(World::plain());
     let ticket = world.run(&Request::new("INCR").arg("a"));
