@@ -170,6 +170,9 @@ pub enum Stage {
 pub enum MemoryRefusal {
     /// The embedded store does not know this command.
     Unsupported,
+    /// The same on `memory://`, where there is no server that could answer it some time; the text says what
+    /// is missing, and what to use instead.
+    Embedded(&'static str),
     /// The command is never answered from memory, whatever the rules of its keys.
     Never(Never),
     /// The answer depends on a value or time to live that only the server knows: memory has never
@@ -416,6 +419,7 @@ impl fmt::Display for MemoryRefusal {
             MemoryRefusal::Unsupported => {
                 "the embedded store can't answer this command, only a server can"
             }
+            MemoryRefusal::Embedded(advice) => advice,
             MemoryRefusal::Never(why) => return why.fmt(f),
             MemoryRefusal::Unseen => {
                 "only the server knows this key's value or time to live; try again when it is \
@@ -640,6 +644,59 @@ impl Failure {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, FailureKind::DeadlinePassed(_))
+    }
+
+    /// Whether there was nobody to answer: the server is away, too slow or can't serve for now, and memory
+    /// was not allowed or not able to stand in for it. Nothing is wrong with the request itself, and later it
+    /// may go well; until then its caller may put something of his own in the answer's place.
+    ///
+    /// Not so where the server has answered what it would answer again (WRONGTYPE, NOPERM, wrong credentials),
+    /// where the request or the configuration is wrong, and where the client was closed. Whether a write was
+    /// executed all the same, [`executed`](Self::executed) says.
+    ///
+    /// ```
+    /// use unfazed_core::{Failure, commands::prelude::*, handle::Handle};
+    ///
+    /// async fn greeting(client: &Handle) -> Result<String, Failure> {
+    ///     match client.get::<String>("greeting").await {
+    ///         Ok(greeting) => Ok(greeting.unwrap_or_default()),
+    ///         Err(failure) if failure.is_unavailable() => Ok("Hello".to_owned()),
+    ///         Err(failure) => Err(failure),
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        let kind = match &self.0.kind {
+            FailureKind::Aborted(abort) => abort.reason(),
+            kind => kind,
+        };
+        match kind {
+            FailureKind::DeadlinePassed(_)
+            | FailureKind::ConnectionLost(_)
+            | FailureKind::Down(_)
+            | FailureKind::Isolated
+            | FailureKind::Uncovered(_)
+            | FailureKind::QueueFull => true,
+            FailureKind::Server(error) => {
+                passes(error) || matches!(error.code(), "OOM" | "MISCONF" | "IOERR")
+            }
+            FailureKind::Memory(MemoryRefusal::Undeclared | MemoryRefusal::Panicked) => false,
+            // Memory stands in while the server is down; where there is no server, it has the last word.
+            FailureKind::Memory(_) => self.node() != Some(MEMORY),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error says that the server, or the slot, can't be used for a moment: it is loading, elects a
+/// master, or has no place for another client.
+pub(crate) fn passes(error: &ServerError) -> bool {
+    match error.code() {
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "NOREPLICAS"
+        | "BUSY" => true,
+        "ERR" => error.message().starts_with("max number of clients"),
+        _ => false,
     }
 }
 

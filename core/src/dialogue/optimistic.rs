@@ -16,8 +16,13 @@ use bytes::Bytes;
 
 use super::{Answer, Dialogue, Heard, Step};
 use crate::{
-    Failure, FailureKind, Now, args::ToArgs, commands::Spec, engine::Batch, failure::Executed,
-    request::Request, resp::Reply,
+    Failure, FailureKind, Now,
+    args::ToArgs,
+    commands::Spec,
+    engine::Batch,
+    failure::{self, Executed},
+    request::Request,
+    resp::Reply,
 };
 
 /// How often an optimistic transaction is tried, unless said otherwise. Of those that meet one succeeds
@@ -208,18 +213,7 @@ fn is_passing(outcome: &Result<Reply, Failure>) -> bool {
 fn passes(failure: &Failure) -> bool {
     match failure.kind() {
         FailureKind::ConnectionLost(_) => true,
-        _ => failure.server_error().is_some_and(|error| {
-            matches!(
-                error.code(),
-                "LOADING"
-                    | "MASTERDOWN"
-                    | "CLUSTERDOWN"
-                    | "TRYAGAIN"
-                    | "READONLY"
-                    | "NOREPLICAS"
-                    | "BUSY"
-            )
-        }),
+        _ => failure.server_error().is_some_and(failure::passes),
     }
 }
 
