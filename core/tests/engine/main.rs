@@ -30,7 +30,7 @@ use bytes::BytesMut;
 use unfazed_core::{
     Cause, Config, Engine, Executed, FailureKind, Now, Options, Request,
     config::MaybeRetry,
-    engine::{Batch, ConnId, Flush, Health, Input, Output, Ticket},
+    engine::{Batch, ConnId, Flush, Health, Input, Lease, Output, Rejected, Ticket},
     failure::MemoryRefusal,
     fallback::{Fallback, NativeRun, Policy},
     reply::FromReply,
@@ -265,6 +265,53 @@ fn whoever_waits_for_a_server_that_hangs_is_told_what_it_hangs_at() {
     world.wait(limit);
     let failure = world.engine.take_wait(connected).expect("ended").expect_err("no address");
     assert!(failure.to_string().contains("the look-up took too long"), "{failure}");
+}
+
+#[test]
+fn what_there_is_not_without_a_server_is_refused_with_what_to_use_instead() {
+    let mut world = World::new(Config::memory());
+    let lease = world.engine.lease(world.now).expect("room");
+    let mut ends = |lease: Option<Lease>, command: &str| {
+        let request = Request::new(command);
+        let submitted = match lease {
+            Some(lease) => world.engine.submit_on(lease, &request, None, world.now),
+            None => world.engine.submit(&request, None, world.now),
+        };
+        world.drain();
+        match submitted {
+            Ok((ticket, _)) => world.engine.take(ticket).expect("ended").expect_err("refused"),
+            Err(Rejected::Failed(failure)) => failure,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    for (lease, command, advice) in [
+        (None, "XADD s * f v", "a list (RPUSH, BLMOVE)"),
+        (None, "XREAD BLOCK 5 STREAMS s $", "a list (RPUSH, BLMOVE)"),
+        (None, "EVAL x 0", "Config::native_script"),
+        (None, "GEOADD p 1 1 x", "use a server"),
+        (None, "PFADD h x", "a set (SADD, SCARD)"),
+        (None, "CONFIG GET x", "use a server"),
+        (None, "SELECT 1", "a prefix of its keys"),
+        (None, "CLIENT SETNAME x", "leave it out"),
+        (Some(lease), "MULTI", "`transaction`"),
+    ] {
+        let failure = ends(lease, command);
+        let shown = failure.to_string();
+        assert!(shown.contains("memory://") && shown.contains(advice), "{command}: {failure}");
+        let refused = matches!(
+            failure.kind(),
+            FailureKind::Memory(MemoryRefusal::Embedded(_)) | FailureKind::Misuse(_)
+        );
+        assert!(refused && !failure.is_unavailable(), "{command}: {failure}");
+        assert_eq!(failure.executed(), Executed::No);
+    }
+    let mut transaction = Batch::new();
+    transaction.push(&Request::new("SET a 1"));
+    transaction.push(&Request::new("XADD s * f v"));
+    let transaction = transaction.into_transaction();
+    let (ticket, _) = world.engine.submit_batch(&transaction, None, world.now).expect("room");
+    let failure = world.engine.take_batch(ticket).expect("ended").spread().expect_err("refused");
+    assert!(failure.to_string().contains("a list (RPUSH, BLMOVE)"), "{failure}");
 }
 
 #[test]
