@@ -5,7 +5,7 @@ use std::{borrow::Cow, error::Error, fmt, io, sync::Arc, time::Duration};
 use crate::{
     config::{ConfigError, Forced},
     reply::{DecodeError, ServerError},
-    resp::{ProtocolError, Reply, Source},
+    resp::{Kind, ProtocolError, Reply, Source},
 };
 
 /// Whether the server executed a request that failed.
@@ -13,7 +13,8 @@ use crate::{
 pub enum Executed {
     /// Not executed: it never left in full, or the server refused it before running it.
     No,
-    /// Unknown: it left in full and no answer came, or it is a script that answered with an error.
+    /// Unknown: it left in full and no answer came, it is queued for an EXEC by hand, or it is a script
+    /// that answered with an error.
     Maybe,
     /// Executed: the server ran it, and its answer is an error or not of the type that was asked for.
     Yes,
@@ -75,6 +76,10 @@ pub enum FailureKind {
     Aborted(Abort),
     /// A transaction was discarded before any of it ran: a key that it watched was changed.
     Conflict,
+    /// On a connection of one's own, between MULTI and EXEC: the server has queued the command, and the
+    /// caller's type can't hold that. Its answer will be among those of EXEC; until then it is executed
+    /// *maybe*. (`transaction` needs no such thing.)
+    Queued,
     /// The command can't run on a connection that is shared; the text says what to use.
     Misuse(&'static str),
     /// The client has as many streams or subscriptions as it may have, or as many connections of their
@@ -293,11 +298,19 @@ pub enum Cause {
     NotMaster,
     /// No node of the cluster serves some slots.
     Uncovered,
+    /// The server is a node of a cluster, and the client was told that it stands alone.
+    NodeOfCluster,
+    /// The server stands alone, and the client was told that it is a node of a cluster. This is how it
+    /// said so.
+    NoCluster(ServerError),
     /// What a node said of its cluster makes no sense; the text says in what.
     Malformed(&'static str),
     /// The slot has moved to another node: that of a shard channel, or of the keys that a connection of
     /// somebody's own was for.
     SlotMoved,
+    /// The node has taken over slots from one that was down: what memory did with their keys meanwhile is
+    /// settled first.
+    TookOver,
     /// The server ended a subscription without having been asked to.
     Unsubscribed,
     /// The server does not take a subscription, for now.
@@ -308,6 +321,17 @@ pub enum Cause {
     Forced(Forced),
     /// Some other fault of the operating system, in its own words.
     Io(Arc<str>),
+}
+
+impl Cause {
+    /// The server's own words, where it does not want this client, and what has to be added to them.
+    pub(crate) fn refusal(&self) -> Option<(&ServerError, Option<Cause>)> {
+        match self {
+            Cause::Handshake(error) => Some((error, None)),
+            Cause::NoCluster(error) => Some((error, Some(self.clone()))),
+            _ => None,
+        }
+    }
 }
 
 impl From<&io::Error> for Cause {
@@ -346,8 +370,17 @@ impl fmt::Display for Cause {
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Uncovered => f.write_str("no node of the cluster serves some slots"),
+            Cause::NodeOfCluster => f.write_str(
+                "the server is a node of a cluster: its URL begins with redis+cluster://, or see \
+                 Config::cluster",
+            ),
+            Cause::NoCluster(_) => f.write_str(
+                "the server is no node of a cluster: its URL begins with redis://, or see \
+                 Config::standalone",
+            ),
             Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
             Cause::SlotMoved => f.write_str("the slot has moved to another node"),
+            Cause::TookOver => f.write_str("it has taken over slots from a node that was down"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),
@@ -458,6 +491,9 @@ impl fmt::Display for FailureKind {
             FailureKind::StreamEnded => f.write_str("its stream of messages has ended"),
             FailureKind::Aborted(abort) => write!(f, "{abort}"),
             FailureKind::Conflict => f.write_str("a watched key was changed"),
+            FailureKind::Queued => {
+                f.write_str("queued: it runs with EXEC, and its answer is among those of EXEC")
+            }
             FailureKind::ClientClosed => f.write_str("client closed"),
             FailureKind::RuntimeDropped => f.write_str(
                 "the runtime that drove it was dropped, or lacks its drivers for I/O and time",
@@ -508,7 +544,12 @@ impl Failure {
         reply: &Reply,
         node: Option<Arc<str>>,
     ) -> Self {
-        let failure = Failure::new(FailureKind::Decode(error), Executed::Yes, command);
+        let queued = reply.kind() == Kind::Simple && reply.view().payload() == b"QUEUED";
+        let (kind, executed) = match queued {
+            true => (FailureKind::Queued, Executed::Maybe),
+            false => (FailureKind::Decode(error), Executed::Yes),
+        };
+        let failure = Failure::new(kind, executed, command);
         match reply.source() {
             Source::Server => failure.at(node).after(1),
             _ => failure.at(Some(MEMORY.into())),

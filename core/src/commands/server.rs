@@ -12,9 +12,15 @@ use crate::{
 
 /// Commands about the server, its connections and its configuration.
 ///
-/// In a cluster each is about one node only.
+/// In a cluster those that are about all data or all settings are asked of several nodes, as servers advise:
+/// `ping`, `dbsize`, `flushdb`, `flushall`, `info`, `lastsave` and `client_list` of all masters, `config_set` of
+/// all nodes, replicas among them. They succeed where all of these do; the failure of one is the failure of the
+/// whole, and names that node. All others are asked of one node, whichever.
 pub trait Server: Run {
     /// Asks for a sign of life. O(1). Since 1.0.
+    ///
+    /// In a cluster it asks all masters and fails where one does not answer, so it says whether all keys can be
+    /// served. How each shard stands, `status()` says without asking anybody.
     fn ping(&self) -> Self::Pending<()> {
         self.run(Request::of(const { Spec::of("PING") }))
     }
@@ -60,7 +66,7 @@ pub trait Server: Run {
     }
 
     /// What the server says of itself: lines of `field:value` under headings that begin with `#`.
-    /// O(1). Since 1.0.
+    /// O(1). Since 1.0. In a cluster the texts of all masters, each under a line `# Node host:port`.
     fn info(&self) -> Self::Pending<String> {
         self.run(Request::of(const { Spec::of("INFO") }))
     }
@@ -70,7 +76,8 @@ pub trait Server: Run {
         self.run(Request::of(const { Spec::of("INFO") }).args(&sections))
     }
 
-    /// When the data was last saved. O(1). Since 1.0.
+    /// When the data was last saved; in a cluster, by the master that has saved them longest ago. O(1).
+    /// Since 1.0.
     fn lastsave(&self) -> Self::Pending<SystemTime> {
         self.run(Request::of(const { Spec::of("LASTSAVE") }))
     }

@@ -67,7 +67,15 @@ fn ran_and_failed(spec: &Spec) -> Executed {
 }
 
 fn classify_plain(spec: &Spec, message: &str) -> Class {
-    let not_run = ["unknown command", "unknown subcommand", "wrong number of arguments"];
+    let not_run = [
+        "unknown command",
+        "unknown subcommand",
+        "wrong number of arguments",
+        // A value that is longer than it takes.
+        "Protocol error",
+        // On a connection of RESP2 that has subscribed.
+        "Can't execute",
+    ];
     if message.starts_with("max number of clients") {
         Class::Later
     } else if not_run.iter().any(|start| {

@@ -6,9 +6,10 @@
 //!                  └──────────── refresh ◀─────────────┘ a span of time
 //! ```
 //!
-//! A refresh asks up to three nodes that are connected, at once; what most of them say holds. There is one
-//! refresh at a time, never two right after one another, and only requests of slots that nobody serves
-//! wait for it. `redirect` follows MOVED and ASK, `gather` is for commands that concern several nodes.
+//! A refresh asks up to three nodes that are connected, at once; what most of them say holds, and of slots that
+//! those leave out what anybody says. There is one refresh at a time, never two right after one another, and only
+//! requests of slots that nobody serves wait for it. `redirect` follows MOVED and ASK, `gather` is for commands
+//! that concern several nodes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +34,7 @@ use crate::{
     request::split_arguments,
     resp::Reply,
     slot::{SLOTS, slot},
-    topology::{Asked, Layout, normal, parse_shards, parse_slots},
+    topology::{Asked, Layout, Said, Shard, normal, parse_shards, parse_slots, ranges_of},
 };
 
 /// What an [`Op`] has in the place of its slot: a slot of a cluster, or one of these.
@@ -64,6 +65,8 @@ pub(super) struct Cluster {
     layout: Option<Layout>,
     /// CLUSTER SLOTS is asked, not CLUSTER SHARDS.
     by_slots: bool,
+    /// All of it was live once.
+    pub(super) was_live: bool,
     refresh: Refresh,
     pub(super) detours: Detours,
     pub(super) gathers: Gathers,
@@ -77,7 +80,11 @@ struct Refresh {
     last: Option<Instant>,
     /// Who has still to answer.
     asked: Vec<NodeId>,
-    answers: Vec<Layout>,
+    answers: Vec<Said>,
+    /// Others are asked then, if nobody has answered: those who were may be busy for long.
+    hedge: Option<Instant>,
+    /// Who serves slots that others left out, and was not asked: he comes first the next time.
+    unheard: Vec<NodeId>,
     /// Until when those are waited for who have not answered, once one has.
     until: Option<Instant>,
     /// There was a reason to ask since the present one began.
@@ -124,6 +131,7 @@ impl Cluster {
             shares: vec![usize::from(SLOTS)],
             layout: None,
             by_slots: map == ClusterMap::Slots,
+            was_live: false,
             refresh: Refresh::default(),
             detours: Detours::default(),
             gathers: Gathers::default(),
@@ -183,6 +191,12 @@ impl Cluster {
         shares.filter(|(owner, _)| **owner == node).map(|(_, share)| share).sum()
     }
 
+    /// One of the slots that a node serves, counted from 0.
+    pub(super) fn slot_of(&self, node: NodeId, nth: usize) -> Option<u16> {
+        let mut served = (0..SLOTS).filter(|slot| self.owner(*slot) == node);
+        served.nth(nth)
+    }
+
     /// A node serves a slot from now on.
     fn give(&mut self, slot: u16, node: NodeId) {
         let place = self.owners.iter().position(|owner| *owner == node).unwrap_or_else(|| {
@@ -198,7 +212,8 @@ impl Cluster {
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let detours = self.detours.due().filter(|due| *due > now);
         let refresh = self.refresh.due.filter(|_| self.refresh.asked.is_empty());
-        refresh.into_iter().chain(self.refresh.until).chain(detours).min()
+        let hedge = self.refresh.hedge;
+        refresh.into_iter().chain(self.refresh.until).chain(hedge).chain(detours).min()
     }
 }
 
@@ -310,7 +325,7 @@ impl<W> Engine<W> {
         let refresh = &mut cluster.refresh;
         let hasty = self.trial.is(Sabotage::RefreshAtOnce);
         if hasty {
-            (refresh.last, refresh.until) = (None, None);
+            (refresh.last, refresh.until, refresh.hedge) = (None, None, None);
             refresh.asked.clear();
         }
         if !refresh.asked.is_empty() {
@@ -343,6 +358,10 @@ impl<W> Engine<W> {
             self.finish_refresh();
         }
         let Some(cluster) = &self.cluster else { return };
+        if cluster.refresh.hedge.is_some_and(|hedge| hedge <= now) {
+            self.ask_others();
+        }
+        let Some(cluster) = &self.cluster else { return };
         let begins = self.begun && self.closing == Closing::Open && !self.is_isolated();
         if cluster.refresh.asked.is_empty() && cluster.refresh.due.is_some_and(|due| due <= now) {
             if begins {
@@ -355,23 +374,60 @@ impl<W> Engine<W> {
     }
 
     fn begin_refresh(&mut self) {
-        let ready: Vec<_> = self
-            .nodes
-            .iter()
-            .filter_map(|(id, node)| Some((id, node.conn.filter(|_| !node.gone)?)))
-            .collect();
-        let Some(first) = self.rng.below(ready.len()) else { return self.dial_seeds() };
+        let Some(cluster) = &mut self.cluster else { return };
+        let unheard = std::mem::take(&mut cluster.refresh.unheard);
+        let asked = self.draw_asked(&unheard);
+        if asked.is_empty() {
+            return self.dial_seeds();
+        }
         let Some(cluster) = &mut self.cluster else { return };
         cluster.refresh.due = None;
         cluster.refresh.again = false;
         cluster.refresh.answers.clear();
-        let asked: Vec<_> =
-            ready.iter().cycle().skip(first).take(ready.len().min(ASKED_MAX)).collect();
-        cluster.refresh.asked = asked.iter().map(|(node, _)| *node).collect();
+        self.ask_for_map(asked);
+    }
+
+    /// Some nodes that can be asked and were not: of these `first` before others.
+    fn draw_asked(&mut self, first: &[NodeId]) -> Vec<NodeId> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let ready = self.nodes.iter().filter(|(id, node)| {
+            node.conn.is_some() && !node.gone && !cluster.refresh.asked.contains(id)
+        });
+        let ready: Vec<_> = ready.map(|(id, _)| id).collect();
+        let Some(from) = self.rng.below(ready.len()) else { return ready };
+        let by_turns = ready.iter().cycle().skip(from).take(ready.len());
+        let (mut asked, others): (Vec<_>, Vec<_>) =
+            by_turns.copied().partition(|node| first.contains(node));
+        asked.extend(others);
+        asked.truncate(ASKED_MAX);
+        asked
+    }
+
+    fn ask_for_map(&mut self, nodes: Vec<NodeId>) {
+        let hedge = self.now.instant + self.rng.around(REFRESH_GAP, REFRESH_JITTER_PERCENT);
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.refresh.hedge = Some(hedge);
+        cluster.refresh.asked.extend(&nodes);
         let what: &[u8] = if cluster.by_slots { b"SLOTS" } else { b"SHARDS" };
-        for (_, conn) in asked {
-            self.ask(*conn, Own::Topology, &[b"CLUSTER", what]);
+        for conn in nodes.into_iter().filter_map(|node| self.nodes[node].conn).collect::<Vec<_>>() {
+            self.ask(conn, Own::Topology, &[b"CLUSTER", what]);
         }
+    }
+
+    /// Nobody who was asked has answered yet, and it may be long until somebody does: others are asked as
+    /// well, no sooner than they would be for another refresh.
+    fn ask_others(&mut self) {
+        let others = self.draw_asked(&[]);
+        let Some(cluster) = &self.cluster else { return };
+        if others.is_empty() && !cluster.is_mapped() {
+            for seed in cluster.seeds.clone() {
+                let node = self.node_at(&seed);
+                self.ensure_dial(node);
+            }
+        } else if !others.is_empty() {
+            self.reached(Rare::OthersAsked);
+        }
+        self.ask_for_map(others);
     }
 
     /// Nobody is connected who could be asked: whoever may be there is dialled.
@@ -406,12 +462,14 @@ impl<W> Engine<W> {
         match answer {
             Ok(Ok(layout)) => {
                 let refresh = &mut cluster.refresh;
-                let seconded = refresh.answers.contains(&layout);
-                refresh.answers.push(layout);
-                refresh.until.get_or_insert(self.now.instant + ANSWERS_GRACE);
-                if seconded {
+                let seconded = refresh.answers.iter().any(|said| said.layout == layout);
+                // Of a slot that both leave out another may know who has it.
+                if seconded && layout.gaps().is_empty() {
                     refresh.asked.clear();
                 }
+                refresh.answers.push(Said { by: endpoint.clone(), layout });
+                refresh.until.get_or_insert(self.now.instant + ANSWERS_GRACE);
+                refresh.hedge = None;
             }
             Ok(Err(malformed)) => self.tell_error(node, Cause::Malformed(malformed.0)),
             Err(error) if !cluster.by_slots && is_unknown(error.message()) => {
@@ -422,7 +480,7 @@ impl<W> Engine<W> {
             }
             Err(error) => {
                 let lasting = error.message().contains("cluster support disabled");
-                let cause = Cause::Handshake(error);
+                let cause = if lasting { Cause::NoCluster(error) } else { Cause::Handshake(error) };
                 if lasting {
                     self.nodes[NodeId::HOME].rejected = Some(cause.clone());
                     self.refuse_waiting(NodeId::HOME, &cause);
@@ -468,14 +526,15 @@ impl<W> Engine<W> {
             self.trial.reached(Rare::AnswerMissed);
         }
         refresh.asked.clear();
-        refresh.until = None;
+        (refresh.until, refresh.hedge) = (None, None);
         refresh.last = Some(now);
         let again = std::mem::take(&mut refresh.again);
         let answers = std::mem::take(&mut refresh.answers);
-        if answers.windows(2).any(|pair| pair[0] != pair[1]) {
+        if answers.windows(2).any(|pair| pair[0].layout != pair[1].layout) {
             self.trial.reached(Rare::Disagree);
         }
         let agreed = Layout::agreed(&answers, cluster.layout.as_ref());
+        let agreed = agreed.map(|layout| self.keep_unheard(layout, &answers));
         let found = agreed.is_some();
         if let Some(layout) = agreed {
             self.adopt(&layout);
@@ -483,9 +542,10 @@ impl<W> Engine<W> {
         let all_live = |engine: &Self| {
             engine.nodes.iter().all(|(_, node)| node.gone || matches!(node.phase, Phase::Live))
         };
-        let well = found && all_live(self);
+        let all_live = all_live(self);
         let Some(cluster) = &mut self.cluster else { return };
         let refresh = &mut cluster.refresh;
+        let well = found && all_live && refresh.unheard.is_empty();
         refresh.unwell = if well { 0 } else { refresh.unwell.saturating_add(1) };
         let delay = match refresh.unwell {
             0 => REFRESH_EVERY,
@@ -498,6 +558,33 @@ impl<W> Engine<W> {
         self.stirred = true;
         self.leases.stirred = true;
         self.settle_detours();
+    }
+
+    /// Leaves slots of which nobody has said anything with him who serves them, as long as he can be asked
+    /// and was not heard: a cluster that has just lost its master is silent of his slots for a moment, and
+    /// whoever they have gone to is known from a redirect already.
+    fn keep_unheard(&mut self, layout: Layout, answers: &[Said]) -> Layout {
+        let Some(cluster) = &mut self.cluster else { return layout };
+        let mut kept: BTreeMap<NodeId, Vec<u16>> = BTreeMap::new();
+        for slot in layout.gaps() {
+            let owner = cluster.owner(slot);
+            if owner != NodeId::HOME && usable_now(&self.nodes, owner) {
+                kept.entry(owner).or_default().push(slot);
+            }
+        }
+        let mut said = Vec::new();
+        for (owner, slots) in kept {
+            let Some(endpoint) = &self.nodes[owner].endpoint else { continue };
+            if answers.iter().any(|said| said.by == *endpoint) {
+                continue;
+            }
+            self.trial.reached(Rare::Unheard);
+            cluster.refresh.unheard.push(owner);
+            let (master, ranges) = (Some(endpoint.clone()), ranges_of(slots));
+            let shards = vec![Shard { master, replicas: Vec::new(), ranges }];
+            said.push(Said { by: endpoint.clone(), layout: Layout { shards } });
+        }
+        layout.filled(&said, None)
     }
 
     // ---- the map -------------------------------------------------------------------------------
@@ -535,9 +622,9 @@ impl<W> Engine<W> {
         if before != node {
             self.stay_behind_former(|moved| moved == slot);
         }
-        self.tell_whole(whole, self.spokesman().cause.clone());
+        self.tell_whole(whole);
         if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
-            self.inherit(BTreeMap::from([(node, before)]));
+            self.inherit(BTreeSet::from([node]));
         }
         self.pubsub.slots_moved();
         self.settle_debts();
@@ -552,9 +639,9 @@ impl<W> Engine<W> {
         if news {
             cluster.layout = Some(layout.clone());
         }
-        let heirs = if changes { self.remap(layout) } else { BTreeMap::new() };
+        let heirs = if changes { self.remap(layout) } else { BTreeSet::new() };
         // Others count now, and they may stand otherwise.
-        self.tell_whole(whole, self.spokesman().cause.clone());
+        self.tell_whole(whole);
         self.inherit(heirs);
         self.judge_coverage();
         self.drop_nodes();
@@ -572,8 +659,8 @@ impl<W> Engine<W> {
         self.announce();
     }
 
-    /// Gives for each node that serves slots of one that is down, which one that is.
-    fn remap(&mut self, layout: &Layout) -> BTreeMap<NodeId, NodeId> {
+    /// Gives the nodes that serve slots now of one that is down.
+    fn remap(&mut self, layout: &Layout) -> BTreeSet<NodeId> {
         let mut slots = vec![0u16; usize::from(SLOTS)];
         let mut owners = vec![NodeId::HOME];
         for shard in &layout.shards {
@@ -587,7 +674,7 @@ impl<W> Engine<W> {
                 slots[usize::from(*first)..=usize::from(*last)].fill(place);
             }
         }
-        let mut heirs = BTreeMap::new();
+        let mut heirs = BTreeSet::new();
         let mut moved = vec![false; usize::from(SLOTS)];
         let mut shares = vec![0; owners.len()];
         slots.iter().for_each(|place| shares[usize::from(*place)] += 1);
@@ -600,7 +687,7 @@ impl<W> Engine<W> {
             let before = owners_before[usize::from(*before)];
             moved[slot] = heir != before;
             if heir != before && self.nodes.contains(before) && self.nodes[before].phase.is_down() {
-                heirs.entry(heir).or_insert(before);
+                heirs.insert(heir);
             }
         }
         self.stay_behind_former(|slot| moved[usize::from(slot)]);
@@ -609,16 +696,15 @@ impl<W> Engine<W> {
 
     /// Who takes over from a node that is down goes on with its outage: what may degrade has been written in
     /// memory, and that comes first.
-    fn inherit(&mut self, heirs: BTreeMap<NodeId, NodeId>) {
+    fn inherit(&mut self, heirs: BTreeSet<NodeId>) {
         if !self.memory.degrades() || self.trial.is(Sabotage::ForgetHeirs) {
             return;
         }
-        for (heir, before) in heirs {
+        for heir in heirs {
             let begins = matches!(self.nodes[heir].phase, Phase::Starting | Phase::Suspect { .. });
             if heir != NodeId::HOME && begins {
                 self.reached(Rare::Inherited);
-                let cause = self.down_cause(before);
-                self.enter_down(heir, self.now.instant, cause);
+                self.enter_down(heir, self.now.instant, Cause::TookOver);
             }
         }
     }
@@ -781,7 +867,7 @@ impl<W> Engine<W> {
             let owes = self.memory.owes_any(|key| self.serves(id, key));
             if owes {
                 self.reached(Rare::DebtMoved);
-                self.enter_down(id, self.now.instant, Cause::SlotMoved);
+                self.enter_down(id, self.now.instant, Cause::TookOver);
                 let now = self.now.instant;
                 self.enter_stage(id, Stage::Pause(now), None);
             } else {
@@ -829,20 +915,40 @@ impl<W> Engine<W> {
 
     /// How the cluster stands as a whole: as the node that is worst.
     pub(super) fn health_of_all(&self, cluster: &Cluster) -> Health {
-        let severity = |health: &Health| match health {
+        self.health_within(cluster, self.worst(cluster))
+    }
+
+    /// How a node stands, for the cluster as a whole. One that has just been learned of, because a slot was
+    /// moved or a replica became a master, is no sign that something is wrong: it counts once it is known how
+    /// it stands, which takes no longer than a dial.
+    fn health_within(&self, cluster: &Cluster, node: NodeId) -> Health {
+        match self.nodes[node].phase.health() {
+            Health::Connecting if cluster.was_live => Health::Live,
+            health => health,
+        }
+    }
+
+    /// The node that is worst.
+    fn worst(&self, cluster: &Cluster) -> NodeId {
+        let severity = |node: &NodeId| match self.health_within(cluster, *node) {
             Health::Live => 0,
             Health::Recovering => 1,
             Health::Suspect => 2,
             Health::Connecting => 3,
             _ => 4,
         };
-        let home = self.nodes[NodeId::HOME].phase.health();
-        if !cluster.is_mapped() {
-            return home;
-        }
-        let nodes = cluster.primaries().iter().filter(|id| self.nodes.contains(**id));
-        let all = nodes.map(|id| self.nodes[*id].phase.health()).chain([home]);
-        all.max_by_key(severity).unwrap_or(home)
+        let primaries = cluster.primaries().iter().filter(|_| cluster.is_mapped()).copied();
+        let known = primaries.filter(|id| self.nodes.contains(*id));
+        known.chain([NodeId::HOME]).max_by_key(severity).unwrap_or(NodeId::HOME)
+    }
+
+    /// What is the matter with the client's server, or with the node that is worst.
+    pub(super) fn cause_of_all(&self) -> Option<Cause> {
+        let node = match &self.cluster {
+            None => NodeId::HOME,
+            Some(cluster) => self.worst(cluster),
+        };
+        self.nodes[node].cause.clone().filter(|_| self.health() != Health::Live)
     }
 
     /// Whether it is known of every node how it stands.
@@ -888,9 +994,10 @@ fn slot_in_cluster<A: AsRef<[u8]>>(spec: &Spec, args: &[A]) -> u16 {
     }
     let mut keys = spec.keys().of(args).map(slot);
     let Some(first) = keys.next() else { return Slot::NONE };
-    let splits = matches!(spec.routing(), Routing::Split(_));
-    // Where it can't be split the server says that it is across slots.
-    if splits && keys.any(|other| other != first) { Slot::SEVERAL } else { first }
+    // Any other command is refused by the server, and nothing of it has run then. Of a script's error nobody
+    // knows whether it is the script's own, so that one isn't sent.
+    let parts = matches!(spec.routing(), Routing::Split(_)) || spec.is_script();
+    if parts && keys.any(|other| other != first) { Slot::SEVERAL } else { first }
 }
 
 fn is_unknown(message: &str) -> bool {

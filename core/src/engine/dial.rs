@@ -347,11 +347,11 @@ impl<W> Engine<W> {
                 self.nodes[node].backlog.push_back(parked);
                 continue;
             }
-            let kind = match cause {
-                Cause::Handshake(error) => FailureKind::Server(error.clone()),
-                other => FailureKind::ConnectionLost(other.clone()),
+            let (kind, cause) = match cause.refusal() {
+                Some((error, added)) => (FailureKind::Server(error.clone()), added),
+                None => (FailureKind::ConnectionLost(cause.clone()), None),
             };
-            self.end_without_answer(&parked.op, kind);
+            self.end_because(&parked.op, kind, cause);
         }
     }
 

@@ -349,8 +349,15 @@ impl<W> Engine<W> {
         let executed =
             if op.maybe && executed == Executed::No { Executed::Maybe } else { executed };
         self.tally.server += 1;
-        let failure = self.failure(op, self.refusal_kind(op, error), executed);
+        let cause = self.misjudged(&error);
+        let failure = self.failure(op, self.refusal_kind(op, error), executed).because(cause);
         self.fail(op, failure);
+    }
+
+    /// Where a server that is said to stand alone answers as only a node of a cluster does, that is why.
+    pub(super) fn misjudged(&self, error: &ServerError) -> Option<Cause> {
+        let of_cluster = matches!(error.code(), "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN");
+        (self.cluster.is_none() && of_cluster).then_some(Cause::NodeOfCluster)
     }
 
     pub(super) fn retry_delay(&mut self, op: &Op, base: Duration) -> Duration {

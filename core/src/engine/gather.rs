@@ -22,6 +22,9 @@ use crate::{
     slot::slot,
 };
 
+const SCRIPT_ACROSS: &str = "the keys of a script are to be in one slot of the cluster, since it runs at one node: give \
+    them a common hash tag, such as {user:7}";
+
 /// One command that was split. A stale id is inert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct GatherId(Id);
@@ -78,6 +81,10 @@ impl<W> Engine<W> {
         let Some(cluster) = &self.cluster else { return Some(parked) };
         if parked.op.slot != Slot::SEVERAL {
             return Some(parked);
+        }
+        if parked.op.spec.is_script() {
+            self.end_without_answer(&parked.op, FailureKind::Misuse(SCRIPT_ACROSS));
+            return None;
         }
         if !cluster.is_mapped() {
             // It can't be split before, and may fail at once where the cluster is down.

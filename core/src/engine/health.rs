@@ -165,16 +165,19 @@ impl<W> Engine<W> {
                 let node = self.nodes[node].label.clone();
                 self.event(Event::NodeHealthChanged { node, from, to, cause: cause.clone() });
             }
-            self.tell_whole(whole, cause);
+            self.tell_whole(whole);
         }
     }
 
     /// Tells how the cluster stands as a whole, where that has changed.
-    pub(super) fn tell_whole(&mut self, from: Health, cause: Option<Cause>) {
+    pub(super) fn tell_whole(&mut self, from: Health) {
         let to = self.health();
         if from != to {
             self.whole_since = self.now.instant;
-            self.whole_cause.clone_from(&cause);
+            let cause = self.cause_of_all();
+            if let Some(cluster) = &mut self.cluster {
+                cluster.was_live |= to == Health::Live;
+            }
             self.event(Event::HealthChanged { from, to, cause });
         }
     }
@@ -193,6 +196,9 @@ impl<W> Engine<W> {
     }
 
     pub(super) fn start_over(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.was_live = false;
+        }
         for (_, node) in self.nodes.iter_mut().filter(|(_, node)| !node.phase.is_down()) {
             node.phase = Phase::Starting;
             node.phase_since = self.now.instant;

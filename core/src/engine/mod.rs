@@ -102,7 +102,7 @@ pub use output::{
     ConnId, Event, Flush, Health, Input, Lease, Linger, Lookup, Output, Rejected, SocketOptions,
     StreamId, Target, Ticket,
 };
-pub use status::{AnsweredBy, Counts, DataSet, PatternStatus, ShardStatus, Status};
+pub use status::{AnsweredBy, Answering, Counts, DataSet, PatternStatus, ShardStatus, Status};
 pub use submit::{LINE_BYTES_FACTOR, LINE_MAX};
 
 #[cfg(feature = "simulation")]
@@ -148,7 +148,6 @@ pub struct Engine<W> {
     cluster: Option<Box<Cluster>>,
     /// Since when the cluster stands as it does as a whole, and why.
     whole_since: Instant,
-    whole_cause: Option<Cause>,
     /// How many connections have become ready for requests so far.
     made: u64,
     /// How many names were looked up so far.
@@ -315,7 +314,6 @@ impl<W> Engine<W> {
             nodes,
             cluster,
             whole_since: now.instant,
-            whole_cause: None,
             made: 0,
             lookups: 0,
             memory,

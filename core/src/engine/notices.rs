@@ -473,8 +473,11 @@ impl<W> Engine<W> {
         if step.topics.len() > 1 && matches!(error.code(), "NOPERM" | "CROSSSLOT") {
             return topics.for_each(|topic| self.pubsub.refused_among_others(feed, topic));
         }
+        let misjudged = self.misjudged(&error);
         let (kind, cause) = (FailureKind::Server(error.clone()), Cause::SubscriptionRefused(error));
-        let failure = Failure::new(kind, Executed::No, step.kind.command(step.action)).after(1);
+        let failure = Failure::new(kind, Executed::No, step.kind.command(step.action))
+            .after(1)
+            .because(misjudged);
         topics.for_each(|topic| self.pubsub.refused(feed, topic, &failure, &cause));
         self.try_again_later(feed);
     }
@@ -540,11 +543,11 @@ impl<W> Engine<W> {
 
     /// Those who wait for topics to be confirmed are told that the server does not want this client.
     pub(super) fn refuse_topics(&mut self, cause: &Cause) {
-        let kind = match cause {
-            Cause::Handshake(error) => FailureKind::Server(error.clone()),
-            other => FailureKind::ConnectionLost(other.clone()),
+        let (kind, cause) = match cause.refusal() {
+            Some((error, added)) => (FailureKind::Server(error.clone()), added),
+            None => (FailureKind::ConnectionLost(cause.clone()), None),
         };
-        let failure = Failure::new(kind, Executed::No, "SUBSCRIBE");
+        let failure = Failure::new(kind, Executed::No, "SUBSCRIBE").because(cause);
         self.pubsub.refuse_joins(&failure);
         self.settle_streams();
     }

@@ -19,13 +19,13 @@ use crate::{
 pub struct Status {
     /// The node, as `host:port`, a socket's path, or `memory`.
     pub node: Arc<str>,
-    /// How it stands.
+    /// How it stands; of a cluster, how the shard does that stands worst.
     pub health: Health,
     /// Since when it stands so.
     pub since: Instant,
     /// How long that is, at the time of asking.
     pub lasting: Duration,
-    /// Why, where something brought it about.
+    /// Why, where something is the matter; of a cluster, with the shard that stands worst.
     pub cause: Option<Cause>,
     /// What an operator has forced upon the client; `None` where health decides.
     pub forced: Option<Forced>,
@@ -117,8 +117,11 @@ pub struct PatternStatus {
     pub pattern: Option<Arc<str>>,
     /// What its keys do while the server is down.
     pub mode: Mode,
-    /// Who would answer a request now; `None` where it would wait, or fail.
+    /// Who would answer a request now; `None` where it would wait, or fail. In a cluster that is a
+    /// request for which it stands worst; [`shards`](Self::shards) says how it stands with the others.
     pub answered_by: Option<AnsweredBy>,
+    /// At how many shards of a cluster who would answer. Without a cluster there is one.
+    pub shards: Answering,
     /// What the server answered.
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
@@ -139,7 +142,8 @@ pub struct PatternStatus {
 }
 
 impl PatternStatus {
-    /// Whether a request would be answered now, be it by the server or from memory.
+    /// Whether a request would be answered now, be it by the server or from memory; in a cluster, whatever
+    /// its key.
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.answered_by.is_some()
@@ -155,6 +159,29 @@ pub enum AnsweredBy {
     Server,
     /// Memory, as far as the pattern's mode goes.
     Memory,
+}
+
+/// At how many shards of a cluster who answers the keys of a pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answering {
+    /// The server.
+    pub server: usize,
+    /// Memory, as far as the pattern's mode goes.
+    pub memory: usize,
+    /// Nobody: requests wait, or fail.
+    pub nobody: usize,
+}
+
+impl Answering {
+    /// Who answers where it stands worst.
+    fn at_worst(self) -> Option<AnsweredBy> {
+        match self {
+            Answering { nobody: 0, memory: 0, server: 1.. } => Some(AnsweredBy::Server),
+            Answering { nobody: 0, memory: 1.., .. } => Some(AnsweredBy::Memory),
+            _ => None,
+        }
+    }
 }
 
 /// How many answers there were, one for each command. Errors are not counted.
@@ -273,9 +300,9 @@ impl<W> Engine<W> {
         let (shadow_entries, shadow_bytes) = self.memory.shadow_size();
         let (journal_entries, journal_bytes) = self.memory.journal_size();
         let home = &self.nodes[self.nodes.home()];
-        let (since, cause) = match self.cluster {
-            None => (home.phase_since, home.cause.clone()),
-            Some(_) => (self.whole_since, self.whole_cause.clone()),
+        let since = match self.cluster {
+            None => home.phase_since,
+            Some(_) => self.whole_since,
         };
         let pubsub = self.pubsub.size();
         Status {
@@ -283,7 +310,7 @@ impl<W> Engine<W> {
             health: self.health(),
             since,
             lasting: self.now.instant.saturating_duration_since(since),
-            cause,
+            cause: self.cause_of_all(),
             forced: self.forced,
             forced_since: self.forced_since,
             queued_requests: self.queued.requests,
@@ -347,10 +374,12 @@ impl<W> Engine<W> {
         let all = rules.chain([(None, default)]).enumerate();
         let of = |(at, (pattern, mode))| {
             let counted = self.tally.patterns.get(at).unwrap_or(&none);
+            let shards = self.answering(mode);
             PatternStatus {
                 pattern,
                 mode,
-                answered_by: self.answered_by(mode),
+                answered_by: shards.at_worst(),
+                shards,
                 server: counted.server,
                 overlay: counted.overlay,
                 shadow: counted.shadow,
@@ -362,22 +391,27 @@ impl<W> Engine<W> {
         all.map(of).collect()
     }
 
-    /// Who would answer a request for a key of this mode now: in a cluster, one for which it stands worst.
-    fn answered_by(&self, mode: Mode) -> Option<AnsweredBy> {
-        if self.closing != Closing::Open {
-            return None;
-        }
-        let Some(cluster) = &self.cluster else {
-            return self.answered_at(self.nodes.home(), mode);
-        };
+    /// Who would answer a request for a key of this mode now.
+    fn answering(&self, mode: Mode) -> Answering {
         let home = self.nodes.home();
-        let nobodys = (cluster.slots_of(home) > 0).then_some(home);
-        let known = cluster.primaries().iter().copied().filter(|id| self.nodes.contains(*id));
-        let all = known.chain(nobodys).map(|node| self.answered_at(node, mode));
-        all.reduce(|a, b| match (a, b) {
-            (None, _) | (_, None) => None,
-            (Some(AnsweredBy::Server), other) | (other, _) => other,
-        })?
+        let nodes: Vec<NodeId> = match &self.cluster {
+            None => vec![home],
+            Some(cluster) => {
+                let nobodys = (cluster.slots_of(home) > 0).then_some(home);
+                let known = cluster.primaries().iter().filter(|id| self.nodes.contains(**id));
+                known.copied().chain(nobodys).collect()
+            }
+        };
+        let mut answering = Answering::default();
+        for node in nodes {
+            let by = self.answered_at(node, mode).filter(|_| self.closing == Closing::Open);
+            *match by {
+                Some(AnsweredBy::Server) => &mut answering.server,
+                Some(AnsweredBy::Memory) => &mut answering.memory,
+                None => &mut answering.nobody,
+            } += 1;
+        }
+        answering
     }
 
     fn answered_at(&self, node: NodeId, mode: Mode) -> Option<AnsweredBy> {
@@ -401,6 +435,10 @@ impl fmt::Display for Status {
         write!(f, "{node}: {health} for {}", Ago(*lasting))?;
         if let Some(cause) = &self.cause {
             write!(f, " ({cause})")?;
+        }
+        let live = self.shards.iter().filter(|shard| shard.health == Health::Live).count();
+        if live < self.shards.len() {
+            write!(f, ", {live} of {} shards live", self.shards.len())?;
         }
         if let Some(forced) = self.forced {
             write!(f, ", forced by an operator: {forced}")?;
@@ -458,12 +496,7 @@ impl PatternStatus {
     }
 
     fn fmt_aligned(&self, f: &mut fmt::Formatter<'_>, width: usize) -> fmt::Result {
-        let by = match self.answered_by {
-            Some(AnsweredBy::Server) => "server",
-            Some(AnsweredBy::Memory) => "memory",
-            None => "nobody",
-        };
-        write!(f, "{:width$}  {:<12} now: {by}", self.name(), self.mode.name())?;
+        write!(f, "{:width$}  {:<12} now: {}", self.name(), self.mode.name(), self.shards)?;
         let sources = [
             ("server", self.server),
             ("written", self.overlay),
@@ -478,6 +511,22 @@ impl PatternStatus {
             write!(f, "; refused {reads} reads, {writes} writes")?;
         }
         Ok(())
+    }
+}
+
+/// `server`, or where that differs from shard to shard: `server at 2 shards, nobody at 1`.
+impl fmt::Display for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("server", self.server), ("memory", self.memory), ("nobody", self.nobody)];
+        let some: Vec<_> = all.into_iter().filter(|(_, count)| *count > 0).collect();
+        match some[..] {
+            [] => f.write_str("nobody"),
+            [(by, _)] => f.write_str(by),
+            [(by, count), ref others @ ..] => {
+                write!(f, "{by} at {count} shard{}", if count == 1 { "" } else { "s" })?;
+                others.iter().try_for_each(|(by, count)| write!(f, ", {by} at {count}"))
+            }
+        }
     }
 }
 

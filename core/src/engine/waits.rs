@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Engine, Rejected, Ticket, tickets::Work};
 use crate::{
     Failure, Now,
-    failure::{Cause, Executed, FailureKind, Stage},
+    failure::{Executed, FailureKind, Stage},
 };
 
 impl<W> Engine<W> {
@@ -73,11 +73,11 @@ impl<W> Engine<W> {
     pub(super) fn connect_result(&self) -> Result<(), Failure> {
         let node = self.spokesman();
         if let Some(cause) = &node.rejected {
-            let kind = match cause {
-                Cause::Handshake(error) => FailureKind::Server(error.clone()),
-                other => FailureKind::Down(other.clone()),
+            let (kind, cause) = match cause.refusal() {
+                Some((error, added)) => (FailureKind::Server(error.clone()), added),
+                None => (FailureKind::Down(cause.clone()), None),
             };
-            return Err(self.connect_failure(kind));
+            return Err(self.connect_failure(kind).because(cause));
         }
         if node.conn.is_some() || node.phase.is_live() || self.may_answer() {
             return Ok(());

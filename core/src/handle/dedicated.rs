@@ -53,9 +53,12 @@ use crate::{
 /// [`ClientClosed`](crate::FailureKind::ClientClosed).
 ///
 /// What it does goes past memory: it never degrades, and a request on keys that may degrade fails at once
-/// while the server is down. In a free-form transaction (MULTI on its own) each command answers `QUEUED`,
-/// which is no value that its method could give: [`transaction`](super::Transactions::transaction) after
-/// WATCH has typed replies.
+/// while the server is down.
+///
+/// In a free-form transaction (MULTI on its own) the server answers each command with `QUEUED`, and all of
+/// them with EXEC. A method that gives a text gives just that; any other fails with
+/// [`Queued`](crate::FailureKind::Queued), executed *maybe*, since it runs only with EXEC:
+/// [`transaction`](super::Transactions::transaction) after WATCH has typed replies.
 ///
 /// ```
 /// use unfazed_core::{Failure, FailureKind, commands::prelude::*, handle::{Handle, Transactions}};
