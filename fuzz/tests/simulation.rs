@@ -24,7 +24,7 @@ const MUTANT_SEEDS: u64 = 1_000;
 const QUIET: &str = "quiet";
 
 /// Branches that so few seeds need not reach; `simulate --seeds 0..100000` reaches them.
-const RARER: [&str; 28] = [
+const RARER: [&str; 29] = [
     // Of clusters, which no seed draws yet.
     "a command goes to where its slot is now",
     "a command is redirected again, and waits",
@@ -36,6 +36,7 @@ const RARER: [&str; 28] = [
     "a node that is to be asked with ASKING can't be reached",
     "a newer command of a slot waits behind those that were redirected",
     "what was owed where others of its slot were redirected is lost",
+    "a slot has another owner while one before owes something of it",
     "a script's redirect is what the map says too",
     "a script's redirect is its own words",
     "nodes disagree about the map",
