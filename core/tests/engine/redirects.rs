@@ -90,7 +90,7 @@ fn what_is_owed_is_not_overtaken_after_a_redirect_of_what_waits_on_its_own() {
     let mut world = World::live(World::plain());
     world.run("APPEND foo 1");
     world.run("BLPOP foo 1");
-    world.say(C, &moved(OF_C, B));
+    world.say_own(C, &moved(OF_C, B));
     world.run("APPEND foo 2");
     assert!(world.asked(B).is_empty(), "the first may still be carried out by C");
     world.say(C, &moved(OF_C, B));
