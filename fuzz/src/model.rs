@@ -48,7 +48,8 @@ impl Model {
 
     /// What a server answers to it.
     pub fn run(&mut self, words: &[String], unix: u64) -> Value {
-        self.0.retain(|_, (_, expiry)| expiry.is_none_or(|at| at > unix));
+        // In the millisecond in which it expires a key is still there.
+        self.0.retain(|_, (_, expiry)| expiry.is_none_or(|at| at >= unix));
         let key = words[1].clone();
         let entry = self.0.get(&key).cloned();
         let text = entry.as_ref().map(|(text, _)| text.clone());

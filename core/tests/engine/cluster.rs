@@ -1,308 +1,17 @@
 //! A cluster of scripted nodes: who is asked, in which order, and what follows from what they say.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::Duration;
 
-use bytes::BytesMut;
 use unfazed_core::{
-    Cause, Config, Engine, Executed, Failure, FailureKind, Now, Request,
+    Cause, Config, Executed, FailureKind, Request,
     config::{AddressMap, ClusterMap, Endpoint},
-    engine::{Batch, ConnId, Health, Input, Output, Target, Ticket},
+    engine::{Batch, Health},
     fallback::{Fallback, Policy},
     reply::FromReply,
     resp::Source,
-    slot::slot,
 };
 
-pub(super) const A: u16 = 7001;
-pub(super) const B: u16 = 7002;
-pub(super) const C: u16 = 7003;
-
-/// One slot each of A, B and C; and a second one of A.
-pub(super) const OF_A: &str = "hello";
-pub(super) const OF_B: &str = "name";
-pub(super) const OF_C: &str = "foo";
-pub(super) const ALSO_OF_A: &str = "bar";
-
-pub(super) type Words = Vec<String>;
-
-/// One node: its connection, and what it was asked and has not answered.
-#[derive(Default)]
-struct Peer {
-    conn: Option<ConnId>,
-    asked: VecDeque<Words>,
-    sent: Vec<u8>,
-    dials: usize,
-    refuses: bool,
-    /// Which process it says it is, if not the one that it was.
-    names: Option<String>,
-    /// It serves nothing, and says so.
-    is_down: bool,
-    /// What it says of the cluster.
-    map: String,
-}
-
-struct World {
-    engine: Engine<u32>,
-    now: Now,
-    peers: BTreeMap<u16, Peer>,
-    ports: BTreeMap<ConnId, u16>,
-    events: Vec<String>,
-    timer: Option<Instant>,
-    hosts: Vec<SocketAddr>,
-    /// How often a node was asked to delete what nobody has.
-    own_probes: usize,
-}
-
-impl World {
-    fn plain() -> Config {
-        Config::cluster([Endpoint::tcp("127.0.0.1", A)]).client_info(false)
-    }
-
-    fn new(config: Config) -> Self {
-        let now = Now::new(Instant::now(), SystemTime::now());
-        let engine = Engine::new(config, 7, now).expect("a sound configuration");
-        let mut world = World {
-            engine,
-            now,
-            peers: BTreeMap::new(),
-            ports: BTreeMap::new(),
-            events: Vec::new(),
-            timer: None,
-            hosts: Vec::new(),
-            own_probes: 0,
-        };
-        world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]));
-        world
-    }
-
-    fn live(config: Config) -> Self {
-        let mut world = World::new(config);
-        let ticket = world.engine.connect(None, world.now);
-        world.drain();
-        assert!(world.engine.take_wait(ticket).expect("connected").is_ok());
-        assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
-        world
-    }
-
-    fn map_all(&mut self, map: &str) {
-        for port in [A, B, C, 7004] {
-            self.peer(port).map = map.to_owned();
-        }
-    }
-
-    fn peer(&mut self, port: u16) -> &mut Peer {
-        self.peers.entry(port).or_default()
-    }
-
-    fn drain(&mut self) {
-        let mut idle = 0;
-        loop {
-            match self.engine.poll_output() {
-                Output::Open { conn, target: Target::Tcp(address), .. } => {
-                    self.hosts.push(address);
-                    self.ports.insert(conn, address.port());
-                    let peer = self.peer(address.port());
-                    peer.dials += 1;
-                    if peer.refuses {
-                        let cause = Cause::Refused;
-                        self.engine.handle_input(Input::Closed { conn, cause }, self.now);
-                        continue;
-                    }
-                    (peer.conn, peer.sent) = (Some(conn), Vec::new());
-                    peer.asked.clear();
-                    self.engine.handle_input(Input::Opened { conn }, self.now);
-                }
-                Output::Close { conn, .. } => {
-                    let port = self.ports[&conn];
-                    let peer = self.peer(port);
-                    if peer.conn == Some(conn) {
-                        peer.conn = None;
-                    }
-                    let cause = Cause::Local;
-                    self.engine.handle_input(Input::Closed { conn, cause }, self.now);
-                }
-                Output::Event(event) => self.events.push(event.to_string()),
-                Output::Wait(at) => {
-                    self.timer = at;
-                    if self.exchange() {
-                        continue;
-                    }
-                    if at.is_none_or(|at| at > self.now.instant) {
-                        return;
-                    }
-                    idle += 1;
-                    assert!(idle < 100, "a timer that is due and changes nothing");
-                    self.engine.handle_input(Input::Timeout, self.now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Writes what there is, and has the nodes answer what is the client's own; gives whether anything
-    /// was.
-    fn exchange(&mut self) -> bool {
-        let mut any = false;
-        for port in self.peers.keys().copied().collect::<Vec<_>>() {
-            let Some(conn) = self.peer(port).conn else { continue };
-            while let Some(chunk) = self.engine.take_output(conn) {
-                let bytes = chunk.unwritten().to_vec();
-                self.engine.written(conn, chunk, bytes.len(), self.now);
-                let peer = self.peer(port);
-                peer.sent.extend_from_slice(&bytes);
-                while let Some(words) = take_command(&mut peer.sent) {
-                    peer.asked.push_back(words);
-                }
-            }
-            while let Some(answer) = self.own_answer(port) {
-                let words = self.peer(port).asked.pop_front().expect("it is answered");
-                self.own_probes += usize::from(words[0] == "DEL");
-                self.receive(port, &answer);
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn own_answer(&mut self, port: u16) -> Option<String> {
-        let peer = self.peer(port);
-        let words: Vec<_> = peer.asked.front()?.iter().map(String::as_str).collect();
-        Some(match words[..] {
-            ["HELLO", ..] => "%0\r\n".to_owned(),
-            ["CLUSTER", _] => peer.map.clone(),
-            ["ASKING"] => "+OK\r\n".to_owned(),
-            ["INFO", _] => match &peer.names {
-                Some(name) => format!("+run_id:{name}\r\n"),
-                None => format!("+run_id:{port}\r\n"),
-            },
-            ["ROLE"] => "*1\r\n+master\r\n".to_owned(),
-            ["DEL", key] if key.starts_with("unfazed:probe:absent") => {
-                if peer.is_down {
-                    return Some("-CLUSTERDOWN The cluster is down\r\n".to_owned());
-                }
-                let of_c = slot(key.as_bytes()) >= 10_923;
-                let serves = of_c == matches!(port, C | 7004);
-                if serves { ":0\r\n".to_owned() } else { moved(key, C) + "\r\n" }
-            }
-            ["PING"] => "+PONG\r\n".to_owned(),
-            _ => return None,
-        })
-    }
-
-    fn receive(&mut self, port: u16, bytes: &str) {
-        let conn = self.peer(port).conn.expect("it is connected");
-        let mut inbox = BytesMut::from(bytes.as_bytes());
-        self.engine.received(conn, &mut inbox, self.now);
-    }
-
-    /// A node answers the next command that it was asked.
-    #[track_caller]
-    fn say(&mut self, port: u16, answer: &str) {
-        self.peer(port).asked.pop_front().expect("it was asked something");
-        self.receive(port, &format!("{answer}\r\n"));
-        self.drain();
-    }
-
-    /// What a node was asked and has not answered, but for the client's own questions behind it.
-    fn asked(&mut self, port: u16) -> Vec<String> {
-        let asked = self.peer(port).asked.iter().filter(|words| words[0] != "CLUSTER");
-        asked.map(|words| words.join(" ")).collect()
-    }
-
-    fn lose(&mut self, port: u16, cause: Cause) {
-        let conn = self.peer(port).conn.take().expect("it is connected");
-        self.engine.handle_input(Input::Closed { conn, cause }, self.now);
-        self.drain();
-    }
-
-    fn run(&mut self, command: &str) -> Ticket {
-        let request = Request::new(command);
-        let (ticket, _) = self.engine.submit(&request, None, self.now).expect("room");
-        self.drain();
-        ticket
-    }
-
-    fn wait(&mut self, span: Duration) {
-        let end = self.now.instant + span;
-        while let Some(at) = self.timer.filter(|at| *at <= end) {
-            self.now = self.now + at.saturating_duration_since(self.now.instant);
-            self.engine.handle_input(Input::Timeout, self.now);
-            self.drain();
-        }
-        self.now = self.now + (end - self.now.instant);
-    }
-
-    #[track_caller]
-    fn value<T: FromReply>(&mut self, ticket: Ticket) -> T {
-        let reply = self.engine.take(ticket).expect("ended").expect("no failure");
-        T::from_reply(&reply).expect("the type asked for")
-    }
-
-    #[track_caller]
-    fn failure(&mut self, ticket: Ticket) -> Failure {
-        self.engine.take(ticket).expect("ended").expect_err("a failure")
-    }
-}
-
-pub(super) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
-    let text = String::from_utf8(bytes.clone()).expect("text");
-    let mut lines = text.split_inclusive("\r\n");
-    let count: usize = lines.next()?.trim_end().strip_prefix('*')?.parse().ok()?;
-    let mut taken = text.len() - lines.clone().map(str::len).sum::<usize>();
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let header = lines.next()?;
-        let word = lines.next()?;
-        taken += header.len() + word.len();
-        words.push(word.trim_end().to_owned());
-    }
-    bytes.drain(..taken);
-    Some(words)
-}
-
-pub(super) fn bulk(text: &str) -> String {
-    format!("${}\r\n{text}\r\n", text.len())
-}
-
-/// What CLUSTER SHARDS says of masters, each with its first and last slot.
-pub(super) fn shards(masters: &[(u16, u16, u16)]) -> String {
-    let shard = |(port, first, last): &(u16, u16, u16)| {
-        let slots =
-            if first > last { "*0\r\n".into() } else { format!("*2\r\n:{first}\r\n:{last}\r\n") };
-        format!(
-            "*4\r\n{}{slots}{}*1\r\n*8\r\n{}:{port}\r\n{}{}{}{}{}{}",
-            bulk("slots"),
-            bulk("nodes"),
-            bulk("port"),
-            bulk("endpoint"),
-            bulk("127.0.0.1"),
-            bulk("role"),
-            bulk("master"),
-            bulk("health"),
-            bulk("online"),
-        )
-    };
-    format!("*{}\r\n{}", masters.len(), masters.iter().map(shard).collect::<String>())
-}
-
-pub(super) fn moved(key: &str, port: u16) -> String {
-    format!("-MOVED {} 127.0.0.1:{port}", slot(key.as_bytes()))
-}
-
-pub(super) fn ask(key: &str, port: u16) -> String {
-    format!("-ASK {} 127.0.0.1:{port}", slot(key.as_bytes()))
-}
-
-#[test]
-fn the_keys_of_these_tests_are_where_they_are_said_to_be() {
-    let of = |key: &str| slot(key.as_bytes());
-    assert!(of(OF_A) <= 5460 && of(ALSO_OF_A) <= 5460);
-    assert!((5461..=10_922).contains(&of(OF_B)) && of(OF_C) >= 10_923);
-}
+use super::nodes::{A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards};
 
 #[test]
 fn each_request_goes_to_the_node_of_its_slot() {
@@ -440,14 +149,15 @@ fn what_waits_for_a_third_node_is_not_overtaken_when_its_slot_moves() {
 fn ask_sends_asking_and_the_command_in_one_piece_and_changes_no_map() {
     let mut world = World::live(World::plain());
     let ticket = world.run("GET foo");
-    let conn = world.peer(B).conn.take().expect("connected");
+    let link = world.unplug(B);
+    let conn = link.conn;
     world.say(C, &ask("foo", B));
     let chunk = world.engine.take_output(conn).expect("something to write");
     assert_eq!(chunk.unwritten(), b"*1\r\n$6\r\nASKING\r\n*2\r\n$3\r\nGET\r\n$3\r\nfoo\r\n");
     let count = chunk.unwritten().len();
     world.engine.written(conn, chunk, count, world.now);
-    world.peer(B).conn = Some(conn);
-    world.receive(B, "+OK\r\n$1\r\nx\r\n");
+    world.plug(link);
+    world.receive(conn, "+OK\r\n$1\r\nx\r\n");
     assert_eq!(world.value::<String>(ticket), "x");
     world.run("GET foo");
     assert_eq!(world.asked(C), ["GET foo"], "the slot is C's still");

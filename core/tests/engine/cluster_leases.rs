@@ -1,227 +1,39 @@
 //! Connections of their own in a cluster: which node gets which bytes, and where what waits goes on.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
 use unfazed_core::{
-    Cause, Config, Engine, Executed, Failure, FailureKind, Now, Request,
-    config::Endpoint,
-    engine::{Batch, ConnId, Health, Input, Lease, Output, Rejected, Target, Ticket},
+    Cause, Engine, Executed, Failure, FailureKind, Now, Request,
+    engine::{Batch, Lease, Rejected, Ticket},
     failure::{Bound, Stage},
     reply::FromReply,
     slot::slot,
 };
 
-use super::cluster::{
-    A, ALSO_OF_A, B, C, OF_A, OF_B, OF_C, Words, ask, bulk, moved, shards, take_command,
+use super::nodes::{
+    A, ALSO_OF_A, B, C, Link, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards, thirds,
 };
 
-/// One connection: what was written on it, and what it was asked and has not answered.
-pub(super) struct Peer {
-    pub(super) conn: ConnId,
-    port: u16,
-    sent: Vec<u8>,
-    pub(super) asked: VecDeque<Words>,
-    /// All bytes behind the handshake and the client's own questions.
-    pub(super) wrote: String,
-}
-
-pub(super) struct World {
-    pub(super) engine: Engine<u32>,
-    pub(super) now: Now,
-    /// In the order in which they were opened.
-    peers: Vec<Peer>,
-    /// Nobody listens there.
-    pub(super) refuses: Vec<u16>,
-    pub(super) map: String,
-    pub(super) events: Vec<String>,
-    timer: Option<Instant>,
-}
-
-fn thirds(a: u16, b: u16, c: u16) -> String {
-    shards(&[(a, 0, 5460), (b, 5461, 10_922), (c, 10_923, 16_383)])
-}
-
 impl World {
-    pub(super) fn plain() -> Config {
-        Config::cluster([Endpoint::tcp("127.0.0.1", A)]).client_info(false)
-    }
-
-    pub(super) fn live(config: Config) -> Self {
-        let now = Now::new(Instant::now(), SystemTime::now());
-        let engine = Engine::new(config, 7, now).expect("a sound configuration");
-        let mut world = World {
-            engine,
-            now,
-            peers: Vec::new(),
-            refuses: Vec::new(),
-            map: thirds(A, B, C),
-            events: Vec::new(),
-            timer: None,
-        };
-        let ticket = world.engine.connect(None, world.now);
-        world.drain();
-        assert!(world.engine.take_wait(ticket).expect("connected").is_ok());
-        assert_eq!(world.engine.health(), Health::Live, "{:?}", world.events);
-        world
-    }
-
-    pub(super) fn drain(&mut self) {
-        let mut idle = 0;
-        loop {
-            match self.engine.poll_output() {
-                Output::Open { conn, target: Target::Tcp(address), .. } => {
-                    let port = address.port();
-                    if self.refuses.contains(&port) {
-                        let cause = Cause::Refused;
-                        self.engine.handle_input(Input::Closed { conn, cause }, self.now);
-                        continue;
-                    }
-                    let (sent, asked) = (Vec::new(), VecDeque::new());
-                    self.peers.push(Peer { conn, port, sent, asked, wrote: String::new() });
-                    self.engine.handle_input(Input::Opened { conn }, self.now);
-                }
-                Output::Close { conn, .. } => {
-                    self.peers.retain(|peer| peer.conn != conn);
-                    let cause = Cause::Local;
-                    self.engine.handle_input(Input::Closed { conn, cause }, self.now);
-                }
-                Output::Event(event) => self.events.push(event.to_string()),
-                Output::Wait(at) => {
-                    self.timer = at;
-                    if self.exchange() {
-                        continue;
-                    }
-                    if at.is_none_or(|at| at > self.now.instant) {
-                        return;
-                    }
-                    idle += 1;
-                    assert!(idle < 100, "a timer that is due and changes nothing");
-                    self.engine.handle_input(Input::Timeout, self.now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Writes what there is, and has the nodes answer what is the client's own; gives whether anything was.
-    fn exchange(&mut self) -> bool {
-        let mut any = false;
-        for conn in self.peers.iter().map(|peer| peer.conn).collect::<Vec<_>>() {
-            while let Some(chunk) = self.engine.take_output(conn) {
-                let bytes = chunk.unwritten().to_vec();
-                self.engine.written(conn, chunk, bytes.len(), self.now);
-                let Some(peer) = self.peers.iter_mut().find(|peer| peer.conn == conn) else {
-                    break;
-                };
-                peer.sent.extend_from_slice(&bytes);
-                loop {
-                    let before = peer.sent.clone();
-                    let Some(words) = take_command(&mut peer.sent) else { break };
-                    if !is_own(&words) {
-                        let bytes = &before[..before.len() - peer.sent.len()];
-                        peer.wrote.push_str(std::str::from_utf8(bytes).expect("text"));
-                    }
-                    peer.asked.push_back(words);
-                }
-            }
-            while let Some(answer) = self.own_answer(conn) {
-                let peer = self.peers.iter_mut().find(|peer| peer.conn == conn);
-                peer.expect("it was just asked").asked.pop_front();
-                self.receive(conn, &answer);
-                any = true;
-            }
-        }
-        any
-    }
-
-    fn own_answer(&self, conn: ConnId) -> Option<String> {
-        let peer = self.peers.iter().find(|peer| peer.conn == conn)?;
-        let words: Vec<_> = peer.asked.front()?.iter().map(String::as_str).collect();
-        Some(match words[..] {
-            ["HELLO", ..] => "%0\r\n".to_owned(),
-            ["CLUSTER", _] => self.map.clone(),
-            ["ASKING"] => "+OK\r\n".to_owned(),
-            ["PING"] => "+PONG\r\n".to_owned(),
-            ["INFO", _] => "+run_id:1\r\n".to_owned(),
-            _ => return None,
-        })
-    }
-
-    pub(super) fn receive(&mut self, conn: ConnId, bytes: &str) {
-        let mut inbox = BytesMut::from(bytes.as_bytes());
-        self.engine.received(conn, &mut inbox, self.now);
-    }
-
-    /// The connections to a node, the one that all share first.
-    pub(super) fn conns(&self, port: u16) -> Vec<&Peer> {
-        self.peers.iter().filter(|peer| peer.port == port).collect()
-    }
-
     /// The only connection of its own to a node.
     #[track_caller]
-    pub(super) fn own(&self, port: u16) -> &Peer {
-        let conns = self.conns(port);
-        assert_eq!(conns.len(), 2, "one is shared, one is not");
-        conns[1]
+    pub(super) fn own(&self, port: u16) -> &Link {
+        let links = self.links(port);
+        assert_eq!(links.len(), 2, "one is shared, one is not");
+        links[1]
     }
 
     /// What a node was asked on the only connection of its own and has not answered.
     #[track_caller]
-    pub(super) fn asked(&self, port: u16) -> Vec<String> {
+    pub(super) fn asked_own(&self, port: u16) -> Vec<String> {
         self.own(port).asked.iter().map(|words| words.join(" ")).collect()
-    }
-
-    pub(super) fn asked_shared(&self, port: u16) -> Vec<String> {
-        let asked = self.conns(port)[0].asked.iter().filter(|words| !is_own(words));
-        asked.map(|words| words.join(" ")).collect()
     }
 
     /// Answers on the connection of its own.
     #[track_caller]
-    pub(super) fn say(&mut self, port: u16, answer: &str) {
+    pub(super) fn say_own(&mut self, port: u16, answer: &str) {
         let conn = self.own(port).conn;
         self.say_on(conn, answer);
-    }
-
-    #[track_caller]
-    pub(super) fn say_shared(&mut self, port: u16, answer: &str) {
-        let conn = self.conns(port)[0].conn;
-        self.say_on(conn, answer);
-    }
-
-    #[track_caller]
-    pub(super) fn say_on(&mut self, conn: ConnId, answer: &str) {
-        let peer = self.peers.iter_mut().find(|peer| peer.conn == conn).expect("it is open");
-        peer.asked.pop_front().expect("it was asked something");
-        self.receive(conn, &format!("{answer}\r\n"));
-        self.drain();
-    }
-
-    pub(super) fn lose(&mut self, conn: ConnId) {
-        self.peers.retain(|peer| peer.conn != conn);
-        self.engine.handle_input(Input::Closed { conn, cause: Cause::Reset }, self.now);
-        self.drain();
-    }
-
-    /// A node is gone, and another has its slots.
-    pub(super) fn kill(&mut self, port: u16, map: String) {
-        self.refuses.push(port);
-        self.map = map;
-        for conn in self.conns(port).iter().map(|peer| peer.conn).collect::<Vec<_>>() {
-            self.lose(conn);
-        }
-    }
-
-    #[track_caller]
-    pub(super) fn run(&mut self, command: &str) -> Ticket {
-        let submitted = self.engine.submit(&Request::new(command), None, self.now);
-        let (ticket, _) = submitted.unwrap_or_else(|rejected| panic!("{rejected:?}"));
-        self.drain();
-        ticket
     }
 
     #[track_caller]
@@ -256,27 +68,6 @@ impl World {
         failure
     }
 
-    pub(super) fn wait(&mut self, span: Duration) {
-        let end = self.now.instant + span;
-        while let Some(at) = self.timer.filter(|at| *at <= end) {
-            self.now = self.now + at.saturating_duration_since(self.now.instant);
-            self.engine.handle_input(Input::Timeout, self.now);
-            self.drain();
-        }
-        self.now = self.now + (end - self.now.instant);
-    }
-
-    #[track_caller]
-    pub(super) fn value<T: FromReply>(&mut self, ticket: Ticket) -> T {
-        let reply = self.engine.take(ticket).expect("ended").expect("no failure");
-        T::from_reply(&reply).expect("the type asked for")
-    }
-
-    #[track_caller]
-    pub(super) fn failure(&mut self, ticket: Ticket) -> Failure {
-        self.engine.take(ticket).expect("ended").expect_err("a failure")
-    }
-
     #[track_caller]
     pub(super) fn values<T: FromReply>(&mut self, ticket: Ticket) -> Vec<T> {
         let outcomes = self.engine.take_batch(ticket).expect("ended").spread().expect("each ended");
@@ -285,11 +76,6 @@ impl World {
         };
         outcomes.into_iter().map(value).collect()
     }
-}
-
-/// What the client asks on its own account.
-fn is_own(words: &Words) -> bool {
-    matches!(words[0].as_str(), "HELLO" | "CLUSTER" | "PING" | "INFO")
 }
 
 pub(super) fn batch(commands: &[&str]) -> Batch {
@@ -314,15 +100,15 @@ fn a_command_that_waits_does_so_at_the_node_of_its_slot() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 1.5");
     assert_eq!(world.own(C).wrote, "*3\r\n$5\r\nBLPOP\r\n$3\r\nfoo\r\n$5\r\n1.500\r\n");
-    assert!((world.conns(A).len(), world.conns(B).len()) == (1, 1));
-    assert!(world.asked_shared(C).is_empty());
-    world.say(C, &popped("foo", "x"));
+    assert!((world.links(A).len(), world.links(B).len()) == (1, 1));
+    assert!(world.asked(C).is_empty());
+    world.say_own(C, &popped("foo", "x"));
     assert_eq!(world.value::<(String, String)>(ticket), ("foo".into(), "x".into()));
     // The next one of the same node has the same connection, one of another node another.
     world.run("BLPOP {foo}2 0");
-    assert_eq!(world.asked(C), ["BLPOP {foo}2 2"]);
+    assert_eq!(world.asked_own(C), ["BLPOP {foo}2 2"]);
     world.run("XREAD BLOCK 500 STREAMS hello 0");
-    assert_eq!(world.asked(A), ["XREAD BLOCK 500 STREAMS hello 0"]);
+    assert_eq!(world.asked_own(A), ["XREAD BLOCK 500 STREAMS hello 0"]);
 }
 
 #[test]
@@ -343,7 +129,7 @@ fn keys_of_several_slots_are_refused_before_anything_is_sent() {
     let all = world.batch(&["FLUSHALL", "WAIT 1 0"]).expect_err("refused");
     assert!(matches!(all.kind(), FailureKind::Misuse(_)), "{all}");
     world.drain();
-    assert_eq!(world.peers.len(), 3, "nobody was dialled for it");
+    assert_eq!(world.all_links().len(), 3, "nobody was dialled for it");
     assert_eq!(world.engine.status().queued_requests, 0);
 }
 
@@ -353,16 +139,16 @@ fn a_slot_that_moves_takes_who_waits_along() {
     let ticket = world.run("BLPOP foo 10");
     world.wait(Duration::from_secs(1));
     // The server ends the wait of those whose slot it has given away.
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383), (C, 1, 0)]);
-    world.say(C, &moved(OF_C, B));
-    assert_eq!(world.asked(B), ["BLPOP foo 2"], "it goes on in slices");
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383), (C, 1, 0)]));
+    world.say_own(C, &moved(OF_C, B));
+    assert_eq!(world.asked_own(B), ["BLPOP foo 2"], "it goes on in slices");
     world.wait(Duration::from_secs(2));
-    world.say(B, "*-1");
-    assert_eq!(world.asked(B), ["BLPOP foo 2"]);
-    world.say(B, &popped("foo", "x"));
+    world.say_own(B, "*-1");
+    assert_eq!(world.asked_own(B), ["BLPOP foo 2"]);
+    world.say_own(B, &popped("foo", "x"));
     assert_eq!(world.value::<(String, String)>(ticket), ("foo".into(), "x".into()));
     world.wait(Duration::from_secs(1));
-    assert!(world.conns(C).len() <= 1, "what led to the node without slots is closed");
+    assert!(world.links(C).len() <= 1, "what led to the node without slots is closed");
 }
 
 #[test]
@@ -370,11 +156,11 @@ fn its_time_is_over_when_it_would_have_been_without_any_move() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 3");
     world.wait(Duration::from_secs(1));
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
-    world.say(C, &moved(OF_C, B));
-    assert_eq!(world.asked(B), ["BLPOP foo 2"]);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.say_own(C, &moved(OF_C, B));
+    assert_eq!(world.asked_own(B), ["BLPOP foo 2"]);
     world.wait(Duration::from_secs(2));
-    world.say(B, "*-1");
+    world.say_own(B, "*-1");
     assert_eq!(world.value::<Option<(String, String)>>(ticket), None);
 }
 
@@ -382,16 +168,16 @@ fn its_time_is_over_when_it_would_have_been_without_any_move() {
 fn ask_is_followed_slice_by_slice_and_changes_no_map() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 10");
-    world.say(C, &ask(OF_C, B));
+    world.say_own(C, &ask(OF_C, B));
     let slice = "*1\r\n$6\r\nASKING\r\n*3\r\n$5\r\nBLPOP\r\n$3\r\nfoo\r\n$1\r\n2\r\n";
     assert_eq!(world.own(B).wrote, slice);
     world.wait(Duration::from_secs(2));
-    world.say(B, "*-1");
+    world.say_own(B, "*-1");
     assert_eq!(world.own(B).wrote, slice.repeat(2), "each of them needs ASKING");
     // Others go to the owner still.
     world.run("BLPOP {foo}2 1");
-    assert_eq!(world.asked(C), ["BLPOP {foo}2 1"]);
-    world.say(B, &popped("foo", "x"));
+    assert_eq!(world.asked_own(C), ["BLPOP {foo}2 1"]);
+    world.say_own(B, &popped("foo", "x"));
     assert_eq!(world.value::<(String, String)>(ticket), ("foo".into(), "x".into()));
 }
 
@@ -400,11 +186,11 @@ fn a_cluster_that_is_not_ready_is_asked_again() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 10");
     for refusal in ["-TRYAGAIN Multiple keys request during rehashing of slot", "-CLUSTERDOWN no"] {
-        world.say(C, refusal);
+        world.say_own(C, refusal);
         world.wait(Duration::from_millis(500));
-        assert_eq!(world.asked(C), ["BLPOP foo 2"], "after {refusal}");
+        assert_eq!(world.asked_own(C), ["BLPOP foo 2"], "after {refusal}");
     }
-    world.say(C, &popped("foo", "x"));
+    world.say_own(C, &popped("foo", "x"));
     world.value::<(String, String)>(ticket);
 }
 
@@ -416,11 +202,11 @@ fn who_waits_at_a_master_that_steps_down_goes_on_at_the_next_one() {
         let mut world = World::live(World::plain());
         let ticket = world.run("BLPOP foo 10");
         world.wait(Duration::from_secs(1));
-        world.map = thirds(A, B, 7004);
-        world.say(C, answer);
+        world.map_all(&thirds(A, B, 7004));
+        world.say_own(C, answer);
         world.wait(Duration::from_secs(1));
-        assert_eq!(world.asked(7004), ["BLPOP foo 2"], "after {answer}");
-        world.say(7004, &popped("foo", "x"));
+        assert_eq!(world.asked_own(7004), ["BLPOP foo 2"], "after {answer}");
+        world.say_own(7004, &popped("foo", "x"));
         world.value::<(String, String)>(ticket);
     }
 }
@@ -429,7 +215,7 @@ fn who_waits_at_a_master_that_steps_down_goes_on_at_the_next_one() {
 fn who_is_unblocked_by_somebody_is_told() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 10");
-    world.say(C, "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    world.say_own(C, "-UNBLOCKED client unblocked via CLIENT UNBLOCK");
     let failure = world.failure(ticket);
     assert_eq!(failure.server_error().expect("it says so").code(), "UNBLOCKED");
     assert_eq!(failure.executed(), Executed::No);
@@ -441,13 +227,13 @@ fn a_dead_master_ends_what_may_have_popped_and_what_only_reads_goes_on() {
     let pop = world.run("BLPOP foo 30");
     let read = world.run("XREAD BLOCK 30000 STREAMS foo 7-0");
     world.wait(Duration::from_millis(100));
-    world.kill(C, thirds(A, B, 7004));
+    world.kill(C, &thirds(A, B, 7004));
     world.wait(Duration::from_secs(2));
     let failure = world.failure(pop);
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(_)), "{failure}");
     assert_eq!(failure.executed(), Executed::Maybe);
-    assert_eq!(world.asked(7004), ["XREAD BLOCK 2000 STREAMS foo 7-0"]);
-    world.say(7004, "*-1");
+    assert_eq!(world.asked_own(7004), ["XREAD BLOCK 2000 STREAMS foo 7-0"]);
+    world.say_own(7004, "*-1");
     world.wait(Duration::from_secs(1));
     assert!(world.engine.take(read).is_none(), "its time is not over");
 }
@@ -458,17 +244,17 @@ fn the_end_of_a_stream_is_asked_for_at_the_node_that_has_it() {
     let ticket = world.run("XREAD BLOCK 5000 STREAMS foo {foo}2 $ $");
     // Others come and go meanwhile.
     let other = world.run("BLPOP hello 0");
-    world.say(A, &popped("hello", "x"));
+    world.say_own(A, &popped("hello", "x"));
     world.value::<(String, String)>(other);
-    assert_eq!(world.asked(C), ["XINFO STREAM foo", "XINFO STREAM {foo}2"]);
-    world.say(C, &moved(OF_C, B));
-    world.say(C, &moved(OF_C, B));
-    assert_eq!(world.asked(B), ["XINFO STREAM foo", "XINFO STREAM {foo}2"]);
-    world.say(B, &format!("%1\r\n{}{}", bulk("last-generated-id"), bulk("7-0").trim_end()));
-    world.say(B, "-ERR no such key");
-    assert_eq!(world.asked(B), ["XREAD BLOCK 2000 STREAMS foo {foo}2 7-0 0-0"]);
+    assert_eq!(world.asked_own(C), ["XINFO STREAM foo", "XINFO STREAM {foo}2"]);
+    world.say_own(C, &moved(OF_C, B));
+    world.say_own(C, &moved(OF_C, B));
+    assert_eq!(world.asked_own(B), ["XINFO STREAM foo", "XINFO STREAM {foo}2"]);
+    world.say_own(B, &format!("%1\r\n{}{}", bulk("last-generated-id"), bulk("7-0").trim_end()));
+    world.say_own(B, "-ERR no such key");
+    assert_eq!(world.asked_own(B), ["XREAD BLOCK 2000 STREAMS foo {foo}2 7-0 0-0"]);
     world.wait(Duration::from_secs(2));
-    world.say(B, "*-1");
+    world.say_own(B, "*-1");
     assert!(world.engine.take(ticket).is_none());
 }
 
@@ -476,20 +262,20 @@ fn the_end_of_a_stream_is_asked_for_at_the_node_that_has_it() {
 fn a_pipeline_that_waits_for_its_writes_goes_on_as_a_whole_or_is_told() {
     let mut world = World::live(World::plain());
     let ticket = world.batch(&["SET foo 1", "INCR {foo}2", "WAIT 1 100"]).expect("one slot");
-    assert_eq!(world.asked(C), ["SET foo 1", "INCR {foo}2", "WAIT 1 100"]);
+    assert_eq!(world.asked_own(C), ["SET foo 1", "INCR {foo}2", "WAIT 1 100"]);
     // What WAIT says at the node that has written nothing is about nothing.
     for answer in [&*moved(OF_C, B), &moved(OF_C, B), ":1"] {
-        world.say(C, answer);
+        world.say_own(C, answer);
     }
-    assert_eq!(world.asked(B), ["SET foo 1", "INCR {foo}2", "WAIT 1 100"]);
+    assert_eq!(world.asked_own(B), ["SET foo 1", "INCR {foo}2", "WAIT 1 100"]);
     for answer in ["+OK", ":1", ":0"] {
-        world.say(B, answer);
+        world.say_own(B, answer);
     }
     assert_eq!(world.values::<String>(ticket), ["OK", "1", "0"]);
     // Where something was written already, that can't be left behind.
     let ticket = world.batch(&["SET foo 1", "INCR {foo}2", "WAIT 1 100"]).expect("one slot");
     for answer in ["+OK", &*moved(OF_C, C), ":1"] {
-        world.say(B, answer);
+        world.say_own(B, answer);
     }
     let outcomes = world.engine.take_batch(ticket).expect("ended").spread().expect("a pipeline");
     let failure = outcomes[1].as_ref().expect_err("it was not carried out");
@@ -502,12 +288,12 @@ fn a_pipeline_that_pops_keeps_its_order_where_its_slot_moves() {
     let mut world = World::live(World::plain());
     let ticket = world.batch(&["LPUSH foo a", "BLPOP foo 1", "SET {foo}2 1"]).expect("one slot");
     for _ in 0..3 {
-        world.say(C, &moved(OF_C, B));
+        world.say_own(C, &moved(OF_C, B));
     }
-    assert_eq!(world.asked(B), ["LPUSH foo a", "BLPOP foo 1", "SET {foo}2 1"]);
-    world.say(B, ":1");
-    world.say(B, &popped("foo", "a"));
-    world.say(B, "+OK");
+    assert_eq!(world.asked_own(B), ["LPUSH foo a", "BLPOP foo 1", "SET {foo}2 1"]);
+    world.say_own(B, ":1");
+    world.say_own(B, &popped("foo", "a"));
+    world.say_own(B, "+OK");
     let outcomes = world.engine.take_batch(ticket).expect("ended").spread().expect("a pipeline");
     assert!(outcomes.iter().all(Result::is_ok));
 }
@@ -517,7 +303,7 @@ fn a_connection_of_ones_own_leads_to_the_node_of_its_first_key() {
     let mut world = World::live(World::plain());
     let lease = world.lease();
     world.run_on(lease, "WATCH name");
-    assert_eq!(world.asked(B), ["WATCH name"]);
+    assert_eq!(world.asked_own(B), ["WATCH name"]);
     world.run_on(lease, "MULTI");
     world.run_on(lease, "INCR {name}2");
     assert_eq!(world.own(B).wrote.matches("\r\nMULTI\r\n").count(), 1);
@@ -526,7 +312,7 @@ fn a_connection_of_ones_own_leads_to_the_node_of_its_first_key() {
         assert!(failure.to_string().contains("hash tag"), "{failure}");
     }
     let asked = ["WATCH name", "MULTI", "INCR {name}2"];
-    assert_eq!(world.asked(B), asked, "nothing of them was sent");
+    assert_eq!(world.asked_own(B), asked, "nothing of them was sent");
     // Another slot of the same node may be another node's tomorrow.
     let lease = world.lease();
     world.run_on(lease, &format!("GET {OF_A}"));
@@ -545,7 +331,7 @@ fn what_changes_a_connection_is_said_to_no_node_at_random() {
     let lease = world.engine.lease_for(OF_B.as_bytes(), world.now).expect("the client is open");
     world.run_on(lease, "MULTI");
     world.run_on(lease, "INCR name");
-    assert_eq!(world.asked(B), ["MULTI", "INCR name"]);
+    assert_eq!(world.asked_own(B), ["MULTI", "INCR name"]);
     world.refusal(Some(lease), "GET foo");
 }
 
@@ -566,7 +352,7 @@ fn what_changes_nothing_goes_anywhere_before_a_key_is_named() {
     let mut world = World::live(World::plain());
     let lease = world.lease();
     let first = world.run_on(lease, "ECHO x");
-    let own = |world: &World, port| world.conns(port).len() == 2;
+    let own = |world: &World, port| world.links(port).len() == 2;
     let at = [A, B, C].into_iter().find(|port| own(&world, *port)).expect("any node");
     let key = [OF_A, OF_B, OF_C].into_iter().find(|key| {
         let owner = [A, B, C][usize::from(slot(key.as_bytes())) * 3 / 16_384];
@@ -574,12 +360,12 @@ fn what_changes_nothing_goes_anywhere_before_a_key_is_named() {
     });
     let key = key.expect("two of three are elsewhere");
     let second = world.run_on(lease, &format!("INCR {key}"));
-    assert_eq!(world.asked(at), ["ECHO x"], "the next one waits for its answer");
-    world.say(at, "$1\r\nx");
+    assert_eq!(world.asked_own(at), ["ECHO x"], "the next one waits for its answer");
+    world.say_own(at, "$1\r\nx");
     assert_eq!(world.value::<String>(first), "x");
     let port = [A, B, C][usize::from(slot(key.as_bytes())) * 3 / 16_384];
-    assert_eq!(world.asked(port), [format!("INCR {key}")]);
-    world.say(port, ":1");
+    assert_eq!(world.asked_own(port), [format!("INCR {key}")]);
+    world.say_own(port, ":1");
     assert_eq!(world.value::<i64>(second), 1);
 }
 
@@ -590,9 +376,9 @@ fn a_connection_of_ones_own_is_lost_with_its_slot() {
         let lease = world.lease();
         let watch = world.run_on(lease, "WATCH foo");
         let read = world.run_on(lease, "GET foo");
-        world.say(C, "+OK");
+        world.say_own(C, "+OK");
         world.value::<String>(watch);
-        world.say(C, &answer);
+        world.say_own(C, &answer);
         let failure = world.failure(read);
         assert!(
             matches!(failure.kind(), FailureKind::ConnectionLost(Cause::SlotMoved)),
@@ -603,7 +389,7 @@ fn a_connection_of_ones_own_is_lost_with_its_slot() {
         let next = world.engine.submit_on(lease, &Request::new("GET foo"), None, world.now);
         let next = refused(next.expect_err("it is of no use"));
         assert!(matches!(next.kind(), FailureKind::ConnectionLost(Cause::SlotMoved)), "{next}");
-        assert_eq!(world.conns(C).len(), 1, "and it is closed");
+        assert_eq!(world.links(C).len(), 1, "and it is closed");
         world.engine.give_back(lease, world.now);
         world.drain();
         assert_eq!(world.engine.status().leases, 0);
@@ -615,10 +401,10 @@ fn the_next_connection_of_ones_own_leads_to_where_the_slot_has_moved() {
     let mut world = World::live(World::plain());
     let lease = world.lease();
     world.run_on(lease, "WATCH foo");
-    world.say(C, &moved(OF_C, B));
+    world.say_own(C, &moved(OF_C, B));
     let lease = world.lease();
     world.run_on(lease, "WATCH foo");
-    assert_eq!(world.asked(B), ["WATCH foo"]);
+    assert_eq!(world.asked_own(B), ["WATCH foo"]);
 }
 
 #[test]
@@ -626,7 +412,7 @@ fn a_transaction_on_a_connection_of_ones_own_is_about_its_slot() {
     let mut world = World::live(World::plain());
     let lease = world.lease();
     world.run_on(lease, "WATCH foo");
-    world.say(C, "+OK");
+    world.say_own(C, "+OK");
     let submit = |world: &mut World, commands: &[&str]| {
         let whole = batch(commands).into_transaction();
         let submitted = world.engine.submit_batch_on(lease, &whole, None, world.now);
@@ -636,10 +422,10 @@ fn a_transaction_on_a_connection_of_ones_own_is_about_its_slot() {
     let other = submit(&mut world, &["SET name 1"]).expect_err("another slot");
     assert!(matches!(other.kind(), FailureKind::Misuse(_)), "{other}");
     let ticket = submit(&mut world, &["SET foo 1"]).expect("its own");
-    assert_eq!(world.asked(C), ["MULTI", "SET foo 1", "EXEC"]);
-    world.say(C, "+OK");
-    world.say(C, &moved(OF_C, B));
-    world.say(C, "-EXECABORT Transaction discarded because of previous errors.");
+    assert_eq!(world.asked_own(C), ["MULTI", "SET foo 1", "EXEC"]);
+    world.say_own(C, "+OK");
+    world.say_own(C, &moved(OF_C, B));
+    world.say_own(C, "-EXECABORT Transaction discarded because of previous errors.");
     let outcomes = world.engine.take_batch(ticket).expect("ended");
     let failure = outcomes.spread().expect_err("nothing ran");
     assert!(matches!(failure.kind(), FailureKind::ConnectionLost(Cause::SlotMoved)), "{failure}");
@@ -657,7 +443,7 @@ fn what_is_watched_together_is_in_one_slot() {
     }
     // A refusal leaves no trace: it may still be for any slot.
     world.run_on(lease, "WATCH hello");
-    assert_eq!(world.asked(A), ["WATCH hello"]);
+    assert_eq!(world.asked_own(A), ["WATCH hello"]);
 }
 
 #[test]
@@ -681,13 +467,13 @@ fn a_plain_transaction_is_redirected_as_a_whole() {
                 "ASK" => ask(OF_C, B),
                 other => other.to_owned(),
             };
-            world.say_shared(C, &answer);
+            world.say(C, &answer);
         }
         let block = "*1\r\n$5\r\nMULTI\r\n*2\r\n$4\r\nINCR\r\n$3\r\nfoo\r\n*1\r\n$4\r\nEXEC\r\n";
         let asking = if asks { "*1\r\n$6\r\nASKING\r\n" } else { "" };
-        assert_eq!(world.conns(B)[0].wrote, format!("{asking}{block}"), "{answers:?}");
+        assert_eq!(world.links(B)[0].wrote, format!("{asking}{block}"), "{answers:?}");
         for answer in ["+OK", "+QUEUED", "*1\r\n:1"] {
-            world.say_shared(B, answer);
+            world.say(B, answer);
         }
         assert_eq!(world.values::<i64>(ticket), [1]);
     }
@@ -700,11 +486,11 @@ fn a_transaction_in_a_slot_that_is_being_moved_is_tried_again() {
     let (ticket, _) = world.engine.submit_batch(&whole, None, world.now).expect("one slot");
     world.drain();
     for answer in ["+OK", "-TRYAGAIN not yet", "-EXECABORT because of previous errors."] {
-        world.say_shared(C, answer);
+        world.say(C, answer);
     }
     world.wait(Duration::from_secs(1));
     for answer in ["+OK", "+QUEUED", "*1\r\n:1"] {
-        world.say_shared(C, answer);
+        world.say(C, answer);
     }
     assert_eq!(world.values::<i64>(ticket), [1]);
 }
@@ -715,22 +501,22 @@ fn each_node_has_as_many_connections_of_their_own_as_it_may_have() {
     let first = world.run("BLPOP foo 0");
     let second = world.run("BLPOP {foo}2 0");
     let elsewhere = world.run("BLPOP hello 0");
-    assert_eq!(world.asked(C), ["BLPOP foo 2"]);
-    assert_eq!(world.asked(A), ["BLPOP hello 2"], "nobody waits for another node's");
+    assert_eq!(world.asked_own(C), ["BLPOP foo 2"]);
+    assert_eq!(world.asked_own(A), ["BLPOP hello 2"], "nobody waits for another node's");
     assert_eq!(world.engine.status().leases_waited_for, 1);
-    world.say(C, &popped("foo", "x"));
+    world.say_own(C, &popped("foo", "x"));
     world.value::<(String, String)>(first);
-    assert_eq!(world.asked(C), ["BLPOP {foo}2 2"]);
+    assert_eq!(world.asked_own(C), ["BLPOP {foo}2 2"]);
     // Who finds them all in use is told the bound.
     let third = world.run("BLPOP {foo}3 0");
     world.wait(Duration::from_secs(1));
     world.engine.cancel(elsewhere, world.now);
     world.drain();
-    assert_eq!(world.asked(C), ["BLPOP {foo}2 2"]);
+    assert_eq!(world.asked_own(C), ["BLPOP {foo}2 2"]);
     world.wait(Duration::from_millis(900));
-    world.say(C, "*-1");
+    world.say_own(C, "*-1");
     world.wait(Duration::from_secs(2));
-    world.say(C, "*-1");
+    world.say_own(C, "*-1");
     world.wait(Duration::from_millis(1_200));
     let failure = world.failure(third);
     assert!(
@@ -743,25 +529,25 @@ fn each_node_has_as_many_connections_of_their_own_as_it_may_have() {
 #[test]
 fn who_waits_for_a_dead_node_holds_up_nobody() {
     let mut world = World::live(World::plain().leases_max(1));
-    world.refuses.push(C);
-    for conn in world.conns(C).iter().map(|peer| peer.conn).collect::<Vec<_>>() {
-        world.lose(conn);
+    world.peer(C).refuses = true;
+    for conn in world.links(C).iter().map(|link| link.conn).collect::<Vec<_>>() {
+        world.close(conn, Cause::Reset);
     }
     let dead: Vec<_> = (0..3).map(|at| world.run(&format!("BLPOP {{foo}}{at} 0"))).collect();
     let well = world.run("BLPOP hello 0");
-    assert_eq!(world.asked(A), ["BLPOP hello 2"]);
-    world.say(A, &popped("hello", "x"));
+    assert_eq!(world.asked_own(A), ["BLPOP hello 2"]);
+    world.say_own(A, &popped("hello", "x"));
     world.value::<(String, String)>(well);
-    world.refuses.clear();
+    world.peer(C).refuses = false;
     world.wait(Duration::from_secs(1));
-    assert_eq!(world.asked(C), ["BLPOP {foo}0 2"]);
+    assert_eq!(world.asked_own(C), ["BLPOP {foo}0 2"]);
     assert!(dead.iter().all(|ticket| world.engine.take(*ticket).is_none()));
 }
 
 #[test]
 fn what_waits_for_a_slot_that_nobody_serves_is_told() {
     let mut world = World::live(World::plain());
-    world.kill(C, shards(&[(A, 0, 5460), (B, 5461, 10_922)]));
+    world.kill(C, &shards(&[(A, 0, 5460), (B, 5461, 10_922)]));
     let ticket = world.run("BLPOP foo 0");
     world.wait(Duration::from_secs(2));
     let failure = world.failure(ticket);
@@ -775,10 +561,10 @@ fn what_waits_from_before_the_map_waits_for_it() {
     let engine = Engine::new(World::plain(), 7, now).expect("a sound configuration");
     let mut world = World::live(World::plain());
     (world.engine, world.now) = (engine, now);
-    world.peers.clear();
+    world.forget_links();
     let ticket = world.run("BLPOP foo 0");
-    assert_eq!(world.asked(C), ["BLPOP foo 2"]);
-    world.say(C, &popped("foo", "x"));
+    assert_eq!(world.asked_own(C), ["BLPOP foo 2"]);
+    world.say_own(C, &popped("foo", "x"));
     world.value::<(String, String)>(ticket);
 }
 
@@ -787,20 +573,20 @@ fn connections_to_a_node_that_is_forgotten_are_closed_once_free() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 0");
     world.run("BLPOP {foo}2 0");
-    let conns: Vec<_> = world.conns(C).iter().map(|peer| peer.conn).collect();
+    let conns: Vec<_> = world.links(C).iter().map(|link| link.conn).collect();
     assert_eq!(conns.len(), 3);
     world.say_on(conns[2], &popped("{foo}2", "x"));
     // Another command of the node has learned that its slots are B's.
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
     world.run("GET foo");
-    world.say_shared(C, &moved(OF_C, B));
+    world.say(C, &moved(OF_C, B));
     world.wait(Duration::from_millis(500));
-    let left: Vec<_> = world.conns(C).iter().map(|peer| peer.conn).collect();
+    let left: Vec<_> = world.links(C).iter().map(|link| link.conn).collect();
     assert_eq!(left, [conns[1]], "only who waits there has one");
     world.say_on(conns[1], &moved(OF_C, B));
-    assert_eq!(world.asked(B), ["BLPOP foo 2"]);
-    assert!(world.conns(C).is_empty());
-    world.say(B, &popped("foo", "x"));
+    assert_eq!(world.asked_own(B), ["BLPOP foo 2"]);
+    assert!(world.links(C).is_empty());
+    world.say_own(B, &popped("foo", "x"));
     world.value::<(String, String)>(ticket);
 }
 
@@ -809,8 +595,8 @@ fn a_wait_is_given_up_wherever_it_is() {
     let mut world = World::live(World::plain());
     // Between two nodes.
     let ticket = world.run("BLPOP foo 0");
-    world.refuses.push(7004);
-    world.say(C, &moved(OF_C, 7004));
+    world.peer(7004).refuses = true;
+    world.say_own(C, &moved(OF_C, 7004));
     world.engine.cancel(ticket, world.now);
     world.drain();
     world.wait(Duration::from_secs(1));
@@ -818,13 +604,13 @@ fn a_wait_is_given_up_wherever_it_is() {
     assert_eq!((status.queued_requests, status.leases_waited_for), (0, 0));
     // At the second node: it may have popped, and that is told.
     let ticket = world.run("BLPOP foo 0");
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
-    world.say(C, &moved(OF_C, B));
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.say_own(C, &moved(OF_C, B));
     world.events.clear();
     world.engine.cancel(ticket, world.now);
     world.drain();
     assert!(world.events.iter().any(|event| event.contains("BLPOP")), "{:?}", world.events);
-    assert_eq!(world.conns(B).len(), 1, "it costs its connection");
+    assert_eq!(world.links(B).len(), 1, "it costs its connection");
     assert_eq!(world.engine.status().queued_requests, 0);
 }
 
@@ -833,7 +619,7 @@ fn redirects_without_end_end() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 0");
     for _ in 0..40 {
-        let asked = world.peers.iter().filter(|peer| peer.asked.iter().any(|words| !is_own(words)));
+        let asked = world.all_links().iter().filter(|link| !link.asked().is_empty());
         let Some((conn, port)) = asked.map(|peer| (peer.conn, peer.port)).next() else { break };
         world.say_on(conn, &moved(OF_C, if port == C { B } else { C }));
         world.wait(Duration::from_millis(300));

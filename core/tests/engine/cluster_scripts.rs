@@ -8,8 +8,8 @@ use unfazed_core::{
 };
 
 use super::{
-    cluster::{A, B, C, OF_C, moved, shards},
-    cluster_leases::{World, popped},
+    cluster_leases::popped,
+    nodes::{A, B, C, OF_C, World, moved, shards},
 };
 
 const SOURCE: &str = "return 7";
@@ -31,18 +31,18 @@ fn the_next_master_is_given_the_source_it_lacks() {
     let mut world = World::live(World::plain());
     let script = Script::new(SOURCE);
     let first = call(&mut world, &script);
-    assert_eq!(name(&world.asked_shared(C)), ["EVALSHA"]);
-    world.say_shared(C, NOSCRIPT);
-    assert_eq!(name(&world.asked_shared(C)), ["EVAL"]);
-    world.say_shared(C, ":7");
+    assert_eq!(name(&world.asked(C)), ["EVALSHA"]);
+    world.say(C, NOSCRIPT);
+    assert_eq!(name(&world.asked(C)), ["EVAL"]);
+    world.say(C, ":7");
     assert_eq!(world.value::<i64>(first), 7);
-    world.kill(C, shards(&[(A, 0, 5460), (B, 5461, 10_922), (7004, 10_923, 16_383)]));
+    world.kill(C, &shards(&[(A, 0, 5460), (B, 5461, 10_922), (7004, 10_923, 16_383)]));
     world.wait(Duration::from_secs(1));
     let second = call(&mut world, &script);
-    assert_eq!(name(&world.asked_shared(7004)), ["EVALSHA"]);
-    world.say_shared(7004, NOSCRIPT);
-    assert_eq!(name(&world.asked_shared(7004)), ["EVAL"]);
-    world.say_shared(7004, ":7");
+    assert_eq!(name(&world.asked(7004)), ["EVALSHA"]);
+    world.say(7004, NOSCRIPT);
+    assert_eq!(name(&world.asked(7004)), ["EVAL"]);
+    world.say(7004, ":7");
     assert_eq!(world.value::<i64>(second), 7);
 }
 
@@ -50,11 +50,11 @@ fn the_next_master_is_given_the_source_it_lacks() {
 fn a_call_that_is_redirected_is_given_its_source_where_it_arrives() {
     let mut world = World::live(World::plain());
     let ticket = call(&mut world, &Script::new(SOURCE));
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
-    world.say_shared(C, &moved(OF_C, B));
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.say(C, &moved(OF_C, B));
     world.wait(Duration::from_millis(500));
-    assert_eq!(name(&world.asked_shared(B)), ["EVAL"], "nobody knows whether B has it");
-    world.say_shared(B, ":7");
+    assert_eq!(name(&world.asked(B)), ["EVAL"], "nobody knows whether B has it");
+    world.say(B, ":7");
     assert_eq!(world.value::<i64>(ticket), 7);
 }
 
@@ -64,8 +64,8 @@ fn scripts_and_libraries_are_loaded_at_all_masters() {
         let mut world = World::live(World::plain());
         let ticket = world.run(command);
         for port in [A, B, C] {
-            assert_eq!(world.asked_shared(port), [command]);
-            world.say_shared(port, "$1\r\nx");
+            assert_eq!(world.asked(port), [command]);
+            world.say(port, "$1\r\nx");
         }
         assert_eq!(world.value::<String>(ticket), "x");
     }
@@ -83,8 +83,8 @@ fn a_script_with_keys_in_several_slots_is_refused_and_was_not_executed() {
         assert_eq!((failure.executed(), failure.attempts()), (Executed::No, 0));
     }
     let ticket = world.run("EVAL x 2 {foo}1 {foo}2");
-    assert_eq!(world.asked_shared(C), ["EVAL x 2 {foo}1 {foo}2"]);
-    world.say_shared(C, ":1");
+    assert_eq!(world.asked(C), ["EVAL x 2 {foo}1 {foo}2"]);
+    world.say(C, ":1");
     assert_eq!(world.value::<i64>(ticket), 1);
     assert_eq!(world.engine.status().queued_requests, 0);
 }
@@ -98,17 +98,17 @@ fn a_redirect_of_a_scripts_own_making_is_its_error_also_among_what_waits() {
         pipeline.push(&Request::new("BLPOP foo 1"));
         let (ticket, _) = world.engine.submit_batch(&pipeline, None, world.now).expect("one slot");
         world.drain();
-        let own = world.conns(C)[1].conn;
+        let own = world.links(C)[1].conn;
         if moves {
-            world.map = shards(&[(A, 0, 5460), (B, 5461, map - 1)]);
+            world.map_all(&shards(&[(A, 0, 5460), (B, 5461, map - 1)]));
         }
         world.say_on(own, &moved(OF_C, B));
         world.say_on(own, &if moves { moved(OF_C, B) } else { popped("foo", "x") });
         world.wait(Duration::from_millis(500));
         if moves {
-            assert_eq!(world.asked(B), ["EVAL x 1 foo", "BLPOP foo 1"]);
-            world.say(B, ":7");
-            world.say(B, &popped("foo", "x"));
+            assert_eq!(world.asked_own(B), ["EVAL x 1 foo", "BLPOP foo 1"]);
+            world.say_own(B, ":7");
+            world.say_own(B, &popped("foo", "x"));
         }
         let outcomes = world.engine.take_batch(ticket).expect("ended").spread().expect("each");
         match &outcomes[0] {

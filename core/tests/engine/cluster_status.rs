@@ -9,17 +9,10 @@ use unfazed_core::{
     pubsub::{Incoming, StreamOptions, TopicKind},
 };
 
-use super::{
-    cluster::{A, B, C, OF_C, moved, shards},
-    cluster_leases::World,
-};
+use super::nodes::{A, B, C, OF_C, World, moved, thirds};
 
 fn degrading() -> Config {
     World::plain().fallback(Fallback::memory("cache:*", Policy::Invalidate))
-}
-
-fn thirds(a: u16, b: u16, c: u16) -> String {
-    shards(&[(a, 0, 5460), (b, 5461, 10_922), (c, 10_923, 16_383)])
 }
 
 /// Changes of how the cluster stands as a whole.
@@ -32,7 +25,7 @@ fn whole(events: &[String]) -> Vec<&str> {
 fn who_answers_is_told_of_each_shard() {
     let mut world = World::live(degrading());
     world.wait(Duration::from_secs(1));
-    world.kill(C, thirds(A, B, C));
+    world.kill(C, &thirds(A, B, C));
     let status = world.engine.status();
     let [cache, others] = &status.patterns[..] else { panic!("one rule, and the rest") };
     let at = |of: unfazed_core::engine::Answering| (of.server, of.memory, of.nobody);
@@ -56,10 +49,9 @@ fn who_answers_is_told_of_each_shard() {
 fn the_cause_of_the_whole_is_that_of_the_shard_that_stands_worst_now() {
     let mut world = World::live(degrading());
     world.wait(Duration::from_secs(1));
-    world.kill(C, thirds(A, B, C));
+    world.kill(C, &thirds(A, B, C));
     world.engine.force(None, world.now);
-    let conn = world.conns(B)[0].conn;
-    world.lose(conn);
+    world.lose(B, Cause::Reset);
     let status = world.engine.status();
     assert_eq!((status.health, status.cause), (Health::Degraded, Some(Cause::Refused)));
     assert_eq!(whole(&world.events).last(), Some(&"suspect -> degraded: connection refused"));
@@ -69,10 +61,18 @@ fn the_cause_of_the_whole_is_that_of_the_shard_that_stands_worst_now() {
 fn a_node_that_takes_over_does_not_show_what_was_wrong_with_its_predecessor() {
     let mut world = World::live(degrading());
     world.wait(Duration::from_secs(1));
-    world.kill(C, thirds(A, B, 7004));
-    world.wait(Duration::from_millis(600));
+    world.kill(C, &thirds(A, B, 7004));
+    let mut steps = 0..100;
+    let heir = loop {
+        let shards = world.engine.status().shards;
+        let heir = shards.into_iter().find(|shard| &*shard.node == "127.0.0.1:7004");
+        match heir.filter(|heir| heir.cause.is_some()) {
+            Some(heir) => break heir,
+            None => steps.next().expect("it takes over within 2 s"),
+        };
+        world.wait(Duration::from_millis(20));
+    };
     let status = world.engine.status();
-    let heir = status.shards.iter().find(|shard| &*shard.node == "127.0.0.1:7004").expect("named");
     assert_ne!(heir.health, Health::Live, "what memory did with its keys is still to be settled");
     assert_eq!(heir.cause, Some(Cause::TookOver));
     assert_eq!(status.cause, Some(Cause::TookOver));
@@ -85,19 +85,19 @@ fn a_master_that_changes_in_good_order_is_no_sign_of_illness() {
         let mut world = World::live(World::plain());
         world.wait(Duration::from_secs(1));
         world.events.clear();
-        world.map = thirds(A, B, 7004);
+        world.map_all(&thirds(A, B, 7004));
         if redirects {
             world.run("GET foo");
-            world.say_shared(C, &moved(OF_C, 7004));
-            world.say_shared(7004, "$1\r\nx");
+            world.say(C, &moved(OF_C, 7004));
+            world.say(7004, "$1\r\nx");
         }
         world.wait(Duration::from_secs(120));
-        assert!(!world.conns(7004).is_empty(), "{:?}", world.events);
-        assert!(world.conns(C).is_empty(), "{:?}", world.events);
+        assert!(!world.links(7004).is_empty(), "{:?}", world.events);
+        assert!(world.links(C).is_empty(), "{:?}", world.events);
         assert_eq!(whole(&world.events), Vec::<&str>::new());
         // One that can't be reached is another matter.
-        world.refuses.push(7005);
-        world.map = thirds(A, B, 7005);
+        world.peer(7005).refuses = true;
+        world.map_all(&thirds(A, B, 7005));
         world.wait(Duration::from_secs(120));
         assert_eq!(whole(&world.events), ["live -> degraded: connection refused"]);
     }
@@ -107,7 +107,7 @@ fn a_master_that_changes_in_good_order_is_no_sign_of_illness() {
 fn a_ping_of_all_masters_fails_where_one_is_gone_and_names_it() {
     let mut world = World::live(World::plain());
     world.wait(Duration::from_secs(1));
-    world.kill(C, thirds(A, B, C));
+    world.kill(C, &thirds(A, B, C));
     let ping = world.run("PING");
     world.wait(Duration::from_secs(6));
     let failure = world.failure(ping);
@@ -123,13 +123,13 @@ fn messages_that_are_missed_because_a_node_left_are_not_missed_for_no_reason() {
     let ticket = world.engine.subscribe(stream, TopicKind::Channel, names, None, None, world.now);
     let ticket = ticket.expect("room");
     world.drain();
-    let at = [A, B, C].into_iter().find(|port| !world.asked_shared(*port).is_empty());
+    let at = [A, B, C].into_iter().find(|port| !world.asked(*port).is_empty());
     let at = at.expect("one of them is asked");
-    let conn = world.conns(at)[0].conn;
+    let conn = world.links(at)[0].conn;
     world.say_on(conn, ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1");
     assert!(world.engine.take_wait(ticket).expect("confirmed").is_ok());
     let others: Vec<u16> = [A, B, C, 7004].into_iter().filter(|port| *port != at).collect();
-    world.map = thirds(others[0], others[1], others[2]);
+    world.map_all(&thirds(others[0], others[1], others[2]));
     world.wait(Duration::from_secs(120));
     let mut told = VecDeque::new();
     assert!(world.engine.take_incoming(stream, &mut told, world.now), "it goes on");

@@ -9,8 +9,8 @@ use unfazed_core::{
 };
 
 use super::{
-    cluster::{A, bulk},
-    cluster_leases::{World, batch, popped, refused},
+    cluster_leases::{batch, popped, refused},
+    nodes::{A, World, bulk},
 };
 
 fn plain() -> Config {
@@ -37,7 +37,7 @@ fn a_wait_is_sent_in_slices_until_its_time_is_over() {
     for wait in [2, 2, 1] {
         assert!(world.engine.take(ticket).is_none(), "its time is not over");
         world.wait(Duration::from_secs(wait));
-        world.say(A, "*-1");
+        world.say_own(A, "*-1");
     }
     let slices = encoded(&["BLPOP a 2", "BLPOP a 2", "BLPOP a 1"]);
     assert_eq!(world.own(A).wrote, slices);
@@ -45,7 +45,7 @@ fn a_wait_is_sent_in_slices_until_its_time_is_over() {
     // In milliseconds, and elsewhere among the arguments.
     world.run("XREAD COUNT 2 BLOCK 2500 STREAMS s 0-0");
     world.wait(Duration::from_secs(2));
-    world.say(A, "*-1");
+    world.say_own(A, "*-1");
     let reads = ["XREAD COUNT 2 BLOCK 2000 STREAMS s 0-0", "XREAD COUNT 2 BLOCK 500 STREAMS s 0-0"];
     assert_eq!(world.own(A).wrote, slices + &encoded(&reads));
 }
@@ -55,7 +55,7 @@ fn a_nil_that_comes_early_was_somebodys_wish() {
     let mut world = World::live(plain());
     let ticket = world.run("BLPOP a 0");
     world.wait(Duration::from_millis(1_700));
-    world.say(A, "*-1");
+    world.say_own(A, "*-1");
     assert_eq!(world.value::<Option<(String, String)>>(ticket), None);
 }
 
@@ -64,21 +64,21 @@ fn the_newest_entry_is_what_it_was_when_the_wait_began() {
     let mut world = World::live(plain());
     let ticket = world.run("XREAD BLOCK 0 STREAMS s t $ 5-0");
     assert_eq!(world.own(A).wrote, encoded(&["XINFO STREAM s"]));
-    world.say(A, &format!("%1\r\n{}{}", bulk("last-generated-id"), bulk("7-1").trim_end()));
-    assert_eq!(world.asked(A), ["XREAD BLOCK 2000 STREAMS s t 7-1 5-0"]);
+    world.say_own(A, &format!("%1\r\n{}{}", bulk("last-generated-id"), bulk("7-1").trim_end()));
+    assert_eq!(world.asked_own(A), ["XREAD BLOCK 2000 STREAMS s t 7-1 5-0"]);
     // It is the same on another connection.
     let conn = world.own(A).conn;
-    world.lose(conn);
+    world.close(conn, Cause::Reset);
     world.wait(Duration::from_secs(1));
-    assert_eq!(world.asked(A), ["XREAD BLOCK 2000 STREAMS s t 7-1 5-0"]);
+    assert_eq!(world.asked_own(A), ["XREAD BLOCK 2000 STREAMS s t 7-1 5-0"]);
     assert!(world.engine.take(ticket).is_none());
     // Who may not ask for it waits in one piece.
     let mut world = World::live(plain());
     world.run("XREAD BLOCK 0 STREAMS s $");
-    world.say(A, "-NOPERM this user has no permissions to run the 'xinfo|stream' command");
-    assert_eq!(world.asked(A), ["XREAD BLOCK 0 STREAMS s $"]);
+    world.say_own(A, "-NOPERM this user has no permissions to run the 'xinfo|stream' command");
+    assert_eq!(world.asked_own(A), ["XREAD BLOCK 0 STREAMS s $"]);
     world.wait(Duration::from_secs(60));
-    assert_eq!(world.asked(A), ["XREAD BLOCK 0 STREAMS s $"]);
+    assert_eq!(world.asked_own(A), ["XREAD BLOCK 0 STREAMS s $"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_limit_of_the_callers_own_leaves_time_for_the_servers_answer() {
     world.drain();
     assert_eq!(world.own(A).wrote, encoded(&["BLPOP a 0.750"]));
     world.wait(Duration::from_millis(750));
-    world.say(A, "*-1");
+    world.say_own(A, "*-1");
     assert!(world.engine.take(ticket).is_none(), "it ends no sooner than its limit");
     world.wait(Duration::from_millis(250));
     let failure = world.failure(ticket);
@@ -114,11 +114,11 @@ fn a_lost_connection_ends_a_pop_and_not_a_read() {
     for (command, goes_on) in [("BRPOP a 0", false), ("XREAD BLOCK 0 STREAMS s 0", true)] {
         let ticket = world.run(command);
         let conn = world.own(A).conn;
-        world.lose(conn);
+        world.close(conn, Cause::Reset);
         world.wait(Duration::from_millis(200));
         if goes_on {
             assert!(world.engine.take(ticket).is_none());
-            assert_eq!(world.asked(A), ["XREAD BLOCK 2000 STREAMS s 0"]);
+            assert_eq!(world.asked_own(A), ["XREAD BLOCK 2000 STREAMS s 0"]);
         } else {
             assert_eq!(world.failure(ticket).executed(), Executed::Maybe);
         }
@@ -133,7 +133,7 @@ fn what_is_given_up_costs_its_connection_and_is_told_if_it_may_have_popped() {
         world.events.clear();
         world.engine.cancel(ticket, world.now);
         world.drain();
-        assert_eq!(world.conns(A).len(), 1, "{command}");
+        assert_eq!(world.links(A).len(), 1, "{command}");
         let name = command.split(' ').next().expect("a name");
         assert_eq!(world.events.iter().any(|event| event.contains(name)), told, "{command}");
         assert_eq!(world.engine.status().queued_requests, 0);
@@ -144,7 +144,7 @@ fn what_is_given_up_costs_its_connection_and_is_told_if_it_may_have_popped() {
 fn connections_are_used_again_the_last_one_first_and_closed_when_nobody_does() {
     let mut world = World::live(plain());
     let tickets = ["BLPOP a 0", "BLPOP b 0"].map(|command| world.run(command));
-    let conns: Vec<_> = world.conns(A).iter().map(|peer| peer.conn).collect();
+    let conns: Vec<_> = world.links(A).iter().map(|link| link.conn).collect();
     for (conn, key) in [(conns[1], "a"), (conns[2], "b")] {
         world.say_on(conn, &popped(key, "x"));
         world.wait(Duration::from_millis(10));
@@ -154,13 +154,13 @@ fn connections_are_used_again_the_last_one_first_and_closed_when_nobody_does() {
     }
     assert_eq!((world.engine.status().leases, world.engine.status().leases_idle), (2, 2));
     world.run("BLPOP c 0");
-    let own = world.conns(A).split_off(1);
+    let own = world.links(A).split_off(1);
     let busy: Vec<_> = own.iter().filter(|peer| !peer.asked.is_empty()).collect();
     assert_eq!((busy.len(), busy[0].conn), (1, conns[2]));
     world.wait(Duration::from_secs(1));
     world.say_on(conns[2], &popped("c", "x"));
     world.wait(Duration::from_secs(11));
-    assert_eq!(world.conns(A).len(), 1);
+    assert_eq!(world.links(A).len(), 1);
     assert_eq!(world.engine.status().leases, 0);
 }
 
@@ -170,11 +170,11 @@ fn those_in_line_get_a_connection_in_order_or_are_told_the_bound() {
     let tickets: Vec<_> = (0..3).map(|at| world.run(&format!("BLPOP k{at} 0"))).collect();
     assert_eq!(world.engine.status().leases_waited_for, 2);
     assert_eq!(world.events.iter().filter(|event| event.contains("leases_max")).count(), 1);
-    world.say(A, &popped("k0", "x"));
-    assert_eq!(world.asked(A), ["BLPOP k1 2"]);
+    world.say_own(A, &popped("k0", "x"));
+    assert_eq!(world.asked_own(A), ["BLPOP k1 2"]);
     for _ in 0..3 {
         world.wait(Duration::from_millis(1_900));
-        world.say(A, "*-1");
+        world.say_own(A, "*-1");
     }
     let failure = world.failure(tickets[2]);
     let bound = FailureKind::DeadlinePassed(Stage::Lease(Bound::Leases)).to_string();
@@ -188,9 +188,9 @@ fn connections_that_end_at_once_are_not_dialled_in_a_circle() {
     world.run("XREAD BLOCK 0 STREAMS s 0");
     let mut dials = 0;
     for _ in 0..100 {
-        if let Some(conn) = world.conns(A).get(1).map(|peer| peer.conn) {
+        if let Some(conn) = world.links(A).get(1).map(|link| link.conn) {
             dials += 1;
-            world.lose(conn);
+            world.close(conn, Cause::Reset);
         }
         world.wait(Duration::from_millis(10));
     }
@@ -203,19 +203,19 @@ fn a_pipeline_that_waits_goes_out_in_one_piece_and_is_pinned_to_its_connection()
     let mut world = World::live(plain());
     let ticket = world.batch(&commands).expect("room");
     assert_eq!(world.own(A).wrote, encoded(&commands));
-    world.say(A, "+OK");
-    world.say(A, ":1");
+    world.say_own(A, "+OK");
+    world.say_own(A, ":1");
     assert_eq!(world.values::<String>(ticket), ["OK", "1"]);
     // On another connection WAIT would be about nothing.
     let ticket = world.batch(&commands).expect("room");
-    world.say(A, "+OK");
+    world.say_own(A, "+OK");
     let conn = world.own(A).conn;
-    world.lose(conn);
+    world.close(conn, Cause::Reset);
     let outcomes = world.engine.take_batch(ticket).expect("ended").spread().expect("a pipeline");
     assert!(outcomes[0].is_ok());
     assert!(is_lost(outcomes[1].as_ref().expect_err("it got no answer")));
     world.wait(Duration::from_secs(1));
-    assert_eq!(world.conns(A).len(), 1, "nothing is sent again");
+    assert_eq!(world.links(A).len(), 1, "nothing is sent again");
     world.refusal(None, "WAIT 1 50");
 }
 
@@ -236,13 +236,13 @@ fn a_connection_of_ones_own_is_used_again_only_if_nothing_was_said_that_stays() 
         let lease = world.lease();
         for command in commands {
             let ticket = world.run_on(lease, command);
-            world.say(A, "+OK");
+            world.say_own(A, "+OK");
             world.value::<String>(ticket);
         }
         assert_eq!(world.own(A).wrote, encoded(commands));
         world.engine.give_back(lease, world.now);
         world.drain();
-        assert_eq!(world.conns(A).len() == 2, clean, "{commands:?}");
+        assert_eq!(world.links(A).len() == 2, clean, "{commands:?}");
     }
 }
 
@@ -254,7 +254,7 @@ fn a_connection_that_is_given_back_is_waited_for_until_all_is_answered() {
     world.engine.give_back(lease, world.now);
     world.drain();
     assert_eq!(world.engine.status().leases_idle, 0);
-    world.say(A, ":1");
+    world.say_own(A, ":1");
     assert_eq!(world.value::<i64>(ticket), 1);
     assert_eq!(world.engine.status().leases_idle, 1);
 }
@@ -263,7 +263,7 @@ fn lost_in_the_middle(world: &mut World, lease: Lease) -> [Ticket; 2] {
     let tickets = ["WATCH a", "GET a"].map(|command| world.run_on(lease, command));
     let conn = world.own(A).conn;
     world.say_on(conn, "+OK");
-    world.lose(conn);
+    world.close(conn, Cause::Reset);
     tickets
 }
 
@@ -281,7 +281,7 @@ fn what_is_lost_with_a_connection_of_ones_own_is_never_sent_again() {
     let next = world.engine.submit_batch_on(lease, &whole, None, world.now);
     assert!(is_lost(&refused(next.expect_err("what was watched is not any more"))));
     world.wait(Duration::from_secs(1));
-    assert_eq!(world.conns(A).len(), 1);
+    assert_eq!(world.links(A).len(), 1);
 }
 
 #[test]
@@ -291,12 +291,12 @@ fn nothing_of_the_clients_own_is_said_between_multi_and_exec() {
     let mut world = World::live(config);
     let lease = world.lease();
     let multi = world.run_on(lease, "MULTI");
-    world.say(A, "+OK");
+    world.say_own(A, "+OK");
     world.value::<String>(multi);
     world.wait(Duration::from_secs(120));
     world.run_on(lease, "EXEC");
     assert_eq!(world.own(A).wrote, encoded(&["MULTI", "EXEC"]));
-    assert_eq!(world.asked(A), ["EXEC"], "no PING is before it");
+    assert_eq!(world.asked_own(A), ["EXEC"], "no PING is before it");
 }
 
 #[test]
@@ -306,5 +306,5 @@ fn what_would_change_how_a_connection_is_read_is_refused_even_on_ones_own() {
     for command in ["SUBSCRIBE a", "MONITOR", "HELLO 2", "CLIENT REPLY OFF", "QUIT", "RESET"] {
         world.refusal(Some(lease), command);
     }
-    assert_eq!(world.conns(A).len(), 1, "nobody was dialled for it");
+    assert_eq!(world.links(A).len(), 1, "nobody was dialled for it");
 }

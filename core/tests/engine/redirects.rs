@@ -2,10 +2,7 @@
 
 use unfazed_core::{engine::ConnId, slot::slot};
 
-use super::{
-    cluster::{A, B, C, OF_C, moved, shards},
-    cluster_leases::World,
-};
+use super::nodes::{A, B, C, OF_C, World, moved, shards};
 
 /// A key in another slot of C.
 const ALSO_OF_C: &str = "foo1";
@@ -15,13 +12,13 @@ const ALSO_OF_C: &str = "foo1";
 fn with_an_old_connection(refused: bool) -> (World, ConnId) {
     assert!(slot(ALSO_OF_C.as_bytes()) >= 10_923 && slot(ALSO_OF_C.as_bytes()) != slot(b"foo"));
     let mut world = World::live(World::plain());
-    let old = world.conns(C)[0].conn;
+    let old = world.links(C)[0].conn;
     world.run(&format!("GET {ALSO_OF_C}"));
     world.run("APPEND foo 1");
     if refused {
-        world.refuses.push(C);
+        world.peer(C).refuses = true;
     }
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383)]));
     world.say_on(old, &moved(ALSO_OF_C, C));
     (world, old)
 }
@@ -30,10 +27,10 @@ fn with_an_old_connection(refused: bool) -> (World, ConnId) {
 fn what_waits_for_a_dead_node_is_not_overtaken_when_its_slot_moves() {
     let (mut world, old) = with_an_old_connection(true);
     world.run("APPEND foo 2");
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
     world.say_on(old, &moved(OF_C, B));
     world.run("APPEND foo 3");
-    let asked = world.asked_shared(B);
+    let asked = world.asked(B);
     let asked: Vec<_> = asked.iter().filter(|command| command.starts_with("APPEND")).collect();
     assert_eq!(asked, ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
 }
@@ -43,14 +40,14 @@ fn what_is_owed_on_an_older_connection_goes_first() {
     let (mut world, old) = with_an_old_connection(false);
     world.wait(std::time::Duration::from_secs(1));
     world.run("APPEND foo 2");
-    let new = world.conns(C)[1].conn;
+    let new = world.links(C)[1].conn;
     assert_ne!(new, old);
     // The new connection has first been given what was redirected from the old one.
     world.say_on(new, "$-1");
-    world.map = shards(&[(A, 0, 5460), (B, 5461, 16_383)]);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
     world.say_on(new, &moved(OF_C, B));
     world.run("APPEND foo 3");
-    assert!(world.asked_shared(B).is_empty(), "the first may still be carried out by C");
+    assert!(world.asked(B).is_empty(), "the first may still be carried out by C");
     world.say_on(old, &moved(OF_C, B));
-    assert_eq!(world.asked_shared(B), ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
+    assert_eq!(world.asked(B), ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
 }
