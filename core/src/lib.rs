@@ -7,6 +7,9 @@
 //! `unfazed-smol`, `unfazed-blocking`); this crate is for those who write one, and for those who want
 //! to fuzz, simulate or embed the protocol.
 //!
+//! Examples that use a client are written for `unfazed-tokio`: on `unfazed-smol` only the name of the crate is
+//! another, on `unfazed-blocking` there is no `.await` either.
+//!
 //! # From bytes to decisions
 //!
 //! | layer | module | what it knows |
