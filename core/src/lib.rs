@@ -21,7 +21,7 @@
 //! | the fleet | [`slot`], `topology` | which slot a key belongs to, who serves it |
 //! | decisions | [`engine`] | where a request goes next: retry, health, deadlines |
 //! | degraded mode | [`fallback`] | answers without a server, and the way back |
-//! | dialogues | [`dialogue`] | what takes several requests: scans, and machines of your own |
+//! | dialogues | [`dialogue`] | what takes several requests: scans, consumers, machines of your own |
 //! | the handle | [`handle`] | locks and wakers: what async adapters share |
 //!
 //! A layer names only the layers under it.
