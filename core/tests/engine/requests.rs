@@ -236,7 +236,9 @@ fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() 
         assert!(world.write().contains("GET"));
         world.say("-LOADING\r\n");
         world.wait(Duration::from_millis(attempts * 1_000 - 1));
-        world.answer_pings();
+        // It is asked whether it serves by now.
+        assert!(world.write().contains("DEL"));
+        world.say("-LOADING\r\n");
         assert_eq!(world.engine.status().queued_requests, 1);
         world.wait(Duration::from_millis(1));
     }
