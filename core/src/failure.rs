@@ -43,6 +43,8 @@ struct Inner {
     executed: Executed,
     command: Cow<'static, str>,
     node: Option<Arc<str>>,
+    /// The number of the node, until it has a name.
+    number: u32,
     attempts: u32,
     /// What kept it from being served, where the kind does not say so itself.
     cause: Option<Cause>,
@@ -168,6 +170,9 @@ pub enum Stage {
 pub enum MemoryRefusal {
     /// The embedded store does not know this command.
     Unsupported,
+    /// The same on `memory://`, where there is no server that could answer it some time; the text says what
+    /// is missing, and what to use instead.
+    Embedded(&'static str),
     /// The command is never answered from memory, whatever the rules of its keys.
     Never(Never),
     /// The answer depends on a value or time to live that only the server knows: memory has never
@@ -274,7 +279,7 @@ pub enum Cause {
     Reset,
     /// The peer ended the connection.
     EndOfStream,
-    /// The connection or the handshake took longer than `connect_timeout`.
+    /// The connection or the handshake took longer than `connect_timeout`, or than the request had time.
     ConnectTimeout,
     /// Replies were owed and no byte came within the response time limit.
     Silent,
@@ -308,6 +313,8 @@ pub enum Cause {
     /// The slot has moved to another node: that of a shard channel, or of the keys that a connection of
     /// somebody's own was for.
     SlotMoved,
+    /// The node serves no slots of the cluster any more, so it is not spoken to.
+    NodeRemoved,
     /// The node has taken over slots from one that was down: what memory did with their keys meanwhile is
     /// settled first.
     TookOver,
@@ -380,6 +387,7 @@ impl fmt::Display for Cause {
             ),
             Cause::Malformed(what) => write!(f, "the cluster's map makes no sense: {what}"),
             Cause::SlotMoved => f.write_str("the slot has moved to another node"),
+            Cause::NodeRemoved => f.write_str("the node serves no slots of the cluster any more"),
             Cause::TookOver => f.write_str("it has taken over slots from a node that was down"),
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
@@ -411,6 +419,7 @@ impl fmt::Display for MemoryRefusal {
             MemoryRefusal::Unsupported => {
                 "the embedded store can't answer this command, only a server can"
             }
+            MemoryRefusal::Embedded(advice) => advice,
             MemoryRefusal::Never(why) => return why.fmt(f),
             MemoryRefusal::Unseen => {
                 "only the server knows this key's value or time to live; try again when it is \
@@ -512,7 +521,15 @@ impl Failure {
         command: impl Into<Cow<'static, str>>,
     ) -> Self {
         let command = command.into();
-        Failure(Box::new(Inner { kind, executed, command, node: None, attempts: 0, cause: None }))
+        Failure(Box::new(Inner {
+            kind,
+            executed,
+            command,
+            node: None,
+            number: 0,
+            attempts: 0,
+            cause: None,
+        }))
     }
 
     /// The same, of another command.
@@ -550,10 +567,17 @@ impl Failure {
             false => (FailureKind::Decode(error), Executed::Yes),
         };
         let failure = Failure::new(kind, executed, command);
-        match reply.source() {
+        let mut failure = match reply.source() {
             Source::Server => failure.at(node).after(1),
             _ => failure.at(Some(MEMORY.into())),
-        }
+        };
+        failure.0.number = reply.giver();
+        failure
+    }
+
+    /// The number of the node of a cluster that gave the reply which it is about; 0 where there is none.
+    pub(crate) fn giver(&self) -> u32 {
+        self.0.number
     }
 
     pub(crate) fn because(mut self, cause: Option<Cause>) -> Self {
@@ -573,8 +597,8 @@ impl Failure {
         self.0.executed
     }
 
-    /// The command's name, such as `INCR`; `transaction` where one failed as a whole, and `connect` where
-    /// connecting itself failed.
+    /// The command's name, such as `INCR`; `transaction` or `optimistic` where one failed as a whole, and
+    /// `connect` where connecting itself failed.
     #[must_use]
     pub fn command(&self) -> &str {
         &self.0.command
@@ -586,7 +610,7 @@ impl Failure {
         self.0.node.as_deref()
     }
 
-    /// How often the request was sent.
+    /// How often the request was sent; of an optimistic transaction, how many of its attempts were.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
@@ -621,11 +645,64 @@ impl Failure {
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, FailureKind::DeadlinePassed(_))
     }
+
+    /// Whether there was nobody to answer: the server is away, too slow or can't serve for now, and memory
+    /// was not allowed or not able to stand in for it. Nothing is wrong with the request itself, and later it
+    /// may go well; until then its caller may put something of his own in the answer's place.
+    ///
+    /// Not so where the server has answered what it would answer again (WRONGTYPE, NOPERM, wrong credentials),
+    /// where the request or the configuration is wrong, and where the client was closed. Whether a write was
+    /// executed all the same, [`executed`](Self::executed) says.
+    ///
+    /// ```
+    /// use unfazed_core::{Failure, commands::prelude::*, handle::Handle};
+    ///
+    /// async fn greeting(client: &Handle) -> Result<String, Failure> {
+    ///     match client.get::<String>("greeting").await {
+    ///         Ok(greeting) => Ok(greeting.unwrap_or_default()),
+    ///         Err(failure) if failure.is_unavailable() => Ok("Hello".to_owned()),
+    ///         Err(failure) => Err(failure),
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        let kind = match &self.0.kind {
+            FailureKind::Aborted(abort) => abort.reason(),
+            kind => kind,
+        };
+        match kind {
+            FailureKind::DeadlinePassed(_)
+            | FailureKind::ConnectionLost(_)
+            | FailureKind::Down(_)
+            | FailureKind::Isolated
+            | FailureKind::Uncovered(_)
+            | FailureKind::QueueFull => true,
+            FailureKind::Server(error) => {
+                passes(error) || matches!(error.code(), "OOM" | "MISCONF" | "IOERR")
+            }
+            FailureKind::Memory(MemoryRefusal::Undeclared | MemoryRefusal::Panicked) => false,
+            // Memory stands in while the server is down; where there is no server, it has the last word.
+            FailureKind::Memory(_) => self.node() != Some(MEMORY),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error says that the server, or the slot, can't be used for a moment: it is loading, elects a
+/// master, or has no place for another client.
+pub(crate) fn passes(error: &ServerError) -> bool {
+    match error.code() {
+        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "NOREPLICAS"
+        | "BUSY" => true,
+        "ERR" => error.message().starts_with("max number of clients"),
+        _ => false,
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, executed, command, node, attempts, cause } = &*self.0;
+        let Inner { kind, executed, command, node, attempts, cause, .. } = &*self.0;
         f.write_str(command)?;
         if let Some(node) = node {
             write!(f, " on {node}")?;

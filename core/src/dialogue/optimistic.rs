@@ -16,8 +16,13 @@ use bytes::Bytes;
 
 use super::{Answer, Dialogue, Heard, Step};
 use crate::{
-    Failure, FailureKind, Now, args::ToArgs, commands::Spec, engine::Batch, failure::Executed,
-    request::Request, resp::Reply,
+    Failure, FailureKind, Now,
+    args::ToArgs,
+    commands::Spec,
+    engine::Batch,
+    failure::{self, Executed},
+    request::Request,
+    resp::Reply,
 };
 
 /// How often an optimistic transaction is tried, unless said otherwise. Of those that meet one succeeds
@@ -32,6 +37,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(64);
 /// The same after an attempt that was kept from its end by the server: while another master is elected or a
 /// slot is being moved. All the attempts together are to outlast an election, which takes seconds.
 const ABSENT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// What its failures are called by, where they are not those of one of its commands.
+const NAME: &str = "optimistic";
 
 /// What an optimistic transaction does, of which all may be repeated.
 pub trait Plan: Send + 'static {
@@ -139,7 +147,7 @@ impl<P: Plan> Optimistic<P> {
         self.at = At::Over;
         match self.plan.finish(written) {
             Ok(output) => Step::Yield(output),
-            Err(failure) => Step::Done(Err(failure)),
+            Err(failure) => Step::Done(Err(self.told(failure))),
         }
     }
 
@@ -150,7 +158,7 @@ impl<P: Plan> Optimistic<P> {
         let passes = conflict || passes(&failure);
         if written || !passes || self.attempts >= self.attempts_max {
             self.at = At::Over;
-            return Step::Done(Err(failure.after(self.attempts)));
+            return Step::Done(Err(self.told(failure)));
         }
         self.at = At::Begin;
         let most = if conflict { PAUSE_MAX } else { ABSENT_PAUSE_MAX };
@@ -161,11 +169,30 @@ impl<P: Plan> Optimistic<P> {
     }
 }
 
+impl<P: Plan> Optimistic<P> {
+    /// A failure, as it is told: of what its caller has called, unless it is about one of his commands; with
+    /// the number of attempts of which anything was sent.
+    fn told(&self, failure: Failure) -> Failure {
+        let conflict = matches!(failure.kind(), FailureKind::Conflict);
+        let sent = self.attempts - u32::from(failure.attempts() == 0 && !conflict);
+        let of_one = matches!(
+            failure.kind(),
+            FailureKind::Server(_)
+                | FailureKind::Decode(_)
+                | FailureKind::Memory(_)
+                | FailureKind::Misuse(_)
+        );
+        let own = matches!(failure.command(), "WATCH" | "UNWATCH" | "transaction");
+        let failure = if of_one && !own { failure } else { failure.named(NAME) };
+        failure.after(sent)
+    }
+}
+
 impl<P: Plan> Dialogue for Optimistic<P> {
     type Item = P::Output;
 
     fn name(&self) -> &'static str {
-        "transaction"
+        NAME
     }
 
     fn step(&mut self, heard: Heard, now: Now) -> Step<P::Output> {
@@ -186,18 +213,7 @@ fn is_passing(outcome: &Result<Reply, Failure>) -> bool {
 fn passes(failure: &Failure) -> bool {
     match failure.kind() {
         FailureKind::ConnectionLost(_) => true,
-        _ => failure.server_error().is_some_and(|error| {
-            matches!(
-                error.code(),
-                "LOADING"
-                    | "MASTERDOWN"
-                    | "CLUSTERDOWN"
-                    | "TRYAGAIN"
-                    | "READONLY"
-                    | "NOREPLICAS"
-                    | "BUSY"
-            )
-        }),
+        _ => failure.server_error().is_some_and(failure::passes),
     }
 }
 

@@ -90,7 +90,9 @@ const UNSURE_PAUSE: Backoff =
 /// While the server is down, a scan gets what memory has where every key may be answered from there, which
 /// takes a rule for `*` whatever the pattern of the scan, and [`Scan::source`] says so; one that was begun
 /// on the server is not carried on there, but fails. In a cluster a scan of all keys that
-/// comes to a node that is down fails: at once, or after one deadline where keys may wait for it.
+/// comes to a node that is down fails: at once, or after one deadline where keys may wait for it. What memory
+/// knows of that shard's keys is not given then, since a scan is to miss nothing, and memory knows of those
+/// alone that this client has dealt with; `keys` gives them, and says that it does.
 pub trait Scans: Converse {
     /// All keys. O(keys) in all, O(1) a page. Since 2.8.
     fn scan<T: FromReply + Send + 'static>(&self) -> Self::Conversation<Scan<T>> {

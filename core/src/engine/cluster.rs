@@ -771,13 +771,13 @@ impl<W> Engine<W> {
         let label = node.label.clone();
         let conn = node.conn.take();
         if let Some(conn) = conn {
-            self.carry_no_more(conn, &Cause::Local);
+            self.carry_no_more(conn, &Cause::NodeRemoved);
             match self.connections.get_mut(conn.0) {
                 Some(connection) if !connection.owes_nothing() => {
                     self.trial.reached(Rare::NodeLeaves);
                     connection.retiring = true;
                 }
-                _ => self.kill(conn, Cause::Local),
+                _ => self.kill(conn, Cause::NodeRemoved),
             }
         }
         let dialled: Vec<_> = self
@@ -787,12 +787,12 @@ impl<W> Engine<W> {
             .map(|(conn, _)| ConnId(conn))
             .collect();
         self.nodes[id].dial = super::dial::Dial::Idle;
-        dialled.into_iter().for_each(|conn| self.kill(conn, Cause::Local));
+        dialled.into_iter().for_each(|conn| self.kill(conn, Cause::NodeRemoved));
         // Whoever listens there may hear nothing any more, and would not be told.
         for feed in self.pubsub.feeds() {
             let carrier = self.pubsub.get(feed).filter(|carrier| carrier.node == id);
             let Some(Carrier { conn: Some(conn), pinned, .. }) = carrier else { continue };
-            let cause = if *pinned { Cause::SlotMoved } else { Cause::Local };
+            let cause = if *pinned { Cause::SlotMoved } else { Cause::NodeRemoved };
             self.kill(*conn, cause);
         }
         self.event(Event::NodeRemoved { node: label });

@@ -151,7 +151,7 @@ impl<W> Engine<W> {
         }
         ended.extend(self.take_expired_of_leases());
         for (Parked { op, cause, .. }, stage) in ended {
-            let cause = cause.or_else(|| self.nodes[self.route(&op)].cause.clone());
+            let cause = cause.or_else(|| self.obstacle(self.route(&op)));
             self.end_because(&op, FailureKind::DeadlinePassed(stage), cause);
         }
     }

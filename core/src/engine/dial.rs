@@ -49,6 +49,8 @@ pub(super) enum Dial {
 /// A connection that lived for less than this counts as a failed dial: the next one waits.
 pub(super) const STABLE_AFTER: Duration = Duration::from_millis(500);
 
+pub(super) const LATE_LOOKUP: &str = "the look-up took too long";
+
 /// Failed dials that were neither refused nor silent before the server is judged down, where the
 /// configuration names no number.
 const FAILED_DIALS_MAX_DEFAULT: u32 = 3;
@@ -370,7 +372,7 @@ impl<W> Engine<W> {
             Dial::Resolving { until, .. } if *until <= now => {
                 self.nodes[node].dial = Dial::Idle;
                 self.reached(Rare::LateLookup);
-                let cause = Cause::NameNotFound("the look-up took too long".into());
+                let cause = Cause::NameNotFound(LATE_LOOKUP.into());
                 self.dial_failed(node, cause, false);
             }
             Dial::Opening { conn, until: Some(until), .. } if *until <= now => {

@@ -109,7 +109,7 @@ impl<W> Engine<W> {
     }
 
     #[inline]
-    pub(super) fn on_answer(&mut self, conn: ConnId, reply: Reply) {
+    pub(super) fn on_answer(&mut self, conn: ConnId, mut reply: Reply) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
         if connection.has_unsubscribed_last() && reply.is_error() {
             return self.on_late_error(conn, reply);
@@ -117,6 +117,9 @@ impl<W> Engine<W> {
         let Some((owed, start)) = connection.answered() else {
             return self.on_early(conn, &reply);
         };
+        if self.cluster.is_some() {
+            reply = reply.given_by(self.nodes[connection.node].number);
+        }
         match owed.owner {
             Owner::Request(op) => {
                 let node = connection.node;

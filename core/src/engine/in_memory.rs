@@ -2,6 +2,7 @@
 
 use super::{Engine, Event, Parked, classify::Class, classify::classify};
 use crate::{
+    commands::Spec,
     connection::Op,
     failure::{Bound, Executed, FailureKind, MEMORY, MemoryRefusal},
     fallback::{Answer, NativeDone, Policy, Standing},
@@ -84,7 +85,7 @@ impl<W> Engine<W> {
                 self.tell_memory_full(bound);
             }
             Answer::Unsupported => {
-                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
+                let kind = FailureKind::Memory(MemoryRefusal::Embedded(lacks(op.spec)));
                 let failure = self.failure(op, kind, Executed::No);
                 self.end(op, Err(failure));
             }
@@ -163,5 +164,37 @@ impl<W> Engine<W> {
             let node = self.nodes[self.nodes.home()].label.clone();
             self.event(Event::TooOld { node });
         }
+    }
+}
+
+const HAND_MADE: &str = "memory:// has no MULTI by hand: `transaction` runs all of its commands or none, also after \
+    WATCH on a connection of your own, and `optimistic` decides what to write by what it has read";
+const ONE_DATABASE: &str = "memory:// has one database: keep data apart by a prefix of its keys, or in a `Store` of \
+    its own";
+const NO_CONNECTION: &str =
+    "memory:// has no connection that this command could change or tell of: leave it out";
+const NO_LUA: &str =
+    "memory:// runs no scripts, but for those that Config::native_script gives a function";
+const NO_STREAMS: &str = "memory:// has no streams: a list (RPUSH, BLMOVE) can hand work on, a channel messages; for \
+    streams and their groups use a server";
+const NO_PLACES: &str = "memory:// has no places (GEOADD and its like): use a server";
+const NO_HYPERLOGLOGS: &str =
+    "memory:// has no HyperLogLogs: a set (SADD, SCARD) counts exactly, and else use a server";
+const NOT_KNOWN: &str = "memory:// does not know this command: use a server";
+
+/// What `memory://` says to a command that it can't answer.
+pub(super) fn lacks(spec: &Spec) -> &'static str {
+    let name = spec.name();
+    match name {
+        "MULTI" | "EXEC" | "DISCARD" => HAND_MADE,
+        "SELECT" | "SWAPDB" | "MOVE" => ONE_DATABASE,
+        _ if spec.is_script() || name.starts_with("SCRIPT") || name.starts_with("FUNCTION") => {
+            NO_LUA
+        }
+        _ if spec.is_session() || name.starts_with("CLIENT") => NO_CONNECTION,
+        _ if name.starts_with('X') => NO_STREAMS,
+        _ if name.starts_with("GEO") => NO_PLACES,
+        _ if name.starts_with("PF") => NO_HYPERLOGLOGS,
+        _ => NOT_KNOWN,
     }
 }

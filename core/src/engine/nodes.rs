@@ -38,12 +38,16 @@ pub(super) struct Nodes {
     /// asks for it.
     home: Node,
     others: Slab<Node>,
+    /// How many others there have been.
+    count: u32,
 }
 
 /// What is known of one server.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) label: Arc<str>,
+    /// What tells it from all others that were or will be; 0 for home.
+    pub(super) number: u32,
     /// Where it is; `None` where there is no server.
     pub(super) endpoint: Option<Endpoint>,
     /// The connection that takes new requests.
@@ -97,6 +101,7 @@ impl Node {
     ) -> Self {
         Node {
             label,
+            number: 0,
             endpoint,
             conn: None,
             made: 0,
@@ -127,7 +132,7 @@ impl Node {
 impl Nodes {
     /// One node, which serves all that no other does.
     pub(super) fn new(home: Node) -> Self {
-        Nodes { home, others: Slab::new() }
+        Nodes { home, others: Slab::new(), count: 0 }
     }
 
     /// The node that serves all that no other does: of a standalone deployment the only one.
@@ -137,7 +142,9 @@ impl Nodes {
     }
 
     pub(super) fn insert(&mut self, node: Node) -> NodeId {
-        NodeId(self.others.insert(node))
+        // After 2³² nodes a failure may name the wrong one.
+        self.count = self.count.wrapping_add(1).max(1);
+        NodeId(self.others.insert(Node { number: self.count, ..node }))
     }
 
     /// Forgets a node that nothing names any more.
@@ -221,6 +228,12 @@ impl<W> Engine<W> {
             || self.nodes.iter().map(|(_, node)| node).find(|node| node.rejected.is_some());
         let down = owners.find(|node| node.cause.is_some());
         connected.or(home).or_else(refused).or(down).unwrap_or(&self.nodes.home)
+    }
+
+    /// What the node of a cluster is called that has this number, where it is still there.
+    pub(crate) fn node_numbered(&self, number: u32) -> Option<Arc<str>> {
+        let mut nodes = self.nodes.iter().filter(|_| number > 0);
+        nodes.find(|(_, node)| node.number == number).map(|(_, node)| node.label.clone())
     }
 
     /// What a command's node is called.

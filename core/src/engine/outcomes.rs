@@ -98,7 +98,9 @@ impl Exec {
     fn spread(&self) -> Vec<Outcome> {
         let views = self.reply.view().items();
         let outcomes = self.items.iter().enumerate().zip(views).map(|((at, item), view)| {
-            let Some(error) = view.error() else { return Ok(view.to_reply()) };
+            let Some(error) = view.error() else {
+                return Ok(view.to_reply().given_by(self.reply.giver()));
+            };
             let executed = executed_in(item.spec, &error);
             let names = self.names.as_deref().map_or(&[][..], Vec::as_slice);
             let name: Cow<'static, str> =

@@ -9,7 +9,8 @@
 use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
 use super::{
-    Closing, ConnId, Engine, FeedId, Linger, Output, Target, dial::Dial, dial::STABLE_AFTER,
+    Closing, ConnId, Engine, FeedId, Linger, Output, Target,
+    dial::{Dial, LATE_LOOKUP, STABLE_AFTER},
     trial::Rare,
 };
 use crate::{connection::Role, failure::Cause};
@@ -150,7 +151,7 @@ impl<W> Engine<W> {
                 }
                 Dial::Resolving { until, .. } if *until <= now => {
                     side.dial = Dial::Idle;
-                    let cause = Cause::NameNotFound("the look-up took too long".into());
+                    let cause = Cause::NameNotFound(LATE_LOOKUP.into());
                     self.side_failed(feed, cause);
                 }
                 Dial::Opening { conn, until: Some(until), .. } if *until <= now => {

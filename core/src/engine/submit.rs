@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
     gather::without_memory,
+    in_memory::lacks,
     tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
@@ -373,6 +374,7 @@ impl<W> Engine<W> {
                 0 => WAITS,
                 _ => return Ok(true),
             },
+            _ if spec.is_session() && self.store.is_some() => lacks(spec),
             _ if spec.is_session() => SHARED_CONNECTION,
             _ => return Ok(spec.is_blocking()),
         };

@@ -19,6 +19,7 @@ use super::{
     Batch, ConnId, Engine, Flush, Lease, Outcomes, Parked, Rejected, Slot, Ticket,
     block::{Block, Blocks, EXEC, MULTI, Progress, Refused, executed_in, not_run, parts},
     classify::classify,
+    in_memory::lacks,
     sources::self_contained,
     status::NO_PATTERN,
     submit::{Room, cost_of},
@@ -29,7 +30,7 @@ use crate::{
     Failure, Now,
     commands::Spec,
     connection::Op,
-    failure::{Abort, Cause, Executed, FailureKind, MEMORY},
+    failure::{Abort, Cause, Executed, FailureKind, MEMORY, MemoryRefusal},
     fallback::{Memory, Part, Standing, Stopped, Why, is_about_channels, misuse_of_channels},
     reply::ServerError,
     request::Effect,
@@ -358,6 +359,9 @@ impl<W> Engine<W> {
             }
             Err(Stopped { at, why }) => {
                 let reason = match why {
+                    Why::Refused(MemoryRefusal::Unsupported) if self.store.is_some() => {
+                        FailureKind::Memory(MemoryRefusal::Embedded(lacks(self.item_of(op, at).0)))
+                    }
                     Why::Refused(refusal) => FailureKind::Memory(refusal),
                     Why::Error(error) | Why::Full(error) => FailureKind::Server(error),
                 };

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Engine, Rejected, Ticket, tickets::Work};
+use super::{
+    Engine, Node, NodeId, Rejected, Ticket,
+    dial::{Dial, LATE_LOOKUP},
+    tickets::Work,
+};
 use crate::{
     Failure, Now,
-    failure::{Executed, FailureKind, Stage},
+    failure::{Cause, Executed, FailureKind, Stage},
 };
 
 impl<W> Engine<W> {
@@ -85,11 +89,34 @@ impl<W> Engine<W> {
         if self.is_isolated() {
             return Err(self.connect_failure(FailureKind::Isolated));
         }
-        let kind = match &node.cause {
-            Some(cause) => FailureKind::Down(cause.clone()),
-            None => FailureKind::DeadlinePassed(Stage::Connection),
-        };
-        Err(self.connect_failure(kind))
+        Err(match &node.cause {
+            Some(cause) => self.connect_failure(FailureKind::Down(cause.clone())),
+            None => {
+                let failure = self.connect_failure(FailureKind::DeadlinePassed(Stage::Connection));
+                failure.because(self.obstacle(self.nodes.home()))
+            }
+        })
+    }
+
+    /// What keeps requests for a node from being sent, as far as that is known.
+    pub(super) fn obstacle(&self, node: NodeId) -> Option<Cause> {
+        let of = |node: &Node| node.cause.clone().or_else(|| self.dial_cause(node));
+        // Without a map any of the nodes could give it.
+        let any = || self.nodes.iter().find_map(|(_, node)| of(node));
+        of(&self.nodes[node]).or_else(|| any().filter(|_| node == self.nodes.home()))
+    }
+
+    /// What a node that is being connected to has not got through with so far.
+    fn dial_cause(&self, node: &Node) -> Option<Cause> {
+        match &node.dial {
+            Dial::Idle | Dial::Waiting(_) => None,
+            Dial::Resolving { .. } => Some(Cause::NameNotFound(LATE_LOOKUP.into())),
+            Dial::Opening { conn, .. } => {
+                let connection = self.connections.get(conn.0);
+                let closing = connection.and_then(|connection| connection.closing_cause().cloned());
+                Some(closing.unwrap_or(Cause::ConnectTimeout))
+            }
+        }
     }
 
     fn connect_failure(&self, kind: FailureKind) -> Failure {

@@ -17,8 +17,9 @@
 //! | sent, and no answer came | – | sent again | sent again | never sent again: an event says that it may have been done |
 //!
 //! Of a key that memory has never seen it has only what was written since. So under `MergeDelta`, until
-//! the server is back, INCR gives the sum of what was added, and SMEMBERS the members that were: what
-//! looks for the whole value is to be kept from such keys.
+//! the server is back, INCR gives the sum of what was added, and SMEMBERS the members that were, both from
+//! [`Source::Unknown`](crate::Source::Unknown): what looks for the whole value is to look at the source, or to
+//! be kept from such keys.
 //!
 //! A session that begins while the server is down is a key never seen, and `ReplayLastWins` refuses to
 //! add to it. Replaced as a whole it is the client's own: SET, or DEL and then HSET, in one transaction.

@@ -180,7 +180,7 @@ impl Declared {
     /// Where there is no server to know more.
     pub(crate) const OWN: Declared = Declared {
         value: true,
-        lives: Written { expiry: true, fields: true },
+        lives: Written { expiry: true, fields: true, whole: true },
         policy: None,
         if_absent: true,
         is_ours: true,
@@ -321,6 +321,7 @@ impl ScriptStore {
                 Written {
                     expiry: made_up || tells_expiry || key.lives.expiry,
                     fields: made_up || replaces || key.lives.fields,
+                    whole: made_up || replaces || key.lives.whole,
                 }
             };
             // Where a value may be made up, it was; elsewhere it was known, or was replaced.

@@ -245,7 +245,8 @@ impl<D: Dialogue> Conversation<D> {
         if failure.node().is_some() {
             return failure;
         }
-        failure.at(Some(self.shared.node().clone()))
+        let node = self.shared.node_numbered(failure.giver());
+        failure.at(Some(node))
     }
 
     #[cold]

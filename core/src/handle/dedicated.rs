@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Conversation, Gather, Handle, Pending, PendingPipeline, PendingReplies, RunBatch, Settled,
-    shared::Shared,
+    shared::Shared, slots::Giver,
 };
 use crate::{
     Failure,
@@ -150,7 +150,7 @@ impl RunBatch for Dedicated {
 
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
         PendingPipeline::new(batch, gather, |batch| self.submit_batch(&batch))
-            .at(self.shared.node().clone())
+            .given_by(Giver::Of(self.shared.clone()))
     }
 }
 

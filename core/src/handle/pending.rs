@@ -129,7 +129,7 @@ impl<T> Pending<T> {
     #[cold]
     fn undecodable(&mut self, reply: &Reply, error: DecodeError) -> Failure {
         let command = mem::take(&mut self.command);
-        Failure::undecodable(error, command, reply, Some(self.wait.shared.node().clone()))
+        Failure::undecodable(error, command, reply, Some(self.wait.shared.giver_of(reply)))
     }
 }
 

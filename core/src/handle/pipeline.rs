@@ -20,7 +20,7 @@ use std::{
 use super::{
     Handle,
     pending::PendingReplies,
-    slots::{Replies, Slot, Slots, Token},
+    slots::{Giver, Replies, Slot, Slots, Token},
 };
 use crate::{
     Failure, commands::Run, engine::Batch, reply::FromReply, request::Request, resp::Reply,
@@ -271,7 +271,7 @@ impl fmt::Debug for Pipeline {
 pub struct PendingPipeline<F, G> {
     /// `None` for a pipeline of no commands.
     replies: Option<F>,
-    node: Option<Arc<str>>,
+    giver: Option<Giver>,
     /// `None` once it has ended.
     gather: Option<G>,
 }
@@ -281,12 +281,17 @@ impl<F, G> PendingPipeline<F, G> {
     /// well without it.
     pub fn new(batch: Batch, gather: G, submit: impl FnOnce(Batch) -> F) -> Self {
         let replies = if batch.is_empty() { None } else { Some(submit(batch)) };
-        PendingPipeline { replies, node: None, gather: Some(gather) }
+        PendingPipeline { replies, giver: None, gather: Some(gather) }
     }
 
     /// Names the node that answers, for failures that only show when a reply is read.
-    pub fn at(mut self, node: Arc<str>) -> Self {
-        self.node = Some(node);
+    pub fn at(self, node: Arc<str>) -> Self {
+        self.given_by(Giver::One(node))
+    }
+
+    /// Says who answers.
+    pub(super) fn given_by(mut self, giver: Giver) -> Self {
+        self.giver = Some(giver);
         self
     }
 }
@@ -295,8 +300,8 @@ impl<F, S> PendingPipeline<F, All<S>> {
     /// Gives each command a result of its own, instead of all the values or the first failure; see
     /// [`pipeline_each`](Pipelines::pipeline_each).
     pub fn each(self) -> PendingPipeline<F, Each<S>> {
-        let PendingPipeline { replies, node, gather } = self;
-        PendingPipeline { replies, node, gather: gather.map(All::each) }
+        let PendingPipeline { replies, giver, gather } = self;
+        PendingPipeline { replies, giver, gather: gather.map(All::each) }
     }
 }
 
@@ -327,8 +332,8 @@ where
         };
         let gather = this.gather.take().expect("not polled after it has ended");
         let replies = Replies::new(outcomes);
-        Poll::Ready(gather.gather(match this.node.take() {
-            Some(node) => replies.at(node),
+        Poll::Ready(gather.gather(match this.giver.take() {
+            Some(giver) => replies.given_by(giver),
             None => replies,
         }))
     }
@@ -339,7 +344,7 @@ impl<F: Unpin, G> Unpin for PendingPipeline<F, G> {}
 
 impl<F, G> fmt::Debug for PendingPipeline<F, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingPipeline").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("PendingPipeline").field("giver", &self.giver).finish_non_exhaustive()
     }
 }
 
@@ -347,11 +352,8 @@ impl RunBatch for Handle {
     type PendingBatch<G: Gather> = PendingPipeline<PendingReplies, G>;
 
     fn run_batch<G: Gather>(&self, batch: Batch, gather: G) -> Self::PendingBatch<G> {
-        PendingPipeline::new(batch, gather, |batch| self.submit_batch(&batch)).at(self
-            .owner
-            .shared
-            .node()
-            .clone())
+        PendingPipeline::new(batch, gather, |batch| self.submit_batch(&batch))
+            .given_by(Giver::Of(self.owner.shared.clone()))
     }
 }
 

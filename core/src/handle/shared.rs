@@ -30,6 +30,7 @@ use crate::{
     failure::{Cause, Executed, FailureKind},
     fallback::Nudge,
     request::Request,
+    resp::Reply,
     sync::{Mutex, MutexGuard},
 };
 
@@ -139,6 +140,18 @@ impl Shared {
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the node is called that gave a reply.
+    #[cold]
+    pub(super) fn giver_of(&self, reply: &Reply) -> Arc<str> {
+        self.node_numbered(reply.giver())
+    }
+
+    /// The node of this number, or the client's, which may stand for a whole cluster.
+    pub(super) fn node_numbered(&self, number: u32) -> Arc<str> {
+        let known = (number > 0).then(|| self.lock().engine.node_numbered(number));
+        known.flatten().unwrap_or_else(|| self.node.clone())
     }
 
     /// The node's name.

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use super::shared::Shared;
 use crate::{
     Failure,
     engine::Batch,
@@ -92,11 +93,39 @@ pub trait Slots: Send + 'static {
     fn results(self, replies: &Replies) -> Self::Results;
 }
 
+/// Who gave the replies of a pipeline.
+#[derive(Clone)]
+pub(super) enum Giver {
+    /// This node.
+    One(Arc<str>),
+    /// Any of a client's: it knows which.
+    Of(Arc<Shared>),
+}
+
+impl Giver {
+    #[cold]
+    fn of(&self, reply: &Reply) -> Arc<str> {
+        match self {
+            Giver::One(node) => node.clone(),
+            Giver::Of(shared) => shared.giver_of(reply),
+        }
+    }
+}
+
+impl fmt::Debug for Giver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Giver::One(node) => node,
+            Giver::Of(shared) => shared.node(),
+        })
+    }
+}
+
 /// What came of a pipeline: the outcome of each command, or the reason why none was accepted.
 #[derive(Debug)]
 pub struct Replies {
     outcomes: Result<Vec<Result<Reply, Failure>>, Failure>,
-    node: Option<Arc<str>>,
+    giver: Option<Giver>,
     pipeline: Token,
 }
 
@@ -138,7 +167,8 @@ impl<T: FromReply> Slot<T> {
         };
         match &outcomes[self.at as usize] {
             Ok(reply) => T::from_reply(reply).map_err(|error| {
-                Failure::undecodable(error, self.command, reply, replies.node.clone())
+                let node = replies.giver.as_ref().map(|giver| giver.of(reply));
+                Failure::undecodable(error, self.command, reply, node)
             }),
             Err(failure) => Err(failure.clone()),
         }
@@ -165,7 +195,7 @@ impl Replies {
     /// What came of a pipeline that was submitted as a whole, one outcome for each command, in order.
     #[must_use]
     pub fn new(outcomes: Result<Vec<Result<Reply, Failure>>, Failure>) -> Self {
-        Replies { outcomes, node: None, pipeline: Token::default() }
+        Replies { outcomes, giver: None, pipeline: Token::default() }
     }
 
     /// Has `run` submit `batch` and wait for the outcome of each command. A pipeline of no commands
@@ -179,8 +209,13 @@ impl Replies {
 
     /// Names the node that answered, for failures that only show when a reply is read.
     #[must_use]
-    pub fn at(mut self, node: Arc<str>) -> Self {
-        self.node = Some(node);
+    pub fn at(self, node: Arc<str>) -> Self {
+        self.given_by(Giver::One(node))
+    }
+
+    /// Says who gave the replies.
+    pub(super) fn given_by(mut self, giver: Giver) -> Self {
+        self.giver = Some(giver);
         self
     }
 

@@ -25,6 +25,8 @@ pub(super) const INLINE_MAX: usize = 70;
 pub struct Reply {
     source: Source,
     kind: Kind,
+    /// The number of the node of a cluster that gave it; 0 where there is no cluster.
+    given_by: u32,
     data: Data,
 }
 
@@ -45,12 +47,13 @@ pub enum Source {
     /// The server.
     #[default]
     Server,
-    /// Memory: what was written while the server was down. Where the value that this was added to was
-    /// never seen, it is the addition alone; see [`policy`](crate::fallback::policy).
+    /// Memory: what was written while the server was down, and nothing is missing.
     Overlay,
     /// Memory: the last value that the server was known to have.
     Shadow,
-    /// Nobody: the server is down and memory does not know the key.
+    /// Nobody: the server is down and memory does not know what the key holds there. So the answer is that of
+    /// an absent key, or, under [`MergeDelta`](crate::Policy::MergeDelta), of what was added while the server
+    /// was down, alone. Of several keys it is enough that this holds for one.
     Unknown,
     /// The embedded store of `memory://`, which is all there is.
     Store,
@@ -145,6 +148,17 @@ impl Reply {
         Reply { source, ..self }
     }
 
+    /// The number of the node of a cluster that gave it; 0 where nobody in particular has, or there is no
+    /// cluster.
+    pub(crate) fn giver(&self) -> u32 {
+        self.given_by
+    }
+
+    /// The same reply, given by the node of this number.
+    pub(crate) fn given_by(self, node: u32) -> Self {
+        Reply { given_by: node, ..self }
+    }
+
     /// A scalar whose payload is not longer than [`INLINE_MAX`].
     #[inline]
     pub(super) fn inline(kind: Kind, payload: &[u8]) -> Self {
@@ -156,19 +170,24 @@ impl Reply {
     /// A scalar whose payload is the first `len` of `bytes`. What comes after it is never shown.
     #[inline(always)]
     pub(super) fn inline_prefix(kind: Kind, bytes: [u8; INLINE_MAX], len: usize) -> Self {
-        Reply { source: Source::Server, kind, data: Data::Inline { len: len as u8, bytes } }
+        Reply {
+            source: Source::Server,
+            kind,
+            given_by: 0,
+            data: Data::Inline { len: len as u8, bytes },
+        }
     }
 
     /// A scalar that shares its payload.
     #[inline]
     pub(super) fn slice(kind: Kind, payload: Bytes) -> Self {
-        Reply { source: Source::Server, kind, data: Data::Slice(payload) }
+        Reply { source: Source::Server, kind, given_by: 0, data: Data::Slice(payload) }
     }
 
     /// A value with everything inside it, and the attributes before it.
     pub(super) fn tree(frame: Bytes, tape: Vec<Token>) -> Self {
         let kind = View::root(&frame, &tape).kind();
-        Reply { source: Source::Server, kind, data: Data::Tree { frame, tape } }
+        Reply { source: Source::Server, kind, given_by: 0, data: Data::Tree { frame, tape } }
     }
 
     /// A scalar; a long payload is shared with the `frame` that it is a part of.

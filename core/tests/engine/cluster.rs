@@ -9,6 +9,7 @@ use unfazed_core::{
     fallback::{Fallback, Policy},
     reply::FromReply,
     resp::Source,
+    slot::slot,
 };
 
 use super::nodes::{A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards};

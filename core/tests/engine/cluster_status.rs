@@ -1,11 +1,12 @@
 //! What operators see of a cluster of which a part is down, or changes hands.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use unfazed_core::{
-    Cause, Config,
+    Cause, Config, Executed,
     engine::{AnsweredBy, Health},
     fallback::{Fallback, Policy},
+    pubsub::{Incoming, StreamOptions, TopicKind},
 };
 
 use super::nodes::{A, B, C, OF_C, World, moved, thirds};
@@ -100,4 +101,38 @@ fn a_master_that_changes_in_good_order_is_no_sign_of_illness() {
         world.wait(Duration::from_secs(120));
         assert_eq!(whole(&world.events), ["live -> degraded: connection refused"]);
     }
+}
+
+#[test]
+fn a_ping_of_all_masters_fails_where_one_is_gone_and_names_it() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_secs(1));
+    world.kill(C, &thirds(A, B, C));
+    let ping = world.run("PING");
+    world.wait(Duration::from_secs(6));
+    let failure = world.failure(ping);
+    assert_eq!(failure.node(), Some("127.0.0.1:7003"));
+    assert_eq!((failure.executed(), failure.cause()), (Executed::No, Some(&Cause::Refused)));
+}
+
+#[test]
+fn messages_that_are_missed_because_a_node_left_are_not_missed_for_no_reason() {
+    let mut world = World::live(World::plain());
+    let stream = world.engine.open_stream(StreamOptions::default()).expect("open");
+    let names = &["news"];
+    let ticket = world.engine.subscribe(stream, TopicKind::Channel, names, None, None, world.now);
+    let ticket = ticket.expect("room");
+    world.drain();
+    let at = [A, B, C].into_iter().find(|port| !world.asked(*port).is_empty());
+    let at = at.expect("one of them is asked");
+    let conn = world.links(at)[0].conn;
+    world.say_on(conn, ">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1");
+    assert!(world.engine.take_wait(ticket).expect("confirmed").is_ok());
+    let others: Vec<u16> = [A, B, C, 7004].into_iter().filter(|port| *port != at).collect();
+    world.map_all(&thirds(others[0], others[1], others[2]));
+    world.wait(Duration::from_secs(120));
+    let mut told = VecDeque::new();
+    assert!(world.engine.take_incoming(stream, &mut told, world.now), "it goes on");
+    let lost: Incoming = Incoming::Lost { cause: Cause::NodeRemoved };
+    assert_eq!(format!("{:?}", told[0]), format!("{lost:?}"));
 }

@@ -268,7 +268,8 @@ fn who_always_comes_second_is_told_of_the_conflict<A: Adapter>() {
         },
     ))));
     assert!(matches!(conflict.kind(), FailureKind::Conflict), "{conflict}");
-    assert_eq!((conflict.executed(), conflict.attempts()), (Executed::No, 5));
+    assert_eq!((conflict.command(), conflict.executed()), ("optimistic", Executed::No));
+    assert_eq!(conflict.attempts(), 5);
     assert_eq!(Raw::connect(port).get("n").as_deref(), Some("5"));
 }
 
@@ -316,6 +317,7 @@ fn what_fails_in_an_optimistic_transaction_is_told<A: Adapter>() {
         |_, write| Some((write.set("n", 1), write.command("NOSUCHTHING").run::<()>())),
     ))));
     assert!(matches!(aborted.kind(), FailureKind::Aborted(_)), "{aborted}");
+    assert_eq!(aborted.command(), "optimistic");
     let RawReply::Null = server.raw().cmd(&["GET", "n"]) else { panic!("nothing was written") };
     // What was watched holds for nobody else.
     assert_eq!(A::wait_all(client.transaction(|t| t.incr("n"))).expect("a plain one"), 1);
@@ -339,6 +341,7 @@ fn an_optimistic_transaction_never_degrades<A: Adapter>() {
     cut::<A>(&proxy, &client);
     let down = failure(increment());
     assert_eq!(down.executed(), Executed::No, "{down}");
+    assert_eq!((down.command(), down.attempts()), ("optimistic", 0), "{down}");
     proxy.set(Fault::None);
     until_health::<A>(&client, Health::Live);
     assert_eq!(increment().expect("it is back"), Some(()));

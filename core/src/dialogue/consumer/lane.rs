@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::{Delivery, Origin, Reclaim, Setup};
 use crate::{
-    Failure, FailureKind,
+    Failure,
     commands::{Claimed, GroupRead, GroupStart, Spec, StreamEntry, StreamId, StreamRead},
     dialogue::decode,
     engine::Batch,
-    failure::{Executed, MEMORY},
+    failure::Executed,
     reply::FromReply,
     request::Request,
     resp::Reply,
@@ -267,21 +267,9 @@ impl Lane {
     }
 }
 
-/// Whether a failure is of a kind that passes by itself: the server is away, or can't serve for now.
+/// Whether a failure is of a kind that passes by itself: the server is away, or can't serve for now. Whom
+/// an operator has unblocked goes on as well.
 fn passes(failure: &Failure) -> bool {
-    match failure.kind() {
-        FailureKind::ConnectionLost(_)
-        | FailureKind::DeadlinePassed(_)
-        | FailureKind::Down(_)
-        | FailureKind::QueueFull => true,
-        // Memory stands in while the server is down; where there is no server, it has the last word.
-        FailureKind::Memory(_) => failure.node() != Some(MEMORY),
-        FailureKind::Server(error) => match error.code() {
-            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" | "NOREPLICAS"
-            | "BUSY" | "UNBLOCKED" => true,
-            "ERR" => error.message().starts_with("max number of clients"),
-            _ => false,
-        },
-        _ => false,
-    }
+    let unblocked = || failure.server_error().is_some_and(|error| error.code() == "UNBLOCKED");
+    failure.is_unavailable() || unblocked()
 }

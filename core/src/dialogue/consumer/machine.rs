@@ -245,7 +245,8 @@ impl<T: FromReply> Consumer<T> {
 /// Whether it is the waiting that failed, and looking now and then would not.
 fn is_no_place_to_wait(failure: &Failure) -> bool {
     match failure.kind() {
-        FailureKind::DeadlinePassed(Stage::Lease(_)) => true,
+        // Its streams are in several slots of a cluster, of which no one node has all.
+        FailureKind::DeadlinePassed(Stage::Lease(_)) | FailureKind::Misuse(_) => true,
         FailureKind::Server(error) => error.code() == "CROSSSLOT",
         _ => false,
     }

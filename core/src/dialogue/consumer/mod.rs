@@ -97,10 +97,12 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 ///
 /// # When it ends
 ///
-/// A consumer goes on for as long as it is asked for entries. What comes and goes (a lost connection, a time
-/// limit, a server that is loading or a replica for now) it waits out, for ever unless
-/// [`give_up_after`](ConsumerBuilder::give_up_after) says otherwise. All other failures end it: a key of
-/// another type, a user who may not, a group that is not there.
+/// A consumer goes on for as long as it is asked for entries. What comes and goes it waits out, asking again
+/// after 50 ms, and up to 2 s later each time, for ever unless
+/// [`give_up_after`](ConsumerBuilder::give_up_after) says otherwise: all that is
+/// [unavailable](Failure::is_unavailable), be it a lost connection, a time limit, a server that is loading, a
+/// replica for now, out of memory or unable to save (MISCONF), or a client that an operator has isolated. All
+/// other failures end it: a key of another type, a user who may not (NOPERM), a group that is not there.
 pub trait Consumers: Converse {
     /// Begins to describe a consumer called `name` of the group `group`. The name is to be one's own: two that
     /// share one get each other's pending entries when they start.

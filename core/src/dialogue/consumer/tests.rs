@@ -131,7 +131,10 @@ fn what_is_pending_comes_first_then_what_is_new() {
 fn where_it_can_not_wait_at_the_server_it_looks_now_and_then() {
     let full = FailureKind::DeadlinePassed(Stage::Lease(Bound::Leases));
     let full = Failure::new(full, Executed::No, "XREADGROUP");
-    for refusal in [Err(full), server("CROSSSLOT keys")] {
+    // In a cluster it is refused before it is sent.
+    let across = FailureKind::Misuse("all keys need a common hash tag");
+    let across = Failure::new(across, Executed::No, "XREADGROUP");
+    for refusal in [Err(full), Err(across), server("CROSSSLOT keys")] {
         let mut talk = caught_up(me());
         talk.answer([nothing()]);
         given(&mut talk);
@@ -213,15 +216,28 @@ fn what_passes_is_waited_out_and_all_else_ends_it() {
     let full = Failure::new(FailureKind::QueueFull, Executed::No, "pipeline");
     refused.fail(full);
     assert!(matches!(refused.go_on(), Said::Sleeps(_)));
-    for passing in ["LOADING", "READONLY", "CLUSTERDOWN", "ERR max number of clients reached"] {
+    for passing in [
+        "LOADING",
+        "READONLY",
+        "CLUSTERDOWN",
+        "ERR max number of clients reached",
+        "MISCONF no",
+        "OOM no",
+        "UNBLOCKED client unblocked via CLIENT UNBLOCK",
+    ] {
         let mut talk = caught_up(me());
         talk.answer_from(Some(1), [server(passing)]);
         assert!(matches!(talk.go_on(), Said::Sleeps(_)), "{passing}");
     }
-    for lasting in ["NOGROUP no", "NOPERM no", "WRONGTYPE no", "ERR unknown command", "OOM no"] {
+    for lasting in ["NOGROUP no", "NOPERM no", "WRONGTYPE no", "ERR unknown command"] {
         let mut talk = caught_up(me());
         talk.answer_from(Some(1), [server(lasting)]);
         assert!(matches!(talk.go_on(), Said::Failed(_)), "{lasting}");
+    }
+    for kind in [FailureKind::Isolated, FailureKind::Uncovered(7)] {
+        let mut talk = caught_up(me());
+        talk.answer_from(None, [Err(Failure::new(kind, Executed::No, "XREADGROUP"))]);
+        assert!(matches!(talk.go_on(), Said::Sleeps(_)), "nothing lasts for ever");
     }
     let memory = || {
         let kind = FailureKind::Memory(crate::failure::MemoryRefusal::Unsupported);

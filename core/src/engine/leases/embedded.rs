@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{super::Parked, Engine, blocked};
+use super::{
+    super::{Parked, in_memory::lacks},
+    Engine, blocked,
+};
 use crate::{
     commands::Spec,
     connection::Op,
@@ -89,7 +92,7 @@ impl<W> Engine<W> {
                 return true;
             }
             Found::Unsupported => {
-                let kind = FailureKind::Memory(MemoryRefusal::Unsupported);
+                let kind = FailureKind::Memory(MemoryRefusal::Embedded(lacks(op.spec)));
                 let failure = self.failure(op, kind, Executed::No);
                 self.end(op, Err(failure));
                 return true;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 
 use super::super::{
     Closing, ConnId, Engine, Lease, Lookup, NodeId, Target,
-    dial::{Dial, STABLE_AFTER},
+    dial::{Dial, LATE_LOOKUP, STABLE_AFTER},
     trial::Rare,
 };
 use crate::{
@@ -262,7 +262,7 @@ impl<W> Engine<W> {
                 (Dial::Waiting(until), _) if *until <= now => seat.dial = Dial::Idle,
                 (Dial::Resolving { until, .. }, _) if *until <= now => {
                     seat.dial = Dial::Idle;
-                    let cause = Cause::NameNotFound("the look-up took too long".into());
+                    let cause = Cause::NameNotFound(LATE_LOOKUP.into());
                     self.seat_failed(id, cause);
                 }
                 (Dial::Opening { conn, until: Some(until), .. }, _) if *until <= now => {

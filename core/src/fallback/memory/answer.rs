@@ -157,7 +157,13 @@ impl Memory {
         let mut lent: Vec<Bytes> = Vec::new();
         let mut source = Source::Overlay;
         for &key in keys {
-            if self.is_written(key) || lent.iter().any(|before| before == key) {
+            if lent.iter().any(|before| before == key) {
+                continue;
+            }
+            if self.is_written(key) {
+                if !self.knows_all(key, now) {
+                    source = Source::Unknown;
+                }
                 continue;
             }
             match self.shadow.look(key, now) {
@@ -180,6 +186,14 @@ impl Memory {
     /// Whether memory can say what is at a key, be it nothing.
     fn knows(&self, key: &[u8], now: Now) -> bool {
         self.is_written(key) || matches!(self.shadow.look(key, now), Look::Fresh { .. })
+    }
+
+    /// Whether what memory has at a key is all there is, and not only what was added to it here.
+    pub(super) fn knows_all(&self, key: &[u8], now: Now) -> bool {
+        match self.written.get(key) {
+            Some(written) => written.whole,
+            None => matches!(self.shadow.look(key, now), Look::Fresh { .. }),
+        }
     }
 
     pub(super) fn knows_expiry(&self, key: &[u8], now: Now) -> bool {
@@ -242,7 +256,12 @@ impl Memory {
             match delta.fate(now.unix_millis()) {
                 Fate::Due => {}
                 // What comes now is added to nothing, which the client knows.
-                Fate::Expired => self.journal.owe(key, Entry::Replay),
+                Fate::Expired => {
+                    self.journal.owe(key, Entry::Replay);
+                    if let Some(written) = self.written.get_mut(*key) {
+                        written.whole = true;
+                    }
+                }
                 Fate::Lapsed => self.journal.remove(key),
             }
         }
@@ -410,7 +429,11 @@ impl Memory {
         if takes_along && keys.last().is_some_and(|last| *last == key) {
             let from = keys.first();
             let expiry = from.is_some_and(|from| self.knows_expiry(from, now));
-            return Written { expiry, fields: from.is_some_and(|from| self.knows_fields(from)) };
+            return Written {
+                expiry,
+                fields: from.is_some_and(|from| self.knows_fields(from)),
+                whole: from.is_some_and(|from| self.knows_all(from, now)),
+            };
         }
         let passing = |policy| matches!(policy, Policy::Discard | Policy::Invalidate);
         // Nothing was there, as far as memory goes.
@@ -420,6 +443,7 @@ impl Memory {
         Written {
             expiry: made_up || tells_expiry || self.knows_expiry(key, now),
             fields: made_up || replaces || self.knows_fields(key),
+            whole: made_up || replaces || self.knows_all(key, now),
         }
     }
 

@@ -76,6 +76,8 @@ pub(super) struct Written {
     pub(super) expiry: bool,
     /// The same of its fields, if it is a hash: not so where some of them are the server's.
     pub(super) fields: bool,
+    /// All of its value: not so where the server's was never seen, and is added to what is here.
+    pub(super) whole: bool,
 }
 
 /// Who serves a command while the server is judged down.

@@ -37,20 +37,24 @@ impl Memory {
             let (value, lives) = if standing == Standing::Miss {
                 // Nothing is there, and that is no guess: so it is taken for all commands.
                 source = Source::Unknown;
-                (true, Written { expiry: true, fields: true })
+                (true, Written { expiry: true, fields: true, whole: true })
             } else if self.is_written(key) {
                 lent.store_mut().borrow_from(&self.overlay, key, now);
                 let (expiry, fields) = (self.knows_expiry(key, now), self.knows_fields(key));
-                (true, Written { expiry, fields })
+                let whole = self.knows_all(key, now);
+                if !whole {
+                    source = Source::Unknown;
+                }
+                (true, Written { expiry, fields, whole })
             } else if let Look::Fresh { expiry } = self.shadow.look(key, now) {
                 self.shadow.lend(lent.store_mut(), key, now);
                 if source == Source::Overlay {
                     source = Source::Shadow;
                 }
-                (true, Written { expiry, fields: false })
+                (true, Written { expiry, fields: false, whole: true })
             } else {
                 self.met_too_old |= self.shadow.look(key, now) == Look::TooOld;
-                (false, Written { expiry: false, fields: false })
+                (false, Written { expiry: false, fields: false, whole: false })
             };
             if !value {
                 source = Source::Unknown;

@@ -92,6 +92,27 @@ fn a_sum_beyond_64_bits_is_refused_as_by_a_server() {
 }
 
 #[test]
+fn what_was_added_to_a_value_that_nobody_has_seen_is_not_said_to_be_all_there_is() {
+    let mut world = world(memory(Policy::MergeDelta), &["SET seen 10"]);
+    assert_eq!(
+        (world.done("INCR seen"), world.done("INCR new"), world.done("INCR new")),
+        (11, 1, 2)
+    );
+    assert_eq!(world.read("GET seen"), (Some("11".into()), Source::Overlay));
+    assert_eq!(world.read("GET new"), (Some("2".into()), Source::Unknown));
+    // What replaces it is all there is.
+    world.run_now::<()>(&Request::new("SET new 7"));
+    assert_eq!(world.done("INCR new"), 8);
+    assert_eq!(world.read("GET new"), (Some("8".into()), Source::Overlay));
+    assert_eq!(world.done("INCR gone"), 1);
+    assert_eq!(world.done("DEL gone"), 1);
+    assert_eq!(world.read("GET gone"), (None, Source::Overlay));
+    let mut world = self::world(memory(Policy::Invalidate), &[]);
+    assert_eq!(world.done("INCR new"), 1, "taken for absent, and deleted in the end");
+    assert_eq!(world.read("GET new"), (Some("1".into()), Source::Overlay));
+}
+
+#[test]
 fn a_merge_that_got_no_answer_is_never_sent_again() {
     let mut world = world(memory(Policy::MergeDelta), &[]);
     assert_eq!(world.done("INCR a"), 1);

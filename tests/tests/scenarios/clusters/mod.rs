@@ -10,7 +10,7 @@ use unfazed_core::{
     commands::prelude::*,
     config::{AddressMap, ClusterMap, Endpoint},
     failure::{Executed, FailureKind},
-    handle::{Pipelines, Transactions},
+    handle::{OptimisticTransactions, Pipelines, Slot, Transactions},
 };
 use unfazed_tests::{Announce, Cluster, Failover, Layout, RawReply, key_slot};
 
@@ -36,6 +36,27 @@ fn a_cluster_is_used_like_one_server<A: Adapter>() {
             let config = config(&cluster).protocol(protocol).cluster_map(map);
             let client = A::connect(config).expect("there is a cluster");
             use_like_one_server::<A>(&client);
+            name_who_answered::<A>(&client, &cluster);
+        }
+    }
+}
+
+/// What can't be read names the node that gave it.
+fn name_who_answered<A: Adapter>(client: &A::Client, cluster: &Cluster) {
+    for key in ["hello", "name", "foo"] {
+        let node = format!("127.0.0.1:{}", cluster.port(cluster.owner(key_slot(key.as_bytes()))));
+        A::wait(client.set(key, "a text")).expect("a plain SET");
+        let alone = failure(A::wait(client.get::<i64>(key)));
+        let piped = failure(A::wait_all(client.pipeline(|p| p.get::<i64>(key))));
+        let whole = failure(A::wait_all(client.transaction(|t| t.get::<i64>(key))));
+        let decided = failure(A::block_on(A::settled(client.optimistic(
+            key,
+            move |read| read.get::<i64>(key),
+            |_, _| None::<Slot<()>>,
+        ))));
+        for told in [alone, piped, whole, decided] {
+            assert!(matches!(told.kind(), FailureKind::Decode(_)), "{told}");
+            assert_eq!((told.command(), told.node()), ("GET", Some(&*node)), "{told}");
         }
     }
 }
