@@ -125,7 +125,8 @@ fn a_hundred_clients_dial_and_ask_no_more_than_they_may<A: Adapter>() {
     let mut cluster = Cluster::start();
     // One that may speak either protocol takes a connection that ends at HELLO for a proxy that does not
     // know it, and tries the other at once: two connections for each dial.
-    let config = || config(&cluster).protocol(ProtocolChoice::Resp3);
+    // And nobody is to take those for silent who have little of the machine.
+    let config = || config(&cluster).protocol(ProtocolChoice::Resp3).response_timeout(LIMIT);
     let clients: Vec<A::Client> =
         (0..CLIENTS).map(|_| A::connect(config()).expect("there is a cluster")).collect();
     let stop = Arc::new(AtomicBool::new(false));

@@ -100,6 +100,7 @@ fn lead_through<A: Adapter>(cluster: &mut Cluster, map: AddressMap, slots: Clust
     let config = Config::cluster([Endpoint::tcp("127.0.0.1", cluster.port(0))])
         .address_map(map)
         .cluster_map(slots)
+        .connect_timeout(LIMIT)
         .deadline(LIMIT);
     let client = A::connect(config).expect("it leads here");
     let keys: Vec<String> = (0..100).map(|at| format!("key:{at}")).collect();
