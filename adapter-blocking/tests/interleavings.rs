@@ -6,6 +6,9 @@
 //! `RUSTFLAGS='--cfg interleavings' cargo test -p unfazed-blocking --test interleavings`
 #![cfg(interleavings)]
 
+#[path = "../../core/tests/interleavings/common.rs"]
+mod common;
+
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
@@ -18,40 +21,19 @@ use std::{
     },
 };
 
-use shuttle::{
-    Runner,
-    scheduler::{PctScheduler, RandomScheduler},
-    sync::atomic::AtomicBool,
-    thread,
-};
+use common::{answer, join, next_command};
+use shuttle::{sync::atomic::AtomicBool, thread};
 use unfazed_blocking::{Client, Config, FailureKind, core::config::ProtocolChoice, prelude::*};
 
-/// How many orders of each scenario are tried, of each of two kinds: any thread goes on at each
-/// step, or mostly the same one does and there are few switches, at random places.
+/// How many orders of each scenario are tried, of each kind: fewer than in the core's, since each has real
+/// sockets.
 const ORDERS: usize = 300;
 
-/// How many of those few switches there are.
-const SWITCHES: usize = 3;
-
-/// Longer than any scenario takes; who takes more goes round in circles.
-const STEPS_MAX: usize = 100_000;
-
-/// The engine on a thread of the checker, whose own default is 32 KiB.
-const STACK_BYTES: usize = 1 << 20;
-
 fn in_many_orders(scenario: fn()) {
-    let config = || {
-        let mut config = shuttle::Config::new();
-        config.stack_size = STACK_BYTES;
-        config.max_steps = shuttle::MaxSteps::FailAfter(STEPS_MAX);
-        config
-    };
-    Runner::new(RandomScheduler::new(ORDERS), config()).run(scenario);
-    Runner::new(PctScheduler::new(SWITCHES, ORDERS), config()).run(scenario);
+    common::in_many_orders(ORDERS, scenario);
 }
 
-/// A server on a thread of the checker, behind a Unix socket: GET gives the name of its key, so that
-/// each caller can tell its own reply.
+/// A server on a thread of the checker, behind a Unix socket.
 struct Server {
     path: PathBuf,
     stopped: Arc<AtomicBool>,
@@ -110,46 +92,13 @@ fn serve(stream: &mut UnixStream, bytes: &mut Vec<u8>) -> bool {
     }
     let mut replies = Vec::new();
     while let Some(words) = next_command(bytes) {
-        match &*words[0] {
-            b"PING" => replies.extend_from_slice(b"+PONG\r\n"),
-            b"GET" => {
-                replies.extend_from_slice(format!("${}\r\n", words[1].len()).as_bytes());
-                replies.extend_from_slice(&words[1]);
-                replies.extend_from_slice(b"\r\n");
-            }
-            _ => replies.extend_from_slice(b"+OK\r\n"),
-        }
+        replies.extend(answer(&words));
     }
     stream.write_all(&replies).is_ok()
 }
 
-/// Takes a whole command off the front.
-fn next_command(bytes: &mut Vec<u8>) -> Option<Vec<Vec<u8>>> {
-    let (count, mut at) = header(bytes, 0)?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let (length, start) = header(bytes, at)?;
-        words.push(bytes.get(start..start + length)?.to_vec());
-        at = start + length + 2;
-    }
-    bytes.get(..at)?;
-    bytes.drain(..at);
-    Some(words)
-}
-
-/// The number in the header at `at`, and where what follows it begins.
-fn header(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let length = bytes.get(at..)?.windows(2).position(|pair| pair == b"\r\n")?;
-    let number = std::str::from_utf8(&bytes[at + 1..at + length]).ok()?.parse().ok()?;
-    Some((number, at + length + 2))
-}
-
 fn get(client: &Client, key: &str) -> Result<String, Failure> {
     client.get::<String>(key).map(|value| value.expect("the server has every key"))
-}
-
-fn join<const N: usize>(threads: [thread::JoinHandle<()>; N]) {
-    threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
 }
 
 #[test]

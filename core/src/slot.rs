@@ -29,6 +29,33 @@ pub fn slot(key: &[u8]) -> u16 {
     State::<XMODEM>::calculate(hashed_part(key)) % SLOTS
 }
 
+/// A key that begins like this and lies in that slot. `start` has no braces in it.
+///
+/// Its last two bytes are found and not tried: the checksum of what comes before them, and theirs, add up to
+/// that of the whole. A number before them is counted up until they are letters or digits, five times or so.
+pub(crate) fn key_in(slot: u16, start: &[u8]) -> Option<Vec<u8>> {
+    (0u16..u16::MAX).find_map(|number| {
+        let mut key = [start, number.to_string().as_bytes(), b":"].concat();
+        let before = State::<XMODEM>::calculate(&key);
+        // Slots are checksums without their two highest bits.
+        let sums = (0..=u16::MAX / SLOTS).map(|high| slot + high * SLOTS);
+        let mut ends = sums.map(|sum| (before ^ before_two_bytes(sum)).to_be_bytes());
+        key.extend(ends.find(|end| end.iter().all(u8::is_ascii_alphanumeric))?);
+        Some(key)
+    })
+}
+
+/// What has become this checksum after 16 bits of nothing.
+fn before_two_bytes(sum: u16) -> u16 {
+    (0..16).fold(sum, |sum, _| match sum & 1 {
+        0 => sum >> 1,
+        _ => ((sum ^ POLYNOMIAL) >> 1) | 0x8000,
+    })
+}
+
+/// Of XMODEM, whose checksum begins with 0 and takes the highest bit first.
+const POLYNOMIAL: u16 = 0x1021;
+
 fn hashed_part(key: &[u8]) -> &[u8] {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')?;
@@ -61,6 +88,16 @@ mod tests {
             seen[usize::from(expected)] = true;
         }
         assert!(seen.into_iter().all(|seen| seen));
+    }
+
+    #[test]
+    fn a_key_can_be_made_for_every_slot() {
+        for wanted in 0..SLOTS {
+            let key = key_in(wanted, b"unfazed:").expect("there is one");
+            assert_eq!(slot(&key), wanted);
+            assert!(key.starts_with(b"unfazed:") && key.len() < 20, "{key:?}");
+            assert!(key.iter().all(u8::is_ascii_graphic), "{key:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
     invariants,
     mutants::Mutant,
     oracle::Violation,
+    setup::Setup,
     shrink::shrink,
     world::{self, Story},
 };
@@ -33,6 +34,8 @@ pub struct Hunt {
     pub mutant: Option<Mutant>,
     /// Goes on after something was found.
     pub all: bool,
+    /// Passes over the seeds of other worlds than clusters.
+    pub clusters: bool,
 }
 
 /// What was found.
@@ -104,7 +107,7 @@ impl Hunt {
     #[must_use]
     pub fn new(seeds: Range<u64>) -> Self {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Hunt { seeds, threads, mutant: None, all: false }
+        Hunt { seeds, threads, mutant: None, all: false, clusters: false }
     }
 
     /// Lives through all worlds. `progress` hears now and then how many there were, and at once of what goes
@@ -122,6 +125,12 @@ impl Hunt {
                         if seed >= self.seeds.end {
                             break;
                         }
+                        if seed % PROGRESS_SEEDS == PROGRESS_SEEDS - 1 {
+                            progress(Progress::Seeds(seed + 1 - self.seeds.start));
+                        }
+                        if self.clusters && !is_cluster(seed) {
+                            continue;
+                        }
                         own.worlds += 1;
                         match tell(Entropy::from_seed(seed), self.mutant, false) {
                             Ok(story) => own.sum.add(&story),
@@ -131,9 +140,6 @@ impl Hunt {
                                 stop.fetch_or(!self.all, Ordering::Relaxed);
                             }
                         }
-                        if seed % PROGRESS_SEEDS == PROGRESS_SEEDS - 1 {
-                            progress(Progress::Seeds(seed + 1 - self.seeds.start));
-                        }
                     }
                     bag.lock().expect("nobody panics with it").add(own);
                 });
@@ -141,6 +147,12 @@ impl Hunt {
         });
         bag.into_inner().expect("nobody panics with it")
     }
+}
+
+/// Whether the world of a seed is a cluster.
+#[must_use]
+pub fn is_cluster(seed: u64) -> bool {
+    Setup::draw(&mut Entropy::from_seed(seed)).cluster.is_some()
 }
 
 /// After so many seeds progress is told.

@@ -24,7 +24,7 @@ const MUTANT_SEEDS: u64 = 1_000;
 const QUIET: &str = "quiet";
 
 /// Branches that so few seeds need not reach; `simulate --seeds 0..100000` reaches them.
-const RARER: [&str; 24] = [
+const RARER: [&str; 29] = [
     // Of clusters, which no seed draws yet.
     "a command goes to where its slot is now",
     "a command is redirected again, and waits",
@@ -36,6 +36,7 @@ const RARER: [&str; 24] = [
     "a node that is to be asked with ASKING can't be reached",
     "a newer command of a slot waits behind those that were redirected",
     "what was owed where others of its slot were redirected is lost",
+    "a slot has another owner while one before owes something of it",
     "a script's redirect is what the map says too",
     "a script's redirect is its own words",
     "nodes disagree about the map",
@@ -44,6 +45,10 @@ const RARER: [&str; 24] = [
     "the last of those who were asked for the map is lost",
     "a cluster does not know CLUSTER SHARDS",
     "nobody is connected who could be asked for the map",
+    "others are asked for the map, since nobody has answered",
+    "a slot that others leave out stays with its node, which was not asked",
+    "what is owed is paid to the node that a slot goes to, after ASKING",
+    "what is owed was redirected, and waits",
     "who takes over goes on with the outage",
     "a slot that is owed something comes to a node that is well",
     "a command ends because nobody serves its slot",

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use rustix::fs::statvfs;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::{Raw, RawReply, eventually, free_port};
@@ -18,6 +19,9 @@ use crate::{Raw, RawReply, eventually, free_port};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How many ports to try before it must be something else that is wrong.
 const ATTEMPTS: usize = 5;
+/// A file system in memory, and how many bytes have to be free in it for servers to use it. They write before
+/// they answer, so a disk that is busy would hold them up, and their tests with them.
+const MEMORY: (&str, u64) = ("/dev/shm", 4 << 30);
 /// The environment variable that names another server to test with, such as `valkey-server`.
 const PROGRAM: &str = "UNFAZED_TEST_SERVER";
 
@@ -354,11 +358,19 @@ fn new_folder() -> PathBuf {
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         // Short: the path of a Unix socket has room for about a hundred bytes.
-        let path = env::temp_dir().join(format!("unfazed-{}-{number}", std::process::id()));
+        let path = root().join(format!("unfazed-{}-{number}", std::process::id()));
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return path,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => panic!("cannot create {}: {error}", path.display()),
         }
     }
+}
+
+/// Where servers have their folders.
+fn root() -> PathBuf {
+    let (memory, needed) = MEMORY;
+    let is_roomy =
+        statvfs(memory).is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) >= needed);
+    if is_roomy { memory.into() } else { env::temp_dir() }
 }

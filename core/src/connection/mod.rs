@@ -581,9 +581,13 @@ impl Connection {
     /// Whether an answer to a command of this slot of a cluster is owed, or was given and has still to be
     /// dealt with.
     pub(crate) fn owes_for(&self, slot: u16) -> bool {
-        let of = |op: &Op| op.slot == slot;
-        self.owed.iter().any(|owed| owed.owner.op().is_some_and(of))
-            || self.refused.iter().any(|(op, ..)| of(op))
+        self.slots_owed().any(|owed| owed == slot)
+    }
+
+    /// What stands in the place of the slot of each such command.
+    pub(crate) fn slots_owed(&self) -> impl Iterator<Item = u16> {
+        let owed = self.owed.iter().filter_map(|owed| owed.owner.op());
+        owed.chain(self.refused.iter().map(|(op, ..)| op)).map(|op| op.slot)
     }
 
     pub(crate) fn owes_nothing(&self) -> bool {

@@ -6,12 +6,13 @@
 //!                  └──────────── refresh ◀─────────────┘ a span of time
 //! ```
 //!
-//! A refresh asks up to three nodes that are connected, at once; what most of them say holds. There is one
-//! refresh at a time, never two right after one another, and only requests of slots that nobody serves
-//! wait for it. `redirect` follows MOVED and ASK, `gather` is for commands that concern several nodes.
+//! A refresh asks up to three nodes that are connected, at once; what most of them say holds, and of slots that
+//! those leave out what anybody says. There is one refresh at a time, never two right after one another, and only
+//! requests of slots that nobody serves wait for it. `redirect` follows MOVED and ASK, `gather` is for commands
+//! that concern several nodes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -33,7 +34,7 @@ use crate::{
     request::split_arguments,
     resp::Reply,
     slot::{SLOTS, slot},
-    topology::{Asked, Layout, normal, parse_shards, parse_slots},
+    topology::{Asked, Layout, Said, Shard, normal, parse_shards, parse_slots, ranges_of},
 };
 
 /// What an [`Op`] has in the place of its slot: a slot of a cluster, or one of these.
@@ -79,7 +80,11 @@ struct Refresh {
     last: Option<Instant>,
     /// Who has still to answer.
     asked: Vec<NodeId>,
-    answers: Vec<Layout>,
+    answers: Vec<Said>,
+    /// Others are asked then, if nobody has answered: those who were may be busy for long.
+    hedge: Option<Instant>,
+    /// Who serves slots that others left out, and was not asked: he comes first the next time.
+    unheard: Vec<NodeId>,
     /// Until when those are waited for who have not answered, once one has.
     until: Option<Instant>,
     /// There was a reason to ask since the present one began.
@@ -186,6 +191,12 @@ impl Cluster {
         shares.filter(|(owner, _)| **owner == node).map(|(_, share)| share).sum()
     }
 
+    /// One of the slots that a node serves, counted from 0.
+    pub(super) fn slot_of(&self, node: NodeId, nth: usize) -> Option<u16> {
+        let mut served = (0..SLOTS).filter(|slot| self.owner(*slot) == node);
+        served.nth(nth)
+    }
+
     /// A node serves a slot from now on.
     fn give(&mut self, slot: u16, node: NodeId) {
         let place = self.owners.iter().position(|owner| *owner == node).unwrap_or_else(|| {
@@ -201,7 +212,8 @@ impl Cluster {
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let detours = self.detours.due().filter(|due| *due > now);
         let refresh = self.refresh.due.filter(|_| self.refresh.asked.is_empty());
-        refresh.into_iter().chain(self.refresh.until).chain(detours).min()
+        let hedge = self.refresh.hedge;
+        refresh.into_iter().chain(self.refresh.until).chain(hedge).chain(detours).min()
     }
 }
 
@@ -313,7 +325,7 @@ impl<W> Engine<W> {
         let refresh = &mut cluster.refresh;
         let hasty = self.trial.is(Sabotage::RefreshAtOnce);
         if hasty {
-            (refresh.last, refresh.until) = (None, None);
+            (refresh.last, refresh.until, refresh.hedge) = (None, None, None);
             refresh.asked.clear();
         }
         if !refresh.asked.is_empty() {
@@ -346,6 +358,10 @@ impl<W> Engine<W> {
             self.finish_refresh();
         }
         let Some(cluster) = &self.cluster else { return };
+        if cluster.refresh.hedge.is_some_and(|hedge| hedge <= now) {
+            self.ask_others();
+        }
+        let Some(cluster) = &self.cluster else { return };
         let begins = self.begun && self.closing == Closing::Open && !self.is_isolated();
         if cluster.refresh.asked.is_empty() && cluster.refresh.due.is_some_and(|due| due <= now) {
             if begins {
@@ -358,23 +374,60 @@ impl<W> Engine<W> {
     }
 
     fn begin_refresh(&mut self) {
-        let ready: Vec<_> = self
-            .nodes
-            .iter()
-            .filter_map(|(id, node)| Some((id, node.conn.filter(|_| !node.gone)?)))
-            .collect();
-        let Some(first) = self.rng.below(ready.len()) else { return self.dial_seeds() };
+        let Some(cluster) = &mut self.cluster else { return };
+        let unheard = std::mem::take(&mut cluster.refresh.unheard);
+        let asked = self.draw_asked(&unheard);
+        if asked.is_empty() {
+            return self.dial_seeds();
+        }
         let Some(cluster) = &mut self.cluster else { return };
         cluster.refresh.due = None;
         cluster.refresh.again = false;
         cluster.refresh.answers.clear();
-        let asked: Vec<_> =
-            ready.iter().cycle().skip(first).take(ready.len().min(ASKED_MAX)).collect();
-        cluster.refresh.asked = asked.iter().map(|(node, _)| *node).collect();
+        self.ask_for_map(asked);
+    }
+
+    /// Some nodes that can be asked and were not: of these `first` before others.
+    fn draw_asked(&mut self, first: &[NodeId]) -> Vec<NodeId> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let ready = self.nodes.iter().filter(|(id, node)| {
+            node.conn.is_some() && !node.gone && !cluster.refresh.asked.contains(id)
+        });
+        let ready: Vec<_> = ready.map(|(id, _)| id).collect();
+        let Some(from) = self.rng.below(ready.len()) else { return ready };
+        let by_turns = ready.iter().cycle().skip(from).take(ready.len());
+        let (mut asked, others): (Vec<_>, Vec<_>) =
+            by_turns.copied().partition(|node| first.contains(node));
+        asked.extend(others);
+        asked.truncate(ASKED_MAX);
+        asked
+    }
+
+    fn ask_for_map(&mut self, nodes: Vec<NodeId>) {
+        let hedge = self.now.instant + self.rng.around(REFRESH_GAP, REFRESH_JITTER_PERCENT);
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.refresh.hedge = Some(hedge);
+        cluster.refresh.asked.extend(&nodes);
         let what: &[u8] = if cluster.by_slots { b"SLOTS" } else { b"SHARDS" };
-        for (_, conn) in asked {
-            self.ask(*conn, Own::Topology, &[b"CLUSTER", what]);
+        for conn in nodes.into_iter().filter_map(|node| self.nodes[node].conn).collect::<Vec<_>>() {
+            self.ask(conn, Own::Topology, &[b"CLUSTER", what]);
         }
+    }
+
+    /// Nobody who was asked has answered yet, and it may be long until somebody does: others are asked as
+    /// well, no sooner than they would be for another refresh.
+    fn ask_others(&mut self) {
+        let others = self.draw_asked(&[]);
+        let Some(cluster) = &self.cluster else { return };
+        if others.is_empty() && !cluster.is_mapped() {
+            for seed in cluster.seeds.clone() {
+                let node = self.node_at(&seed);
+                self.ensure_dial(node);
+            }
+        } else if !others.is_empty() {
+            self.reached(Rare::OthersAsked);
+        }
+        self.ask_for_map(others);
     }
 
     /// Nobody is connected who could be asked: whoever may be there is dialled.
@@ -409,12 +462,14 @@ impl<W> Engine<W> {
         match answer {
             Ok(Ok(layout)) => {
                 let refresh = &mut cluster.refresh;
-                let seconded = refresh.answers.contains(&layout);
-                refresh.answers.push(layout);
-                refresh.until.get_or_insert(self.now.instant + ANSWERS_GRACE);
-                if seconded {
+                let seconded = refresh.answers.iter().any(|said| said.layout == layout);
+                // Of a slot that both leave out another may know who has it.
+                if seconded && layout.gaps().is_empty() {
                     refresh.asked.clear();
                 }
+                refresh.answers.push(Said { by: endpoint.clone(), layout });
+                refresh.until.get_or_insert(self.now.instant + ANSWERS_GRACE);
+                refresh.hedge = None;
             }
             Ok(Err(malformed)) => self.tell_error(node, Cause::Malformed(malformed.0)),
             Err(error) if !cluster.by_slots && is_unknown(error.message()) => {
@@ -471,14 +526,15 @@ impl<W> Engine<W> {
             self.trial.reached(Rare::AnswerMissed);
         }
         refresh.asked.clear();
-        refresh.until = None;
+        (refresh.until, refresh.hedge) = (None, None);
         refresh.last = Some(now);
         let again = std::mem::take(&mut refresh.again);
         let answers = std::mem::take(&mut refresh.answers);
-        if answers.windows(2).any(|pair| pair[0] != pair[1]) {
+        if answers.windows(2).any(|pair| pair[0].layout != pair[1].layout) {
             self.trial.reached(Rare::Disagree);
         }
         let agreed = Layout::agreed(&answers, cluster.layout.as_ref());
+        let agreed = agreed.map(|layout| self.keep_unheard(layout, &answers));
         let found = agreed.is_some();
         if let Some(layout) = agreed {
             self.adopt(&layout);
@@ -486,9 +542,10 @@ impl<W> Engine<W> {
         let all_live = |engine: &Self| {
             engine.nodes.iter().all(|(_, node)| node.gone || matches!(node.phase, Phase::Live))
         };
-        let well = found && all_live(self);
+        let all_live = all_live(self);
         let Some(cluster) = &mut self.cluster else { return };
         let refresh = &mut cluster.refresh;
+        let well = found && all_live && refresh.unheard.is_empty();
         refresh.unwell = if well { 0 } else { refresh.unwell.saturating_add(1) };
         let delay = match refresh.unwell {
             0 => REFRESH_EVERY,
@@ -501,6 +558,33 @@ impl<W> Engine<W> {
         self.stirred = true;
         self.leases.stirred = true;
         self.settle_detours();
+    }
+
+    /// Leaves slots of which nobody has said anything with him who serves them, as long as he can be asked
+    /// and was not heard: a cluster that has just lost its master is silent of his slots for a moment, and
+    /// whoever they have gone to is known from a redirect already.
+    fn keep_unheard(&mut self, layout: Layout, answers: &[Said]) -> Layout {
+        let Some(cluster) = &mut self.cluster else { return layout };
+        let mut kept: BTreeMap<NodeId, Vec<u16>> = BTreeMap::new();
+        for slot in layout.gaps() {
+            let owner = cluster.owner(slot);
+            if owner != NodeId::HOME && usable_now(&self.nodes, owner) {
+                kept.entry(owner).or_default().push(slot);
+            }
+        }
+        let mut said = Vec::new();
+        for (owner, slots) in kept {
+            let Some(endpoint) = &self.nodes[owner].endpoint else { continue };
+            if answers.iter().any(|said| said.by == *endpoint) {
+                continue;
+            }
+            self.trial.reached(Rare::Unheard);
+            cluster.refresh.unheard.push(owner);
+            let (master, ranges) = (Some(endpoint.clone()), ranges_of(slots));
+            let shards = vec![Shard { master, replicas: Vec::new(), ranges }];
+            said.push(Said { by: endpoint.clone(), layout: Layout { shards } });
+        }
+        layout.filled(&said, None)
     }
 
     // ---- the map -------------------------------------------------------------------------------
@@ -532,10 +616,16 @@ impl<W> Engine<W> {
     /// A redirect says that a node serves a slot, and the map names that node.
     pub(super) fn give_slot(&mut self, slot: u16, node: NodeId) {
         let whole = self.health();
-        if let Some(cluster) = &mut self.cluster {
-            cluster.give(slot, node);
+        let Some(cluster) = &mut self.cluster else { return };
+        let before = cluster.owner(slot);
+        cluster.give(slot, node);
+        if before != node {
+            self.stay_behind_former(|moved| moved == slot);
         }
         self.tell_whole(whole);
+        if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
+            self.inherit(BTreeSet::from([node]));
+        }
         self.pubsub.slots_moved();
         self.settle_debts();
     }
@@ -585,19 +675,22 @@ impl<W> Engine<W> {
             }
         }
         let mut heirs = BTreeSet::new();
+        let mut moved = vec![false; usize::from(SLOTS)];
         let mut shares = vec![0; owners.len()];
         slots.iter().for_each(|place| shares[usize::from(*place)] += 1);
         let Some(cluster) = &mut self.cluster else { return heirs };
         cluster.shares = shares;
         let slots_before = std::mem::replace(&mut cluster.slots, slots.into());
         let owners_before = std::mem::replace(&mut cluster.owners, owners);
-        for (now, before) in cluster.slots.iter().zip(&slots_before) {
+        for (slot, (now, before)) in cluster.slots.iter().zip(&slots_before).enumerate() {
             let heir = cluster.owners[usize::from(*now)];
             let before = owners_before[usize::from(*before)];
+            moved[slot] = heir != before;
             if heir != before && self.nodes.contains(before) && self.nodes[before].phase.is_down() {
                 heirs.insert(heir);
             }
         }
+        self.stay_behind_former(|slot| moved[usize::from(slot)]);
         heirs
     }
 

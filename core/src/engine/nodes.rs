@@ -74,6 +74,8 @@ pub(super) struct Node {
     pub(super) probe_interval: Duration,
     pub(super) heritage: Heritage,
     pub(super) account: Account,
+    /// How often what recovery has sent was redirected since any of it was taken.
+    pub(super) debts_redirected: u8,
     /// Waits for a connection, in order.
     pub(super) backlog: VecDeque<Parked>,
     /// The cluster does not name it any more, so it goes as soon as nothing is under way to it.
@@ -117,6 +119,7 @@ impl Node {
             probe_interval: breaker.probe_interval,
             heritage: Heritage::default(),
             account: Account::default(),
+            debts_redirected: 0,
             backlog: VecDeque::new(),
             gone: false,
             named_at: None,

@@ -16,6 +16,11 @@
 //! time, so that nothing waits behind it which the server would take. An answer that would be the same
 //! the next time ends that one key's debt, and operators are told. `heritage` says whether the data
 //! are those that were written to.
+//!
+//! In a cluster a slot may be on its way to another node, key by key. ASK is followed, with ASKING and what is
+//! owed in one piece; it is still the node with the slot that pays, and is told apart from the one that is
+//! asked: by the map, not by the connection. Everything else that redirects waits for the map, and so do the
+//! debts of that key alone.
 
 use std::time::{Duration, Instant};
 
@@ -24,17 +29,20 @@ use bytes::Bytes;
 use super::{
     ConnId, Engine, Event, NodeId, Phase,
     classify::{Class, classify},
+    redirect::redirect_delay,
     trial::{Rare, Sabotage},
 };
 use crate::{
     Cause,
     commands::Spec,
+    config::Endpoint,
     connection::{Own, Question},
     failure::Executed,
     fallback::{Answered, Command, Refused, Step},
     reply::ServerError,
     resp::Reply,
-    slot::slot,
+    slot::{key_in, slot},
+    topology::RedirectKind,
 };
 
 #[derive(Debug)]
@@ -87,10 +95,6 @@ const REFUSALS_MAX: usize = 8;
 
 /// A key that nobody has; deleting it changes nothing.
 const PROBE_KEY: &[u8] = b"unfazed:probe:absent";
-
-/// How many of such keys are tried for one in a slot of a node: of so many none is in its only slot once
-/// in 400 times, and then the probe is one question shorter.
-const PROBE_KEYS_MAX: u32 = 100_000;
 
 /// How many keys are settled in one piece, and the pause before the next: at most 25,600 keys a second,
 /// a fraction of what a server deletes, so that one that has just come up has the rest for its other
@@ -151,11 +155,12 @@ impl<W> Engine<W> {
         self.enter_stage(node, Stage::Asking { owed, failed: None, passed }, None);
     }
 
-    /// A key that nobody has, in a slot that the node serves; none where it serves none.
-    pub(super) fn probe_key(&self, node: NodeId) -> Option<Vec<u8>> {
+    /// A key that nobody has, in a slot that the node serves; none where it serves none. Each time in another
+    /// slot: one of them may be open for a move, and then says nothing of the node.
+    pub(super) fn probe_key(&mut self, node: NodeId) -> Option<Vec<u8>> {
         let Some(cluster) = &self.cluster else { return Some(PROBE_KEY.to_vec()) };
-        let key = |number: u32| [PROBE_KEY, b":", number.to_string().as_bytes()].concat();
-        (0..PROBE_KEYS_MAX).map(key).find(|key| cluster.owner(slot(key)) == node)
+        let nth = self.rng.below(cluster.slots_of(node))?;
+        key_in(cluster.slot_of(node, nth)?, &[PROBE_KEY, b":"].concat())
     }
 
     pub(super) fn ask(&mut self, conn: ConnId, own: Own, words: &[&[u8]]) {
@@ -242,7 +247,7 @@ impl<W> Engine<W> {
         if self.is_paying(node) {
             self.enter_stage(node, Stage::Draining, None);
         } else if self.is_in_debt(node) {
-            self.enter_stage(node, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+            self.enter_stage(node, Stage::Pause(self.next_piece(node)), None);
             self.place_held();
         } else {
             self.recovered(node);
@@ -251,6 +256,11 @@ impl<W> Engine<W> {
 
     /// Sends what is to be sent for one key, whole and with nothing between; gives how much that is.
     fn take_step(&mut self, conn: ConnId, key: &Bytes, step: Step) -> usize {
+        let goes_out = matches!(step, Step::Ask(_) | Step::Pay(_));
+        if goes_out && self.node_of(conn) != Some(self.payer_of(key)) {
+            // It holds for the whole of a transaction.
+            self.ask(conn, Own::Asking, &[b"ASKING"]);
+        }
         match step {
             Step::Ask(question) => {
                 self.ask(conn, Own::Inquire(key.clone()), &question.words());
@@ -273,9 +283,8 @@ impl<W> Engine<W> {
             }
             Step::Skip => {
                 self.reached(Rare::MergeSkipped);
-                if let Some(node) = self.node_of(conn) {
-                    self.nodes[node].account.skipped += 1;
-                }
+                let payer = self.payer_of(key);
+                self.nodes[payer].account.skipped += 1;
                 self.memory.settled(key, self.now);
                 0
             }
@@ -283,6 +292,14 @@ impl<W> Engine<W> {
     }
 
     // ---- whose debts ---------------------------------------------------------------------------
+
+    /// The node that is to pay what a key is owed, whichever is asked for it.
+    fn payer_of(&self, key: &[u8]) -> NodeId {
+        match &self.cluster {
+            None => self.nodes.home(),
+            Some(cluster) => cluster.owner(slot(key)),
+        }
+    }
 
     /// The next keys that are owed something and that this node serves.
     fn next_owed(&self, node: NodeId, count: usize) -> Vec<Bytes> {
@@ -323,70 +340,114 @@ impl<W> Engine<W> {
             let drains =
                 matches!(self.nodes[other].phase, Phase::Down { stage: Stage::Draining, .. });
             if other != node && drains && !self.is_paying(other) {
-                self.enter_stage(other, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+                self.enter_stage(other, Stage::Pause(self.next_piece(other)), None);
             }
         }
     }
 
     fn on_inquired(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
-        let Some(node) = self.node_of(conn) else { return };
         if let Answered::Refused(refused) = self.memory.answered(key, reply) {
-            return self.on_refused(node, key, refused);
+            return self.on_refused(conn, key, refused);
         }
+        let payer = self.payer_of(key);
         self.memory.put_back(key);
         // On a connection that is given up nothing more is begun.
-        if self.nodes[node].conn == Some(conn) && self.is_draining(node) {
+        if self.served_by(conn).is_some() && self.is_draining(payer) {
             let step = self.memory.go_on(key, reply, self.now);
             self.take_step(conn, key, step);
         } else {
             self.reached(Rare::AnswerTooLate);
         }
-        self.end_piece(node);
+        self.end_piece(payer);
     }
 
     fn on_settle_reply(&mut self, conn: ConnId, key: &Bytes, reply: &Reply) {
-        let Some(node) = self.node_of(conn) else { return };
         match self.memory.answered(key, reply) {
             Answered::Partly => {}
             Answered::Paid => {
+                let payer = self.payer_of(key);
+                self.nodes[payer].debts_redirected = 0;
                 self.memory.settled(key, self.now);
-                self.end_piece(node);
+                self.end_piece(payer);
             }
-            Answered::Refused(refused) => self.on_refused(node, key, refused),
+            Answered::Refused(refused) => self.on_refused(conn, key, refused),
         }
     }
 
-    fn on_refused(&mut self, node: NodeId, key: &Bytes, refused: Refused) {
+    fn on_refused(&mut self, conn: ConnId, key: &Bytes, refused: Refused) {
         let Refused { command, error, for_good } = refused;
-        let moved = !for_good && self.is_redirect(&error);
-        if moved {
-            self.want_refresh();
+        let payer = self.payer_of(key);
+        if !for_good && self.is_redirect(&error) {
+            return self.on_debt_redirected(conn, key, &error);
         }
-        let fate = match () {
-            () if for_good => Fate::Forever,
-            () if moved => Fate::NotNow,
-            () => fate_of(command, &error),
-        };
+        let fate = if for_good { Fate::Forever } else { fate_of(command, &error) };
         match fate {
             Fate::Maybe if self.memory.unanswered(key) => {
                 self.reached(Rare::MaybePaid);
-                self.nodes[node].account.unanswered += 1;
+                self.nodes[payer].account.unanswered += 1;
                 self.memory.settled(key, self.now);
-                self.end_piece(node);
+                self.end_piece(payer);
+            }
+            // What another node than its own says concerns that key alone.
+            Fate::NotNow | Fate::Maybe if self.node_of(conn) != Some(payer) => {
+                self.pay_later(key);
             }
             // What may be sent again is; but who answered so once may do so for long.
             Fate::NotNow | Fate::Maybe => {
                 self.reached(Rare::NotNow);
                 self.memory.put_last(key);
-                self.stop_drain(node, Cause::NotReady(error));
+                self.stop_drain(payer, Cause::NotReady(error));
             }
             Fate::Forever => {
                 self.reached(Rare::NeverPaid);
-                self.nodes[node].account.refuse(command, error);
+                self.nodes[payer].account.refuse(command, error);
                 self.memory.settled(key, self.now);
-                self.end_piece(node);
+                self.end_piece(payer);
             }
         }
+    }
+
+    /// What a key is owed is to go to another node.
+    fn on_debt_redirected(&mut self, conn: ConnId, key: &Bytes, error: &ServerError) {
+        let payer = self.payer_of(key);
+        let redirect = self.read_redirect(conn, error);
+        let asks = redirect.filter(|redirect| redirect.kind == RedirectKind::Ask);
+        let to = asks.and_then(|redirect| redirect.to);
+        let named = |to: &Endpoint| self.cluster.as_ref().is_some_and(|cluster| cluster.names(to));
+        let first = self.node_of(conn) == Some(payer) && self.is_draining(payer);
+        let Some(to) = to.filter(|to| first && named(to)) else {
+            self.want_refresh();
+            return self.pay_later(key);
+        };
+        let target = self.node_at(&to);
+        self.nodes[target].named_at = Some(self.now.instant);
+        self.ensure_dial(target);
+        let Some(conn) = self.nodes[target].conn.filter(|_| target != payer) else {
+            return self.pay_later(key);
+        };
+        self.reached(Rare::DebtAsked);
+        // What was asked before was asked of a node that does not have the key any more.
+        self.memory.put_back(key);
+        let unknown = self.nodes[payer].heritage.is_unknown();
+        let step = self.memory.begin(key, unknown, self.now);
+        self.take_step(conn, key, step);
+        self.end_piece(payer);
+    }
+
+    /// Leaves what a key is owed for later, after all others.
+    fn pay_later(&mut self, key: &Bytes) {
+        let payer = self.payer_of(key);
+        self.reached(Rare::DebtRedirected);
+        self.memory.put_last(key);
+        let times = &mut self.nodes[payer].debts_redirected;
+        *times = times.saturating_add(1);
+        self.end_piece(payer);
+    }
+
+    /// When the next piece may follow: where they are sent to and fro, no sooner than any command would.
+    fn next_piece(&self, node: NodeId) -> Instant {
+        let redirected = redirect_delay(self.nodes[node].debts_redirected);
+        self.now.instant + DRAIN_PAUSE.max(redirected)
     }
 
     /// Goes on once nothing is on its way any more.
@@ -402,7 +463,7 @@ impl<W> Engine<W> {
         if !self.is_in_debt(node) {
             return self.recovered(node);
         }
-        self.enter_stage(node, Stage::Pause(self.now.instant + DRAIN_PAUSE), None);
+        self.enter_stage(node, Stage::Pause(self.next_piece(node)), None);
         self.place_held();
     }
 
@@ -416,6 +477,7 @@ impl<W> Engine<W> {
 
     /// The server can't serve now: back to memory, and to probes.
     pub(super) fn stop_drain(&mut self, node: NodeId, cause: Cause) {
+        self.end_other_pieces(node);
         if self.is_draining(node) {
             let next = self.next_probe(node);
             self.enter_stage(node, Stage::Waiting(next), Some(cause));
@@ -435,6 +497,7 @@ impl<W> Engine<W> {
         self.told = super::Told::default();
         self.nodes[node].recovered_at = Some(self.now.instant);
         self.nodes[node].heritage.settle();
+        self.nodes[node].debts_redirected = 0;
         if self.cluster.is_some() {
             // Slots may have come to it since it began, and a debt in them may have been given up elsewhere.
             self.hand_back(node);
@@ -449,9 +512,10 @@ impl<W> Engine<W> {
         match own {
             Own::Settle(key, true) if whole && self.memory.unanswered(key) => {
                 self.reached(Rare::DebtUnanswered);
-                self.nodes[node].account.unanswered += 1;
+                let payer = self.payer_of(key);
+                self.nodes[payer].account.unanswered += 1;
                 // Another connection has taken over, on which the server answers for it already.
-                if self.settles(node) && self.nodes[node].conn.is_some() {
+                if self.settles(payer) && self.nodes[payer].conn.is_some() {
                     self.memory.settled(key, self.now);
                 }
             }
@@ -465,6 +529,8 @@ impl<W> Engine<W> {
             _ => return,
         }
         self.unheld = true;
+        // It may have been another node's to pay.
+        self.end_other_pieces(node);
         if !self.is_paying(node) {
             self.tell_account(node);
         }
@@ -549,8 +615,8 @@ fn judge(question: Question, reply: &Reply) -> Result<(), Cause> {
     if let Some(error) = reply.error() {
         return match (question, error.code()) {
             // Not being permitted to ask says nothing, nor does a server that can't save.
-            // And ROLE is younger than some servers.
-            (_, "NOPERM" | "MISCONF") | (Question::Role, "ERR") => Ok(()),
+            // And ROLE is younger than some servers, and with ASK one says that the slot is its own still.
+            (_, "NOPERM" | "MISCONF") | (Question::Role, "ERR") | (Question::Del, "ASK") => Ok(()),
             _ => Err(Cause::NotReady(error)),
         };
     }

@@ -12,6 +12,9 @@
 //! several nodes may redirect, and more of it may wait for connections to any of them. What comes together in
 //! a detour goes on in the order in which it was submitted.
 //!
+//! A slot may also get another owner with nobody redirected, by a new map: where another node still owes
+//! something of it, a detour begins as well, since that may be redirected yet, or lost and sent again.
+//!
 //! A redirect is believed where the map names the node that it leads to: no other is shown credentials.
 //! Else, and always where a script gave it, which can answer with any text, a refresh has to say the same
 //! first.
@@ -47,7 +50,7 @@ pub(super) struct Detours(BTreeMap<u16, Detour>);
 
 #[derive(Debug, Default)]
 struct Detour {
-    /// The nodes that redirected, which may still owe others of the slot.
+    /// The nodes that redirected, or served the slot before, which may still owe others of it.
     from: BTreeSet<NodeId>,
     bounced: Vec<Bounced>,
     newer: Vec<Parked>,
@@ -189,10 +192,19 @@ impl<W> Engine<W> {
         }
         let due = self.now.instant + redirect_delay(op.redirects);
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
-        let Some(cluster) = &mut self.cluster else { return };
+        let Some(detour) = self.detour_of(slot) else { return };
+        detour.from.insert(node);
+        detour.bounced.push(Bounced { parked, to, due });
+        self.stirred = true;
+    }
+
+    /// The detour of a slot, which begins if there is none. Whatever others of the slot wait for, nobody may
+    /// overtake them.
+    fn detour_of(&mut self, slot: u16) -> Option<&mut Detour> {
+        let cluster = self.cluster.as_mut()?;
+        let begins = !cluster.detours.concern(slot);
         let detour = cluster.detours.0.entry(slot).or_default();
-        if detour.from.is_empty() {
-            // Whatever it waits for, nobody may overtake it.
+        if begins {
             for (_, node) in self.nodes.iter_mut() {
                 let backlog = std::mem::take(&mut node.backlog);
                 let of = |parked: &Parked| parked.op.slot == slot;
@@ -201,9 +213,28 @@ impl<W> Engine<W> {
                 detour.newer.extend(waiting);
             }
         }
-        detour.from.insert(node);
-        detour.bounced.push(Bounced { parked, to, due });
-        self.stirred = true;
+        Some(detour)
+    }
+
+    /// Some slots have another owner than before. What other nodes still owe of them is older than all that
+    /// comes now, and goes before it.
+    pub(super) fn stay_behind_former(&mut self, moved: impl Fn(u16) -> bool) {
+        let Some(cluster) = &self.cluster else { return };
+        if self.trial.is(Sabotage::OvertakeRedirected) {
+            return;
+        }
+        let mut owed = BTreeSet::new();
+        for (_, connection) in self.connections.iter().filter(|(_, found)| found.is_main()) {
+            let node = connection.node;
+            let of = |slot: &u16| *slot < SLOTS && moved(*slot) && cluster.owner(*slot) != node;
+            owed.extend(connection.slots_owed().filter(of).map(|slot| (slot, node)));
+        }
+        for (slot, node) in owed {
+            self.reached(Rare::OwedByFormer);
+            if let Some(detour) = self.detour_of(slot) {
+                detour.from.insert(node);
+            }
+        }
     }
 
     /// Takes in what a redirect says of the map; gives where it leads.

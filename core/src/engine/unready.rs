@@ -1,4 +1,4 @@
-//! A node of a cluster that is there and serves nothing yet, because it loads its data or the cluster is down.
+//! A server that is there and serves nothing yet, because it loads its data or its cluster is down.
 //!
 //! Whom it refused waits longer each time, so as not to burden it, and would go on waiting for seconds after
 //! it has come to itself. Therefore it is asked on the client's own account until it serves again: one small
@@ -42,14 +42,15 @@ impl Unready {
 impl<W> Engine<W> {
     /// A node has refused a command.
     pub(super) fn note_unready(&mut self, node: NodeId, error: &ServerError) {
-        if self.cluster.is_some() && is_unready(error) && self.nodes[node].unready == Unready::No {
+        if is_unready(error) && self.nodes[node].unready == Unready::No {
             self.ask_later(node, self.now.instant);
         }
     }
 
     /// Asks those whose time has come, as long as anybody waits for them.
     pub(super) fn run_unready(&mut self, now: Instant) {
-        if self.cluster.is_none() {
+        let is_due = |node: &super::Node| node.unready.due().is_some_and(|at| at <= now);
+        if !self.nodes.iter().any(|(_, node)| is_due(node)) {
             return;
         }
         for node in self.nodes.ids() {

@@ -70,7 +70,7 @@ fn shards_are_read_with_their_masters_and_replicas() {
     assert_eq!(layout.shards[0].master, Some(Endpoint::tcp("a", 1)), "in one way to write it");
     assert_eq!(layout.shards[0].ranges, [(0, 10), (20, 8191)]);
     assert_eq!(layout.shards[0].replicas, [Endpoint::tcp("r", 3)]);
-    assert_eq!(layout.uncovered(), 9);
+    assert_eq!(layout.gaps().len(), 9);
     assert!(layout.endpoints().contains(&Endpoint::tcp("new", 9)), "it is about to get slots");
     let layout = shards(reply, true).expect("well-formed");
     assert_eq!(layout.shards[1].master, Some(Endpoint::tcp("b", 10_002)));
@@ -100,7 +100,7 @@ fn no_host_is_the_host_that_was_asked_and_a_question_mark_is_nobody() {
     }
     let unknown = vec![range(0, 9, vec![(text("?"), 7)]), range(10, 19, vec![(text("::1"), 7)])];
     let layout = slots(Value::Array(unknown), &AddressMap::new()).expect("fine");
-    assert_eq!(layout.uncovered(), 16_384 - 10);
+    assert_eq!(layout.gaps().len(), 16_384 - 10);
     assert_eq!(layout.endpoints().into_iter().collect::<Vec<_>>(), [&Endpoint::tcp("::1", 7)]);
 }
 
@@ -171,18 +171,56 @@ fn redirects_name_a_slot_and_a_node_or_are_none() {
     }
 }
 
+/// What the nodes at these ports say of who serves which slots.
+fn said(by: i64, ranges: &[(i64, i64, i64)]) -> Said {
+    let host = |port: i64| if port == 0 { text("?") } else { text("asked") };
+    let range = |(first, last, port): &(i64, i64, i64)| {
+        range(*first, *last, vec![(host(*port), (*port).max(1))])
+    };
+    let layout = slots(Value::Array(ranges.iter().map(range).collect()), &AddressMap::new());
+    Said { by: Endpoint::tcp("asked", by as u16), layout: layout.expect("fine") }
+}
+
 #[test]
 fn what_most_nodes_say_holds_and_news_win_a_tie() {
-    let layout = |port| {
-        let reply = Value::Array(vec![range(0, 9, vec![(text("a"), port)])]);
-        slots(reply, &AddressMap::new()).expect("fine")
-    };
-    let (one, two) = (layout(1), layout(2));
-    let all = |of: &[&Layout]| of.iter().map(|layout| (*layout).clone()).collect::<Vec<_>>();
+    let whole = |by, owner| said(by, &[(0, 16_383, owner)]);
+    let known = whole(1, 1).layout;
     assert_eq!(Layout::agreed(&[], None), None);
-    assert_eq!(Layout::agreed(&all(&[&two, &one, &one]), Some(&one)), Some(one.clone()));
-    assert_eq!(Layout::agreed(&all(&[&one, &two]), Some(&one)), Some(two.clone()));
-    assert_eq!(Layout::agreed(&all(&[&one]), Some(&one)), Some(one));
+    let agreed = Layout::agreed(&[whole(1, 2), whole(2, 1), whole(3, 1)], Some(&known));
+    assert_eq!(agreed, Some(known.clone()));
+    let agreed = Layout::agreed(&[whole(1, 1), whole(2, 2)], Some(&known));
+    assert_eq!(agreed, Some(whole(1, 2).layout));
+    assert_eq!(Layout::agreed(&[whole(1, 1)], Some(&known)), Some(known));
+}
+
+#[test]
+fn who_claims_a_slot_counts_more_than_those_who_say_nothing_of_it() {
+    let masters = |answers: &[Said], known: Option<&Layout>| {
+        let layout = Layout::agreed(answers, known).expect("there are answers");
+        let of = |slot: usize| layout.masters()[slot].map(ToString::to_string);
+        [0, 9, 16_383].map(of).map(Option::unwrap_or_default)
+    };
+    let silent = |by| said(by, &[(10, 16_383, 2)]);
+    let claims = said(3, &[(0, 9, 3), (10, 16_383, 2)]);
+    let answers = [silent(1), silent(2), claims.clone()];
+    assert_eq!(masters(&answers, None), ["asked:3", "asked:3", "asked:2"]);
+    let layout = Layout::agreed(&answers, None).expect("answers");
+    assert_eq!(layout, claims.layout, "as if all had said so");
+    // Somebody else's word will do, where there is none better.
+    let hearsay = said(4, &[(0, 9, 5), (10, 16_383, 2)]);
+    assert_eq!(masters(&[silent(1), silent(2), hearsay.clone()], None)[0], "asked:5");
+    assert_eq!(masters(&[silent(1), silent(2), hearsay, claims], None)[0], "asked:3");
+    // Who does not know how a node is reached says nothing of it either, and is news in vain.
+    let known = said(1, &[(0, 9, 3), (10, 16_383, 2)]).layout;
+    let nowhere = said(2, &[(0, 9, 0), (10, 16_383, 2)]);
+    let knows = Said { by: Endpoint::tcp("asked", 1), layout: known.clone() };
+    let answers = [nowhere.clone(), knows];
+    assert_eq!(masters(&answers, Some(&known)), ["asked:3", "asked:3", "asked:2"]);
+    assert_eq!(masters(&[nowhere], Some(&known))[0], "", "nobody says who has it");
+    // What most say of a slot is not overruled by who claims it.
+    let most = |by| said(by, &[(0, 9, 4), (10, 16_383, 2)]);
+    let claims = said(3, &[(0, 9, 3), (10, 16_383, 2)]);
+    assert_eq!(masters(&[most(1), most(2), claims], None)[0], "asked:4");
 }
 
 proptest! {
@@ -207,7 +245,7 @@ proptest! {
         }
         let count = ranges.len();
         let layout = slots(Value::Array(ranges), &AddressMap::new()).expect("well-formed");
-        prop_assert_eq!(layout.uncovered(), 0);
+        prop_assert_eq!(layout.gaps(), Vec::<u16>::new());
         prop_assert_eq!(layout.shards.iter().map(|shard| shard.ranges.len()).sum::<usize>(), count);
     }
 

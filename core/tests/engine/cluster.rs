@@ -9,6 +9,7 @@ use unfazed_core::{
     fallback::{Fallback, Policy},
     reply::FromReply,
     resp::Source,
+    slot::slot,
 };
 
 use super::nodes::{A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards};
@@ -384,6 +385,43 @@ fn what_was_written_in_memory_is_forgotten_where_a_node_that_is_well_takes_over(
     let get = world.run("GET foo");
     world.say(B, "_");
     assert_eq!(world.value::<Option<String>>(get), None);
+}
+
+#[test]
+fn who_is_given_a_slot_by_a_redirect_goes_on_with_its_outage() {
+    let config = World::plain().fallback(Fallback::memory("foo", Policy::Invalidate));
+    let mut world = World::live(config);
+    // A node that has no slots yet.
+    let map = shards(&[(A, 0, 5460), (B, 5461, 10_922), (C, 10_923, 16_383), (7004, 1, 0)]);
+    world.map_all(&map);
+    world.wait(Duration::from_secs(61));
+    world.peer(C).refuses = true;
+    world.lose(C, Cause::Reset);
+    let set = world.run("SET foo 1");
+    world.value::<()>(set);
+    (world.peer(C).refuses, world.peer(C).is_down) = (false, true);
+    world.wait(Duration::from_secs(1));
+    world.run("GET {foo}bar");
+    let of_c = slot(OF_C.as_bytes());
+    let (before, after) = ((C, 10_923, of_c - 1), (C, of_c + 1, 16_383));
+    let moves = (7004, of_c, of_c);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), before, moves, after]));
+    world.say(C, &moved(OF_C, 7004));
+    assert_eq!(world.asked(7004)[0], "GET {foo}bar", "it may not degrade, so it does not wait");
+    let set = world.run("SET foo 2");
+    let sets = world.asked(7004).contains(&"SET foo 2".to_owned());
+    assert!(!sets, "the deletion that is owed would come after it");
+    world.value::<()>(set);
+    world.say(7004, "_");
+    for _ in 0..60 {
+        world.wait(Duration::from_millis(50));
+        if world.asked(7004) == ["DEL foo"] {
+            world.say(7004, ":1");
+        }
+    }
+    assert_eq!(world.engine.status().journal_entries, 0);
+    world.run("GET foo");
+    assert_eq!(world.asked(7004), ["GET foo"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod cluster;
+mod cluster_claims;
 mod cluster_leases;
 mod cluster_scripts;
 mod cluster_status;
@@ -23,6 +24,7 @@ mod scripts;
 mod status;
 mod subscriptions;
 mod transactions;
+mod unready;
 
 use std::{
     sync::{

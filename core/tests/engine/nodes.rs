@@ -57,6 +57,8 @@ pub(super) struct Node {
     pub(super) names: Option<String>,
     /// It serves nothing, and says so.
     pub(super) is_down: bool,
+    /// Its slots are open for a move: what is not there any more is asked of B.
+    pub(super) gives_away: bool,
     /// What it says of the cluster; nothing is no answer at all.
     pub(super) map: String,
 }
@@ -308,6 +310,9 @@ impl World {
                 if node.is_down {
                     return Some("-CLUSTERDOWN The cluster is down\r\n".to_owned());
                 }
+                if node.gives_away {
+                    return Some(ask(key, B) + "\r\n");
+                }
                 let of_c = slot(key.as_bytes()) >= 10_923;
                 let serves = of_c == matches!(port, C | 7004);
                 if serves { ":0\r\n".to_owned() } else { moved(key, C) + "\r\n" }
@@ -344,7 +349,7 @@ fn is_own(words: &Words) -> bool {
     matches!(words[0].as_str(), "HELLO" | "CLUSTER" | "PING" | "INFO")
 }
 
-fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
+pub(super) fn take_command(bytes: &mut Vec<u8>) -> Option<Words> {
     let text = String::from_utf8(bytes.clone()).expect("text");
     let mut lines = text.split_inclusive("\r\n");
     let count: usize = lines.next()?.trim_end().strip_prefix('*')?.parse().ok()?;

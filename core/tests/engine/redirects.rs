@@ -1,6 +1,8 @@
 //! One slot's commands keep their order across redirects, whatever connections they are on.
 
-use unfazed_core::{engine::ConnId, slot::slot};
+use std::time::Duration;
+
+use unfazed_core::{Cause, engine::ConnId, slot::slot};
 
 use super::nodes::{A, B, C, OF_C, World, moved, shards};
 
@@ -38,7 +40,7 @@ fn what_waits_for_a_dead_node_is_not_overtaken_when_its_slot_moves() {
 #[test]
 fn what_is_owed_on_an_older_connection_goes_first() {
     let (mut world, old) = with_an_old_connection(false);
-    world.wait(std::time::Duration::from_secs(1));
+    world.wait(Duration::from_secs(1));
     world.run("APPEND foo 2");
     let new = world.links(C)[1].conn;
     assert_ne!(new, old);
@@ -50,4 +52,47 @@ fn what_is_owed_on_an_older_connection_goes_first() {
     assert!(world.asked(B).is_empty(), "the first may still be carried out by C");
     world.say_on(old, &moved(OF_C, B));
     assert_eq!(world.asked(B), ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
+}
+
+/// C has been asked something, and a new map gives its slots to B before it has answered.
+fn with_a_former_owner(command: &str) -> (World, ConnId) {
+    let mut world = World::live(World::plain());
+    let former = world.links(C)[0].conn;
+    world.run(command);
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.run("GET hello");
+    world.say(A, "-CLUSTERDOWN The cluster is down");
+    world.wait(Duration::from_millis(300));
+    assert!(world.events.iter().any(|event| event.contains("7003 is not needed")), "the new map");
+    (world, former)
+}
+
+#[test]
+fn what_a_former_owner_owes_is_not_overtaken_after_a_new_map() {
+    let (mut world, former) = with_a_former_owner("APPEND foo 1");
+    world.run("APPEND foo 2");
+    world.run("GET name");
+    assert_eq!(world.asked(B), ["GET name"], "the first may still be carried out by C");
+    world.say_on(former, &moved(OF_C, B));
+    assert_eq!(world.asked(B), ["GET name", "APPEND foo 1", "APPEND foo 2"]);
+}
+
+#[test]
+fn what_a_former_owner_loses_goes_again_before_what_is_newer() {
+    let (mut world, former) = with_a_former_owner("SET foo 1");
+    world.run("SET foo 2");
+    world.close(former, Cause::Reset);
+    assert_eq!(world.asked(B), ["SET foo 1", "SET foo 2"]);
+}
+
+#[test]
+fn what_is_owed_is_not_overtaken_after_a_redirect_of_what_waits_on_its_own() {
+    let mut world = World::live(World::plain());
+    world.run("APPEND foo 1");
+    world.run("BLPOP foo 1");
+    world.say_own(C, &moved(OF_C, B));
+    world.run("APPEND foo 2");
+    assert!(world.asked(B).is_empty(), "the first may still be carried out by C");
+    world.say(C, &moved(OF_C, B));
+    assert_eq!(world.asked(B), ["APPEND foo 1", "APPEND foo 2"]);
 }

@@ -1,6 +1,7 @@
 //! One request: when it is sent, sent again or given up, and how it ends.
 
 use super::*;
+use unfazed_core::engine::{Lease, Rejected};
 
 #[test]
 fn a_request_is_answered_by_the_reply_that_comes_for_it() {
@@ -236,7 +237,9 @@ fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() 
         assert!(world.write().contains("GET"));
         world.say("-LOADING\r\n");
         world.wait(Duration::from_millis(attempts * 1_000 - 1));
-        world.answer_pings();
+        // It is asked whether it serves by now.
+        assert!(world.write().contains("DEL"));
+        world.say("-LOADING\r\n");
         assert_eq!(world.engine.status().queued_requests, 1);
         world.wait(Duration::from_millis(1));
     }
@@ -326,4 +329,77 @@ fn what_a_server_refuses_before_it_runs_it_was_not_executed() {
         let failure = world.engine.take(ticket).expect("ended").expect_err("refused");
         assert_eq!(failure.executed(), Executed::No, "{failure}");
     }
+}
+
+#[test]
+fn whoever_waits_for_a_server_that_hangs_is_told_what_it_hangs_at() {
+    let limit = Duration::from_secs(2);
+    let plain = || World::plain().connect_timeout(limit).deadline(limit / 2);
+    for (config, accepts) in [(plain(), false), (plain(), true)] {
+        let mut world = World::new(config);
+        let connected = world.engine.connect(None, world.now);
+        let get = world.run(&Request::new("GET").arg("a"));
+        if accepts {
+            world.open();
+        }
+        world.wait(limit / 2);
+        let failure = world.engine.take(get).expect("ended").expect_err("no answer");
+        assert_eq!(failure.cause(), Some(&Cause::ConnectTimeout), "{failure}");
+        world.wait(limit / 2);
+        let failure = world.engine.take_wait(connected).expect("ended").expect_err("it hangs");
+        assert_eq!(failure.cause(), Some(&Cause::ConnectTimeout), "{failure}");
+    }
+    let mut world = World::new(Config::standalone("slow.example", 6379).connect_timeout(limit));
+    let connected = world.engine.connect(None, world.now);
+    world.drain();
+    world.wait(limit);
+    let failure = world.engine.take_wait(connected).expect("ended").expect_err("no address");
+    assert!(failure.to_string().contains("the look-up took too long"), "{failure}");
+}
+
+#[test]
+fn what_there_is_not_without_a_server_is_refused_with_what_to_use_instead() {
+    let mut world = World::new(Config::memory());
+    let lease = world.engine.lease(world.now).expect("room");
+    let mut ends = |lease: Option<Lease>, command: &str| {
+        let request = Request::new(command);
+        let submitted = match lease {
+            Some(lease) => world.engine.submit_on(lease, &request, None, world.now),
+            None => world.engine.submit(&request, None, world.now),
+        };
+        world.drain();
+        match submitted {
+            Ok((ticket, _)) => world.engine.take(ticket).expect("ended").expect_err("refused"),
+            Err(Rejected::Failed(failure)) => failure,
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    for (lease, command, advice) in [
+        (None, "XADD s * f v", "a list (RPUSH, BLMOVE)"),
+        (None, "XREAD BLOCK 5 STREAMS s $", "a list (RPUSH, BLMOVE)"),
+        (None, "EVAL x 0", "Config::native_script"),
+        (None, "GEOADD p 1 1 x", "use a server"),
+        (None, "PFADD h x", "a set (SADD, SCARD)"),
+        (None, "CONFIG GET x", "use a server"),
+        (None, "SELECT 1", "a prefix of its keys"),
+        (None, "CLIENT SETNAME x", "leave it out"),
+        (Some(lease), "MULTI", "`transaction`"),
+    ] {
+        let failure = ends(lease, command);
+        let shown = failure.to_string();
+        assert!(shown.contains("memory://") && shown.contains(advice), "{command}: {failure}");
+        let refused = matches!(
+            failure.kind(),
+            FailureKind::Memory(MemoryRefusal::Embedded(_)) | FailureKind::Misuse(_)
+        );
+        assert!(refused && !failure.is_unavailable(), "{command}: {failure}");
+        assert_eq!(failure.executed(), Executed::No);
+    }
+    let mut transaction = Batch::new();
+    transaction.push(&Request::new("SET a 1"));
+    transaction.push(&Request::new("XADD s * f v"));
+    let transaction = transaction.into_transaction();
+    let (ticket, _) = world.engine.submit_batch(&transaction, None, world.now).expect("room");
+    let failure = world.engine.take_batch(ticket).expect("ended").spread().expect_err("refused");
+    assert!(failure.to_string().contains("a list (RPUSH, BLMOVE)"), "{failure}");
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The first story that breaks a promise is made shorter, and printed as bytes that tell it again.
-//! `--threads N` runs on so many threads instead of all cores, `--mutant NAME` with a deliberate fault.
+//! `--threads N` runs on so many threads instead of all cores, `--mutant NAME` with a deliberate fault,
+//! `--clusters` only those worlds that are clusters.
 //!
 //! The exit code is 0 where every promise held, 1 where one was broken, 2 where something did not
 //! finish after healing, 3 where the engine panicked, 64 for a wrong command line.
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     let Some(wanted) = Wanted::from_arguments() else {
         eprintln!(
             "usage: simulate (--seed N | --seeds A..B | --bytes HEX) [--all] [--trace] [--threads N] \
-             [--mutant NAME]"
+             [--mutant NAME] [--clusters]"
         );
         return ExitCode::from(USAGE);
     };
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         What::Bytes(bytes) => one(0, Entropy::from_bytes(bytes), &wanted),
         What::Seeds(seeds) => {
             let mut hunt = Hunt::new(seeds.clone());
-            (hunt.all, hunt.mutant) = (wanted.all, wanted.mutant);
+            (hunt.all, hunt.mutant, hunt.clusters) = (wanted.all, wanted.mutant, wanted.clusters);
             hunt.threads = wanted.threads.unwrap_or(hunt.threads);
             hunt.run(|progress| match progress {
                 Progress::Seeds(count) => {
@@ -101,6 +102,7 @@ struct Wanted {
     trace: bool,
     threads: Option<usize>,
     mutant: Option<Mutant>,
+    clusters: bool,
 }
 
 enum What {
@@ -111,7 +113,7 @@ enum What {
 impl Wanted {
     fn from_arguments() -> Option<Self> {
         let (mut what, mut all, mut trace) = (None, false, false);
-        let (mut threads, mut mutant) = (None, None);
+        let (mut threads, mut mutant, mut clusters) = (None, None, false);
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -127,6 +129,7 @@ impl Wanted {
                 "--bytes" => what = Some(What::Bytes(from_hex(&words.next()?)?)),
                 "--all" => all = true,
                 "--trace" => trace = true,
+                "--clusters" => clusters = true,
                 "--threads" => threads = Some(words.next()?.parse().ok()?),
                 "--mutant" => {
                     let name = words.next()?;
@@ -137,7 +140,7 @@ impl Wanted {
                 _ => return None,
             }
         }
-        Some(Wanted { what: what?, all, trace, threads, mutant })
+        Some(Wanted { what: what?, all, trace, threads, mutant, clusters })
     }
 }
 

@@ -250,8 +250,17 @@ impl World {
         masters && from != to
     }
 
+    /// Whoever has nodes exchange slots sees to it that both know how things are. One that has never heard that
+    /// it gave a slot away would otherwise have it back, and go on giving it away for ever.
+    fn inform(&mut self, from: usize, to: usize) {
+        for node in [from, to] {
+            self.node_learns(node);
+        }
+    }
+
     pub(crate) fn begin_moving(&mut self, moving: Moving) {
         let Moving { slot, from, to } = moving;
+        self.inform(from, to);
         self.turn_to(to);
         self.server.member.as_mut().expect("a member").importing.insert(slot);
         self.turn_to(from);
@@ -329,6 +338,7 @@ impl World {
         let truth = self.truth();
         let owned = (first..=last).all(|slot| truth.owner(slot) == Some(from));
         if owned && self.may_exchange(from, to) {
+            self.inform(from, to);
             for key in self.keys_in(from, first, last) {
                 self.carry(&key, from, to);
             }

@@ -25,6 +25,8 @@ pub(crate) struct Placed {
     line: String,
     /// The lines of the whole request: of a pipeline what was refused holds up the others.
     with: Rc<Vec<String>>,
+    /// They are a transaction, which is sent elsewhere as one.
+    whole: bool,
 }
 
 /// The most questions for the map within a second: three nodes at once, no sooner than 80 ms after the one
@@ -59,7 +61,7 @@ impl Oracle {
                 |line: &String| line.split(|it: char| !it.is_ascii_digit()).any(|it| it == own);
             let lines = command.lines_in_cluster().into_iter().filter(tells);
             let order = (asked.submitted, at);
-            let placed = |line| Placed { order, line, with: Rc::clone(&with) };
+            let placed = |line| Placed { order, line, with: Rc::clone(&with), whole };
             self.placed.extend(lines.map(placed));
         }
     }
@@ -70,10 +72,11 @@ impl Oracle {
     /// - that came from the dead;
     /// - that went out on an older connection to the same node while another was in use;
     /// - whose key had left its node before the others of the slot, so that what was sent there together with
-    ///   it was carried out there.
+    ///   it was carried out there;
+    /// - that a node sent elsewhere just before the slot became its own, and what came behind them on the same
+    ///   connection was carried out there.
     pub(crate) fn check_order(&mut self, server: &Server) {
-        type Found<'a> = (First, bool, Option<usize>, &'a Placed);
-        let mut by_slot: BTreeMap<u16, Vec<Found<'_>>> = BTreeMap::new();
+        let mut by_slot: BTreeMap<u16, Vec<(First, bool, &Placed)>> = BTreeMap::new();
         for placed in &self.placed {
             let Some(known) = server.ledger.get(&placed.line) else { continue };
             let Some(first) = known.first else { continue };
@@ -82,23 +85,27 @@ impl Oracle {
             let refused =
                 |line: &String| server.ledger.get(line).is_some_and(|known| known.refused);
             let free = placed.with.iter().any(refused) || first.given_up;
-            by_slot.entry(slot(key.as_bytes())).or_default().push((
-                first,
-                free,
-                known.asked_by,
-                placed,
-            ));
+            by_slot.entry(slot(key.as_bytes())).or_default().push((first, free, placed));
         }
+        // What was sent behind it before the client could know of it stays where it was sent to.
+        let stayed_behind = |placed: &Placed, behind: First| {
+            let lines =
+                if placed.whole { &placed.with[..] } else { std::slice::from_ref(&placed.line) };
+            let mut known = lines.iter().filter_map(|line| server.ledger.get(line));
+            known.any(|known| {
+                known.asked_by == Some(behind.node) || known.moved_on.contains(&behind.link)
+            })
+        };
         let mut broken = None;
         for all in by_slot.values_mut() {
             all.sort_by_key(|(.., placed)| placed.order);
             // The first to be carried out of all that were asked for later.
             let mut later: Option<(First, &Placed)> = None;
-            for (first, free, asked_by, placed) in all.iter().rev() {
+            for (first, free, placed) in all.iter().rev() {
                 if let Some((before, of)) = later
                     && !free
                     && before.seq < first.seq
-                    && *asked_by != Some(before.node)
+                    && !stayed_behind(placed, before)
                     && !(before.node == first.node && before.link != first.link)
                 {
                     broken = Some(format!(

@@ -130,6 +130,8 @@ struct WriteFact {
     plain_set: bool,
     /// Nobody knows whether it was carried out.
     maybe: bool,
+    /// It is a part of a command, and what answered the whole may not have answered it.
+    part: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -322,7 +324,9 @@ impl Oracle {
             }
             if counted && (once(command) || whole_once) {
                 for line in self.own_lines(command) {
-                    self.lines.entry(line).or_default().most = Some(1);
+                    if !self.is_owed_too(&line) {
+                        self.lines.entry(line).or_default().most = Some(1);
+                    }
                 }
             }
             if !is_write(command.name()) {
@@ -346,6 +350,7 @@ impl Oracle {
                     plain_set: matches!(command.name(), "SET" | "MSET")
                         && !command.words.iter().any(|word| word == "PX"),
                     maybe: false,
+                    part: self.in_cluster && command.is_in_parts(),
                 });
             }
         }
@@ -629,6 +634,16 @@ impl Oracle {
             lines.retain(has);
         }
         lines
+    }
+
+    /// Whether this is how a key is deleted whose write the server is owed: of a DEL that was split a part may
+    /// be, and the part itself may have been carried out before memory took it over.
+    fn is_owed_too(&self, line: &str) -> bool {
+        let invalidates = self.policy == Some(Policy::Invalidate);
+        let owed = |key: &str| key.starts_with("miss") || (invalidates && key.starts_with("cache"));
+        let mut words = line.split(' ');
+        let deletes = words.next() == Some("DEL") && words.next().is_some_and(owed);
+        self.policy.is_some() && deletes && words.next().is_none()
     }
 
     /// The line as which a command is carried out for one of its keys.

@@ -109,7 +109,11 @@ impl Oracle {
             }
             // Beyond an outage only what the client has not said that it gave up.
             let (invalidates, replayed) = (invalidates && !self.gave_up, replayed && !self.gave_up);
+            // What memory says of the whole may be of another part: this one was carried out in its place.
+            let part_done = newer.part
+                && server.ledger.get(&newer.line).is_some_and(|known| known.executed > 0);
             match (by, from_memory) {
+                (_, false) if part_done => false,
                 (Source::Server, true) => born < newer.submitted,
                 (Source::Server, false) => false,
                 // Recovery deletes the key after the write was acknowledged, and before the server is

@@ -114,9 +114,12 @@ impl Oracle {
             // What the server once had it may have lost by itself.
             let live = self.live.iter().copied().find(|live| *live > acked);
             let had = match by {
-                // What is one part of a command is there before the whole is acknowledged.
-                Source::Server if self.in_cluster => {
-                    server.ledger.get(&last.line).map_or(acked, |known| known.last.min(acked))
+                // What is one part of a command is there before the whole is acknowledged, whoever has
+                // answered the other parts.
+                _ if self.in_cluster && (by == Source::Server || last.part) => {
+                    let known = server.ledger.get(&last.line);
+                    let known = known.filter(|known| known.executed > 0);
+                    known.map_or(acked, |known| known.last.min(acked))
                 }
                 Source::Server => acked,
                 // In a cluster each shard is told at its own time.

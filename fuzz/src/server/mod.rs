@@ -53,6 +53,8 @@ pub struct Ledger {
     pub refused: bool,
     /// The node of a cluster that sent it elsewhere with ASK, since its key was gone from there.
     pub asked_by: Option<usize>,
+    /// The connections on which it was sent elsewhere with MOVED.
+    pub moved_on: BTreeSet<u64>,
 }
 
 /// How a command line was carried out for the first time.

@@ -62,17 +62,31 @@ impl Server {
 
     /// Notes what a command line was answered, and how it was carried out if it was.
     fn note(&mut self, line: String, value: Value, session: &Session, when: When) {
-        let node = self.member.as_ref().map_or(0, |member| member.me);
+        let node = self.here();
+        self.note_refused(line.clone(), &value, session);
         let entry = self.ledger.entry(line).or_default();
         if entry.executed > 0 && entry.first.is_none() {
             let (link, given_up) = (session.link, session.given_up);
             entry.first = Some(First { seq: when.seq, node, link, given_up });
         }
-        if matches!(&value, Value::Error(text) if text.starts_with(b"ASK ")) {
-            entry.asked_by = Some(node);
-        }
-        entry.refused |= is_refusal(&value);
         entry.answers.push((when.seq, value));
+    }
+
+    /// Notes that a command line was refused or sent elsewhere, if it was.
+    fn note_refused(&mut self, line: String, value: &Value, session: &Session) {
+        let node = self.here();
+        let entry = self.ledger.entry(line).or_default();
+        entry.refused |= is_refusal(value);
+        let Value::Error(text) = value else { return };
+        if text.starts_with(b"ASK ") {
+            entry.asked_by = Some(node);
+        } else if text.starts_with(b"MOVED ") {
+            entry.moved_on.insert(session.link);
+        }
+    }
+
+    fn here(&self) -> usize {
+        self.member.as_ref().map_or(0, |member| member.me)
     }
 
     /// MULTI, EXEC and what comes in between.
@@ -104,8 +118,12 @@ impl Server {
                 let elsewhere = self.redirection(&commands, asking, when);
                 match elsewhere.filter(|_| !multi.dirty) {
                     Some(text) => {
+                        let value = Value::error(text);
+                        for line in &multi.lines {
+                            self.note_refused(line.clone(), &value, session);
+                        }
                         self.blocks.push(Block { lines: multi.lines, executed: 0 });
-                        Value::error(text)
+                        value
                     }
                     None => self.exec(multi, session, when),
                 }
@@ -129,8 +147,7 @@ impl Server {
                         self.refused += u64::from(!text.starts_with("ERR"));
                         multi.dirty = true;
                         let value = Value::error(text);
-                        self.ledger.entry(words.join(" ")).or_default().refused |=
-                            is_refusal(&value);
+                        self.note_refused(line_of(words), &value, session);
                         value
                     }
                     None => {

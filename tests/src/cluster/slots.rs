@@ -112,7 +112,8 @@ impl Cluster {
         assert_ne!(from, to, "nothing moves");
         self.open(slots, from, to);
         let (mut raw, port) = (self.raw(from), self.port(to).to_string());
-        for &slot in slots {
+        // What is empty now stays so: the owner creates no more keys where it sends clients on.
+        for slot in with_keys(&mut raw, slots) {
             while move_keys(&mut raw, slot, &port, KEYS) > 0 {}
         }
         self.close(slots, from, to);
@@ -151,6 +152,20 @@ impl Cluster {
             assert!(done, "node {node}, SETSLOT {slot} {what} {whom}: {reply:?}");
         }
     }
+}
+
+/// Those of these slots that have keys.
+#[track_caller]
+fn with_keys(owner: &mut Raw, slots: &[u16]) -> Vec<u16> {
+    for slot in slots {
+        let sent = owner.try_send(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
+        sent.unwrap_or_else(|error| panic!("COUNTKEYSINSLOT {slot}: {error}"));
+    }
+    let has_keys = |slot: &u16| match owner.try_read() {
+        Ok(RawReply::Int(count)) => count > 0,
+        other => panic!("COUNTKEYSINSLOT {slot}: {other:?}"),
+    };
+    slots.iter().copied().filter(has_keys).collect()
 }
 
 /// Gives how many keys there were.

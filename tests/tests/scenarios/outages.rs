@@ -351,7 +351,9 @@ fn keys_that_may_not_degrade_are_back_soon<A: Adapter>() {
 }
 
 fn keys_that_may_not_degrade_wait_and_keep_their_order<A: Adapter>() {
-    let mut server = TestServer::start();
+    // It has nothing to load, for which it would refuse commands at first; those are sent again each in its own
+    // time.
+    let mut server = TestServer::with_args(&["--appendonly", "no"]);
     let client = A::connect(cached(quick(server.port())).deadline(LIMIT)).expect("a server");
     server.kill();
     assert_eq!(source_of(get::<A>(&client, "cache:none")), (None, Source::Unknown));

@@ -227,8 +227,8 @@ fn check_one_of_each<A: Adapter>(client: &A::Client, witness: &mut Raw) {
 }
 
 fn a_loading_server_is_paid_when_it_has_loaded<A: Adapter>() {
-    // With this pause after each key it loads for 5 seconds.
-    const LOADED: &str = "20000";
+    // With this pause after each key it loads for 2 seconds at least.
+    const LOADED: &str = "8000";
     let mut server = TestServer::with_args(&["--key-load-delay", "200"]);
     let port = server.port();
     let mut witness = Raw::connect(port);

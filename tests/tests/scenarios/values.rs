@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use unfazed_core::{
     Config,
     commands::prelude::*,
@@ -94,14 +95,17 @@ fn values_of_every_kind_come_back_as_they_went_out<A: Adapter>() {
 fn small_and_huge_values_come_back_whole<A: Adapter>() {
     let _alone = MUCH_MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
     let server = TestServer::with_args(&["--appendonly", "no"]);
+    let mut huge = Vec::with_capacity(64 << 20);
+    while huge.len() < 64 << 20 {
+        huge.extend_from_slice(&huge.len().to_le_bytes());
+    }
     for protocol in PROTOCOLS {
         let client = A::connect(at(server.port()).protocol(protocol)).expect("a server");
-        for length in [512, 64 << 20] {
-            let value: Vec<u8> = (0..length).map(|at: usize| (at ^ (at >> 8)) as u8).collect();
-            A::wait(client.set("k", &value)).expect("a plain SET");
-            assert_eq!(A::wait(client.strlen("k")).expect("a plain STRLEN"), length as u64);
-            let got: Option<Vec<u8>> = A::wait(client.get("k")).expect("a plain GET");
-            assert!(got == Some(value), "what comes back is what went out");
+        for value in [&huge[..512], &huge] {
+            A::wait(client.set("k", value)).expect("a plain SET");
+            assert_eq!(A::wait(client.strlen("k")).expect("a plain STRLEN"), value.len() as u64);
+            let got: Option<Bytes> = A::wait(client.get("k")).expect("a plain GET");
+            assert!(got.as_deref() == Some(value), "what comes back is what went out");
         }
     }
 }

@@ -5,6 +5,8 @@
 //! `RUSTFLAGS='--cfg interleavings' cargo test -p unfazed-core --test interleavings`
 #![cfg(interleavings)]
 
+mod common;
+
 use std::{
     cell::{Cell, RefCell},
     future::{Future, pending, poll_fn, ready},
@@ -17,10 +19,9 @@ use std::{
 };
 
 use bytes::BytesMut;
+use common::{answer, join, next_command};
 use shuttle::{
-    Runner,
     future::{block_on, yield_now},
-    scheduler::{PctScheduler, RandomScheduler},
     sync::{Condvar, Mutex},
     thread,
 };
@@ -33,28 +34,11 @@ use unfazed_core::{
     prelude::*,
 };
 
-/// How many orders of each scenario are tried, of each of two kinds: any thread goes on at each
-/// step, or mostly the same one does and there are few switches, at random places.
+/// How many orders of each scenario are tried, of each kind.
 const ORDERS: usize = 1_000;
 
-/// How many of those few switches there are.
-const SWITCHES: usize = 3;
-
-/// Longer than any scenario takes; who takes more goes round in circles.
-const STEPS_MAX: usize = 100_000;
-
-/// The engine on a thread of the checker, whose own default is 32 KiB.
-const STACK_BYTES: usize = 1 << 20;
-
 fn in_many_orders(scenario: fn()) {
-    let config = || {
-        let mut config = shuttle::Config::new();
-        config.stack_size = STACK_BYTES;
-        config.max_steps = shuttle::MaxSteps::FailAfter(STEPS_MAX);
-        config
-    };
-    Runner::new(RandomScheduler::new(ORDERS), config()).run(scenario);
-    Runner::new(PctScheduler::new(SWITCHES, ORDERS), config()).run(scenario);
+    common::in_many_orders(ORDERS, scenario);
 }
 
 /// A runtime of the checker's tasks, where a timer that is due soon runs at once. Its sockets take `ROOM` bytes before their peer
@@ -276,39 +260,6 @@ impl Socket {
     }
 }
 
-/// Takes a whole command off the front.
-fn next_command(bytes: &mut Vec<u8>) -> Option<Vec<Vec<u8>>> {
-    let (count, mut at) = header(bytes, 0)?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let (length, start) = header(bytes, at)?;
-        words.push(bytes.get(start..start + length)?.to_vec());
-        at = start + length + 2;
-    }
-    bytes.get(..at)?;
-    bytes.drain(..at);
-    Some(words)
-}
-
-/// The number in the header at `at`, and where what follows it begins.
-fn header(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let length = bytes.get(at..)?.windows(2).position(|pair| pair == b"\r\n")?;
-    let number = std::str::from_utf8(&bytes[at + 1..at + length]).ok()?.parse().ok()?;
-    Some((number, at + length + 2))
-}
-
-/// GET gives the name of its key, so that each caller can tell its own reply.
-fn answer(command: &[Vec<u8>]) -> Vec<u8> {
-    match &*command[0] {
-        b"PING" => b"+PONG\r\n".to_vec(),
-        b"GET" => {
-            let key = &command[1];
-            [format!("${}\r\n", key.len()).as_bytes(), key, b"\r\n"].concat()
-        }
-        _ => b"+OK\r\n".to_vec(),
-    }
-}
-
 fn config() -> Config {
     Config::standalone("127.0.0.1", 6379).protocol(ProtocolChoice::Resp2).client_info(false)
 }
@@ -326,10 +277,6 @@ fn close(client: &Handle) {
     block_on(client.close());
     let status = client.status();
     assert_eq!((status.tickets, status.queued_requests, status.connections), (0, 0, 0));
-}
-
-fn join<const N: usize>(threads: [thread::JoinHandle<()>; N]) {
-    threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
 }
 
 #[test]
