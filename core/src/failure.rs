@@ -655,9 +655,10 @@ impl Failure {
     /// executed all the same, [`executed`](Self::executed) says.
     ///
     /// ```
-    /// use unfazed_core::{Failure, commands::prelude::*, handle::Handle};
+    /// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+    /// use unfazed_tokio::{Client, prelude::*};
     ///
-    /// async fn greeting(client: &Handle) -> Result<String, Failure> {
+    /// async fn greeting(client: &Client) -> Result<String, Failure> {
     ///     match client.get::<String>("greeting").await {
     ///         Ok(greeting) => Ok(greeting.unwrap_or_default()),
     ///         Err(failure) if failure.is_unavailable() => Ok("Hello".to_owned()),

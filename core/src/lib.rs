@@ -7,6 +7,9 @@
 //! `unfazed-smol`, `unfazed-blocking`); this crate is for those who write one, and for those who want
 //! to fuzz, simulate or embed the protocol.
 //!
+//! Examples that use a client are written for `unfazed-tokio`: on `unfazed-smol` only the name of the crate is
+//! another, on `unfazed-blocking` there is no `.await` either.
+//!
 //! # From bytes to decisions
 //!
 //! | layer | module | what it knows |
@@ -18,7 +21,7 @@
 //! | the fleet | [`slot`], `topology` | which slot a key belongs to, who serves it |
 //! | decisions | [`engine`] | where a request goes next: retry, health, deadlines |
 //! | degraded mode | [`fallback`] | answers without a server, and the way back |
-//! | dialogues | [`dialogue`] | what takes several requests: scans, and machines of your own |
+//! | dialogues | [`dialogue`] | what takes several requests: scans, consumers, machines of your own |
 //! | the handle | [`handle`] | locks and wakers: what async adapters share |
 //!
 //! A layer names only the layers under it.

@@ -14,7 +14,8 @@ use crate::commands::Spec;
 ///
 /// ```
 /// use std::sync::LazyLock;
-/// use unfazed_core::{Failure, Script, commands::prelude::*, handle::{Handle, Pipelines}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
 /// /// Adds to a counter, up to a limit.
 /// static ADD_UP_TO: LazyLock<Script> = LazyLock::new(|| {
@@ -25,7 +26,7 @@ use crate::commands::Spec;
 ///     )
 /// });
 ///
-/// async fn visit(client: &Handle) -> Result<(), Failure> {
+/// async fn visit(client: &Client) -> Result<(), Failure> {
 ///     let visits: i64 = client.script(&ADD_UP_TO).key("visits").arg(1).arg(100).run().await?;
 ///     let (visits, name) = client
 ///         .pipeline(|p| {

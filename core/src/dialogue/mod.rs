@@ -195,9 +195,10 @@ fn is_from_memory(source: Source) -> bool {
 ///
 /// ```
 /// use std::time::Duration;
-/// use unfazed_core::{Failure, dialogue::Scans, handle::{Handle, Views}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
-/// async fn all_keys(client: &Handle) -> Result<Vec<String>, Failure> {
+/// async fn all_keys(client: &Client) -> Result<Vec<String>, Failure> {
 ///     // The limit is for each request that the scan makes, not for all of it.
 ///     client.within(Duration::from_secs(1)).scan().collect().await
 /// }

@@ -64,9 +64,10 @@ const UNSURE_PAUSE: Backoff =
 /// On the async clients:
 ///
 /// ```
-/// use unfazed_core::{Failure, dialogue::Scans, handle::Handle};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
-/// async fn print_users(client: &Handle) -> Result<(), Failure> {
+/// async fn print_users(client: &Client) -> Result<(), Failure> {
 ///     let mut keys = client.scan_match::<String>("user:*");
 ///     while let Some(key) = keys.next().await {
 ///         println!("{}", key?);

@@ -61,10 +61,11 @@ use crate::{
 /// [`transaction`](super::Transactions::transaction) after WATCH has typed replies.
 ///
 /// ```
-/// use unfazed_core::{Failure, FailureKind, commands::prelude::*, handle::{Handle, Transactions}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
 /// /// Whether the bid was the highest; `None` where somebody else was faster.
-/// async fn bid(client: &Handle, cents: i64) -> Result<Option<bool>, Failure> {
+/// async fn bid(client: &Client, cents: i64) -> Result<Option<bool>, Failure> {
 ///     let own = client.dedicated();
 ///     own.watch("bid").await?;
 ///     if own.get::<i64>("bid").await?.is_some_and(|highest| highest >= cents) {

@@ -20,10 +20,11 @@ use crate::{
 /// what is there now.
 ///
 /// ```
-/// use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, OptimisticTransactions}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
 /// /// Takes up to `count` from the stock; gives what is left, or `None` if there was too little.
-/// async fn take(client: &Handle, count: i64) -> Result<Option<()>, Failure> {
+/// async fn take(client: &Client, count: i64) -> Result<Option<()>, Failure> {
 ///     client
 ///         .optimistic(
 ///             "stock",

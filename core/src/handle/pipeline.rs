@@ -35,9 +35,10 @@ use crate::{
 /// that was not has been carried out before it then.
 ///
 /// ```
-/// use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Pipelines}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
-/// async fn visit(client: &Handle) -> Result<(), Failure> {
+/// async fn visit(client: &Client) -> Result<(), Failure> {
 ///     let (name, visits): (Option<String>, i64) =
 ///         client.pipeline(|p| (p.get("name"), p.incr("visits"))).await?;
 ///     println!("{name:?} was here {visits} times");
@@ -49,8 +50,9 @@ use crate::{
 /// [`Slots`]: a tuple, or a `Vec` where the number is not known before.
 ///
 /// ```
-/// # use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Pipelines}};
-/// # async fn example(client: &Handle, keys: &[String]) -> Result<(), Failure> {
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// # use unfazed_tokio::{Client, prelude::*};
+/// # async fn example(client: &Client, keys: &[String]) -> Result<(), Failure> {
 /// let values: Vec<Option<String>> =
 ///     client.pipeline(|p| keys.iter().map(|key| p.get(key)).collect::<Vec<_>>()).await?;
 /// # Ok(())
@@ -75,8 +77,9 @@ pub trait Pipelines: RunBatch {
     /// The failure of a command whose slot was not returned is not told.
     ///
     /// ```
-    /// # use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Pipelines}};
-    /// # async fn example(client: &Handle) {
+    /// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+    /// # use unfazed_tokio::{Client, prelude::*};
+    /// # async fn example(client: &Client) {
     /// let (name, visits) =
     ///     client.pipeline_each(|p| (p.get::<String>("name"), p.incr("visits"))).await;
     /// if let Err(failure) = visits {

@@ -29,13 +29,10 @@ use crate::{
 /// message that is published after that is given, or its loss is told.
 ///
 /// ```
-/// use unfazed_core::{
-///     Failure,
-///     handle::{Handle, Subscribe},
-///     pubsub::Incoming,
-/// };
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
-/// async fn listen(client: &Handle) -> Result<(), Failure> {
+/// async fn listen(client: &Client) -> Result<(), Failure> {
 ///     let mut news = client.subscribe(["news", "weather"]).await?;
 ///     while let Some(incoming) = news.next().await {
 ///         match incoming {

@@ -11,9 +11,10 @@ use super::{
 /// anyone else between them, or none of them.
 ///
 /// ```
-/// use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Transactions}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
-/// async fn pay(client: &Handle, cents: i64) -> Result<(), Failure> {
+/// async fn pay(client: &Client, cents: i64) -> Result<(), Failure> {
 ///     let (from, to): (i64, i64) = client
 ///         .transaction(|t| (t.decrby("{bank}:ada", cents), t.incrby("{bank}:bob", cents)))
 ///         .await?;
@@ -64,8 +65,9 @@ pub trait Transactions: RunBatch {
     /// has its failure.
     ///
     /// ```
-    /// # use unfazed_core::{Failure, commands::prelude::*, handle::{Handle, Transactions}};
-    /// # async fn example(client: &Handle) {
+    /// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+    /// # use unfazed_tokio::{Client, prelude::*};
+    /// # async fn example(client: &Client) {
     /// let (name, visits) =
     ///     client.transaction_each(|t| (t.set("name", "Ada"), t.incr("visits"))).await;
     /// if let (Ok(()), Err(failure)) = (name, visits) {

@@ -18,6 +18,7 @@ mod nodes;
 mod outages;
 mod publish;
 mod redirects;
+mod refusals;
 mod requests;
 mod scripts;
 mod status;

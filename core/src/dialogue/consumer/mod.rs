@@ -56,14 +56,10 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use unfazed_core::{
-///     Failure,
-///     commands::GroupStart,
-///     dialogue::{Acks, Consumers},
-///     handle::Handle,
-/// };
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// use unfazed_tokio::{Client, prelude::*};
 ///
-/// async fn bill(client: &Handle) -> Result<(), Failure> {
+/// async fn bill(client: &Client) -> Result<(), Failure> {
 ///     let mut orders = client
 ///         .consumer("billing", "worker-1")
 ///         .stream("orders")
@@ -100,7 +96,7 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 /// A consumer goes on for as long as it is asked for entries. What comes and goes it waits out, asking again
 /// after 50 ms, and up to 2 s later each time, for ever unless
 /// [`give_up_after`](ConsumerBuilder::give_up_after) says otherwise: all that is
-/// [unavailable](Failure::is_unavailable), be it a lost connection, a time limit, a server that is loading, a
+/// [unavailable](crate::Failure::is_unavailable), be it a lost connection, a time limit, a server that loads, a
 /// replica for now, out of memory or unable to save (MISCONF), or a client that an operator has isolated. All
 /// other failures end it: a key of another type, a user who may not (NOPERM), a group that is not there.
 pub trait Consumers: Converse {
@@ -276,9 +272,10 @@ pub enum Origin {
 ///
 /// ```
 /// # use std::collections::BTreeMap;
-/// # use unfazed_core::{Failure, dialogue::{Acks, Delivery}, handle::{Handle, Pipelines}};
+/// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
+/// # use unfazed_tokio::{Client, prelude::*};
 /// async fn done(
-///     client: &Handle,
+///     client: &Client,
 ///     orders: &[Delivery<BTreeMap<String, String>>],
 /// ) -> Result<(), Failure> {
 ///     client.pipeline(|p| orders.iter().map(|order| p.ack(order)).collect::<Vec<_>>()).await?;
