@@ -595,14 +595,26 @@ impl Connection {
     }
 
     /// Takes back the commands that nobody wants and of which the writer has seen nothing: they are
-    /// certain not to be executed. On a connection that is being closed they are left to its end.
+    /// certain not to be executed. On a connection that is being closed they are left to its end. ASKING goes
+    /// with the command that it is for, or else would be taken for the next one's; where the writer has seen
+    /// it, both stay.
     pub(crate) fn withdraw(&mut self, unwanted: impl Fn(&Op) -> bool) -> Vec<Op> {
         let handed_out = self.log.handed_out();
         let (mut start, mut cut) = (self.answered, 0);
         let (mut withdrawn, mut ranges) = (Vec::new(), Vec::new());
+        // The range of the ASKING just before.
+        let mut asking = None;
         for Owed { owner, end } in std::mem::take(&mut self.owed) {
-            if start >= handed_out && owner.op().is_some_and(&unwanted) {
+            let asks = matches!(owner, Owner::Own(Own::Asking)).then_some((start, end));
+            let asked = std::mem::replace(&mut asking, asks);
+            let unseen = asked.map_or(start, |(start, _)| start) >= handed_out;
+            if unseen && owner.op().is_some_and(&unwanted) {
                 let op = owner.into_op().expect("it has one");
+                if let Some((from, to)) = asked {
+                    self.owed.pop_back();
+                    ranges.push((from, to));
+                    cut += to - from;
+                }
                 ranges.push((start, end));
                 cut += end - start;
                 self.slow_owed -= usize::from(op.spec.is_slow());

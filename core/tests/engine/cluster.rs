@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unfazed_core::{
-    Cause, Config, Executed, FailureKind, Request,
+    Cause, Config, Executed, FailureKind, Options, Request,
     config::{AddressMap, ClusterMap, Endpoint},
     engine::{Batch, Health},
     fallback::{Fallback, Policy},
@@ -162,6 +162,24 @@ fn ask_sends_asking_and_the_command_in_one_piece_and_changes_no_map() {
     assert_eq!(world.value::<String>(ticket), "x");
     world.run("GET foo");
     assert_eq!(world.asked(C), ["GET foo"], "the slot is C's still");
+}
+
+#[test]
+fn what_is_taken_back_leaves_no_asking_behind() {
+    let mut world = World::live(World::plain());
+    let options = Options { deadline: Some(Duration::from_millis(50)), ..Options::default() };
+    let request = Request::new("GET foo").options(options);
+    let (ticket, _) = world.engine.submit(&request, None, world.now).expect("room");
+    world.drain();
+    // Its writer does not come.
+    let conn = world.unplug(B).conn;
+    world.say(C, &ask("foo", B));
+    world.run("GET name");
+    world.wait(Duration::from_millis(50));
+    let failure = world.failure(ticket);
+    assert_eq!(failure.executed(), Executed::No, "{failure}");
+    let chunk = world.engine.take_output(conn).expect("something to write");
+    assert_eq!(chunk.unwritten(), b"*2\r\n$3\r\nGET\r\n$4\r\nname\r\n");
 }
 
 #[test]
