@@ -12,7 +12,7 @@ use std::{
 };
 
 use smol::Timer;
-use unfazed_core::{commands::prelude::*, config::ProtocolChoice, handle::Views};
+use unfazed_core::{commands::prelude::*, config::ProtocolChoice, engine::Health, handle::Views};
 use unfazed_tests::{Cluster, RawReply, eventually, key_slot};
 
 use super::config;
@@ -137,7 +137,16 @@ fn a_hundred_clients_dial_and_ask_no_more_than_they_may<A: Adapter>() {
         .collect();
     let hit = cluster.owner(key_slot(b"probed"));
     let left: Vec<_> = (0..cluster.len()).filter(|node| *node != hit).collect();
-    thread::sleep(Duration::from_millis(300));
+    // Connections that are made only now are not for the death of anybody.
+    let masters = (0..cluster.len()).filter(|node| cluster.is_master(*node)).count();
+    eventually("each client to be connected to each master", LIMIT, || {
+        let connected = |client| {
+            let status = A::status(client);
+            let live = status.shards.iter().filter(|shard| shard.health == Health::Live);
+            (live.count(), status.connections) == (masters, masters)
+        };
+        clients.iter().all(connected).then_some(())
+    });
 
     let before = Counts::of(&cluster, &left);
     let killed = Instant::now();
