@@ -28,7 +28,8 @@ use crate::resp::number::Digits;
 /// A type of your own needs no derive:
 ///
 /// ```
-/// use unfazed_core::args::{Arg, ToArg};
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::args::{Arg, ToArg};
 ///
 /// struct UserId(u64);
 ///
@@ -204,7 +205,8 @@ number! {
 /// One argument or several: whatever is [`ToArg`], and slices, arrays, vectors and sets of it.
 ///
 /// ```
-/// use unfazed_core::args::ToArgs;
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::args::ToArgs;
 ///
 /// assert_eq!("a".arg_count(), 1);
 /// assert_eq!(b"bytes are one argument".arg_count(), 1);
@@ -215,7 +217,8 @@ number! {
 /// For a collection of your own, go through its elements:
 ///
 /// ```
-/// use unfazed_core::args::{Arg, ToArg, ToArgs};
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::args::{Arg, ToArg, ToArgs};
 ///
 /// struct Range(u32, u32);
 ///
@@ -293,7 +296,8 @@ collection! {
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use unfazed_core::args::ToPairs;
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::args::ToPairs;
 ///
 /// assert_eq!(("field", 1).pair_count(), 1);
 /// assert_eq!([("a", 1), ("b", 2)].pair_count(), 2);

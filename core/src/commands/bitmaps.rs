@@ -141,7 +141,8 @@ impl BitOperation {
 /// What BITFIELD does, in order.
 ///
 /// ```
-/// use unfazed_core::commands::{BitField, BitInt, BitOffset, Overflow};
+/// # use unfazed_core as unfazed_tokio;
+/// use unfazed_tokio::prelude::*;
 ///
 /// // The third of a row of 5-bit counters, which stops at 31.
 /// let count = BitField::new()

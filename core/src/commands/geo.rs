@@ -216,7 +216,8 @@ pub enum Area {
 /// Where to look for places, and how many are wanted.
 ///
 /// ```
-/// use unfazed_core::commands::{Area, GeoPoint, GeoSearch, GeoUnit};
+/// # use unfazed_core as unfazed_tokio;
+/// use unfazed_tokio::prelude::*;
 ///
 /// let palermo = GeoPoint::new(13.361389, 38.115556);
 /// let near = GeoSearch::around(palermo, Area::Radius(200.0), GeoUnit::Kilometres).nearest_first();

@@ -29,7 +29,8 @@
 //! moments [`SystemTime`](std::time::SystemTime)s; they travel in milliseconds.
 //!
 //! ```
-//! use unfazed_core::commands::{Run, prelude::*};
+//! # mod unfazed_tokio { pub use unfazed_core as core; }
+//! use unfazed_tokio::core::commands::{Run, prelude::*};
 //!
 //! fn count_visit<R: Run>(client: &R, page: &str) -> R::Pending<i64> {
 //!     client.hincrby("visits", page, 1)

@@ -200,7 +200,8 @@ impl<R: Run + ?Sized> Strings for R {}
 ///
 /// ```
 /// use std::time::Duration;
-/// use unfazed_core::commands::SetOptions;
+/// # use unfazed_core as unfazed_tokio;
+/// use unfazed_tokio::prelude::*;
 ///
 /// let lock = SetOptions::new().nx().ex(Duration::from_secs(30));
 /// # let _ = lock;

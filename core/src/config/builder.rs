@@ -141,7 +141,8 @@ impl Config {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use unfazed_core::config::Config;
+    /// # use unfazed_core as unfazed_tokio;
+    /// use unfazed_tokio::Config;
     ///
     /// let config = Config::default()
     ///     .retry_schedule(|attempts| Duration::from_millis(100) * attempts);
@@ -434,7 +435,8 @@ impl Config {
     /// It takes time and room for the values at its keys, which are copied.
     ///
     /// ```
-    /// use unfazed_core::{config::Config, fallback::ScriptStore, resp::Value};
+    /// # mod unfazed_tokio { pub use unfazed_core as core; }
+    /// use unfazed_tokio::core::{config::Config, fallback::ScriptStore, resp::Value};
     ///
     /// const TAKE: &str = "
     ///     local left = tonumber(redis.call('GET', KEYS[1]) or '0')

@@ -22,7 +22,8 @@ pub enum ClusterMap {
 /// neither names is left as it is.
 ///
 /// ```
-/// use unfazed_core::config::AddressMap;
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::config::AddressMap;
 ///
 /// let map = AddressMap::new()
 ///     .entry("10.0.0.1", 6379, "localhost", 7001)

@@ -45,7 +45,8 @@ impl Deployment {
 /// The address of one server.
 ///
 /// ```
-/// use unfazed_core::config::Endpoint;
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::config::Endpoint;
 ///
 /// assert_eq!(Endpoint::tcp("localhost", 6379).to_string(), "localhost:6379");
 /// assert_eq!(Endpoint::tcp("::1", 6379).to_string(), "[::1]:6379");

@@ -13,7 +13,8 @@ use super::secret::MASK;
 /// a piece reads `***`, and the place still tells where it is.
 ///
 /// ```
-/// use unfazed_core::config::Config;
+/// # use unfazed_core as unfazed_tokio;
+/// use unfazed_tokio::Config;
 ///
 /// let error = Config::from_url("redis://localhost:63a79").unwrap_err();
 /// assert_eq!(

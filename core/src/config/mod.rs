@@ -31,7 +31,8 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use unfazed_core::config::{Config, ProtocolChoice};
+//! # mod unfazed_tokio { pub use unfazed_core as core; }
+//! use unfazed_tokio::core::config::{Config, ProtocolChoice};
 //!
 //! let config: Config =
 //!     "redis://localhost/2?deadline=1500ms&protocol=resp2&queue_bytes_max=16MiB".parse()?;
@@ -106,7 +107,8 @@ const URL_EXAMPLE: &str = "redis://localhost:6379";
 ///
 /// ```
 /// use std::time::Duration;
-/// use unfazed_core::config::Config;
+/// # use unfazed_core as unfazed_tokio;
+/// use unfazed_tokio::Config;
 ///
 /// let config = Config::standalone("cache.internal", 6379)
 ///     .username("app")
@@ -199,7 +201,8 @@ impl Config {
     /// A cluster, entered through any of these nodes; one that can be reached is enough.
     ///
     /// ```
-    /// use unfazed_core::config::{Config, Endpoint};
+    /// # mod unfazed_tokio { pub use unfazed_core as core; }
+    /// use unfazed_tokio::core::config::{Config, Endpoint};
     ///
     /// let config = Config::cluster([Endpoint::tcp("node1", 6379), Endpoint::tcp("node2", 6379)]);
     /// assert_eq!(config.to_url(), "redis+cluster://node1:6379,node2:6379");
@@ -307,7 +310,8 @@ impl Config {
     /// Kubernetes and Docker write for a service called `redis`: ignored as well.
     ///
     /// ```
-    /// use unfazed_core::config::Config;
+    /// # use unfazed_core as unfazed_tokio;
+    /// use unfazed_tokio::Config;
     ///
     /// let config = Config::from_vars([("REDIS_HOST", "cache"), ("REDIS_DB", "2")])?;
     /// assert_eq!(config.to_url(), "redis://cache:6379/2");
@@ -353,7 +357,8 @@ impl Config {
     /// out of it, but for what is in no URL; see [`Config::to_url`].
     ///
     /// ```
-    /// use unfazed_core::config::Config;
+    /// # use unfazed_core as unfazed_tokio;
+    /// use unfazed_tokio::Config;
     ///
     /// let config = Config::standalone("::1", 6379).password("p@ss");
     /// assert_eq!(config.to_url_with_secrets(), "redis://:p%40ss@[::1]:6379");
@@ -385,7 +390,8 @@ impl Config {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use unfazed_core::config::Config;
+    /// # use unfazed_core as unfazed_tokio;
+    /// use unfazed_tokio::Config;
     ///
     /// let error = Config::memory().deadline(Duration::ZERO).validate().unwrap_err();
     /// assert_eq!(

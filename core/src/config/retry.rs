@@ -79,7 +79,8 @@ impl Backoff {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use unfazed_core::config::Backoff;
+    /// # mod unfazed_tokio { pub use unfazed_core as core; }
+    /// use unfazed_tokio::core::config::Backoff;
     ///
     /// let backoff = Backoff { base: Duration::from_millis(50), max: Duration::from_secs(3) };
     /// assert_eq!(backoff.delay(0), Duration::from_millis(50));

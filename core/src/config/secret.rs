@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// share the text.
 ///
 /// ```
-/// use unfazed_core::config::Secret;
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::config::Secret;
 ///
 /// let secret = Secret::from("hunter2");
 /// assert_eq!(format!("{secret} {secret:?} {secret:#?}"), "*** *** ***");

@@ -67,6 +67,7 @@ mod nodes;
 mod notices;
 mod outcomes;
 mod output;
+mod place;
 mod recovery;
 mod redirect;
 mod scripts;
@@ -79,6 +80,7 @@ mod tickets;
 mod transaction;
 mod trial;
 mod unready;
+mod uses;
 mod waits;
 
 use std::{

@@ -156,6 +156,11 @@ impl Nodes {
         node == NodeId::HOME || self.others.get(node.0).is_some()
     }
 
+    /// Whether there is such a node, and a connection to it.
+    pub(super) fn is_usable(&self, node: NodeId) -> bool {
+        self.contains(node) && !self[node].gone && self[node].conn.is_some()
+    }
+
     pub(super) fn ids(&self) -> Vec<NodeId> {
         self.iter().map(|(id, _)| id).collect()
     }

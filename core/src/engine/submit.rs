@@ -1,21 +1,20 @@
-//! Requests come in: checked, counted, and put where they can be served now.
+//! Requests come in: checked, counted, and given to `place`, or straight to a connection.
 
 use std::time::Instant;
 
 use super::{
-    Batch, Closing, ConnId, Engine, Flush, Lease, NodeId, Parked, Rejected, Slot, Ticket,
+    Batch, Closing, ConnId, Engine, Flush, Lease, Parked, Rejected, Slot, Ticket,
     gather::without_memory,
-    in_memory::lacks,
     tickets::{OfLease, Work},
     trial::{Rare, Sabotage},
 };
 use crate::{
-    Failure, Now,
+    Now,
     commands::Spec,
-    config::{Config, Forced, MaybeRetry},
+    config::{Config, MaybeRetry},
     connection::Op,
-    failure::{Bound, Cause, Executed, FailureKind},
-    fallback::{Claim, NativeDone, Standing},
+    failure::{Bound, Executed},
+    fallback::Standing,
     request::{Effect, Options, Request, split_arguments},
 };
 
@@ -36,27 +35,6 @@ pub const LINE_MAX: usize = 1 << 20;
 
 /// How many times the queue's bound of bytes may stand in line for room.
 pub const LINE_BYTES_FACTOR: usize = 16;
-
-const SHARED_CONNECTION: &str = "this command changes the state of its connection, which callers \
-    share: use it on one of your own (`dedicated`); database, name and credentials for all of them belong \
-    in the client's configuration";
-const SUBSCRIBES: &str = "messages would come on a connection that callers share, and to nobody in \
-    particular: `subscribe`, `psubscribe` and `ssubscribe` give a stream of them";
-const NOT_HERE: &str = "this command gives its connection another purpose, of which this client knows \
-    nothing: send it on a socket of your own";
-const DROP_IT: &str =
-    "the connection is the client's: `close` ends it, and it is made anew by itself";
-const ROUTES: &str = "where a request goes, and what has to be said to that node before, the client \
-    decides by itself; on a connection of your own (`dedicated`) you may say it";
-const TRANSACTS: &str = "between MULTI and EXEC on the shared connection, commands of other callers \
-    would get into the transaction: use `transaction`, which sends all of it in one piece";
-const WATCHES: &str = "a watched key would hold for all who share the connection: use `optimistic`, which \
-    watches, reads, decides and writes on one of its own, or `dedicated`";
-const WAITS: &str = "this command waits for what its own connection wrote, so alone on a shared one its \
-    answer would be about nothing: use it in a pipeline, after the writes it is to wait for, or on a \
-    connection of your own (`dedicated`)";
-const SCANS: &str = "a cursor of SCAN belongs to one node of the cluster: `scan` goes through all of them, also while \
-    slots move from one to another";
 
 impl<W> Engine<W> {
     /// Accepts a request: it is encoded at once, and ends exactly once, at its deadline at the
@@ -332,56 +310,6 @@ impl<W> Engine<W> {
 
     // ---- inside --------------------------------------------------------------------------------
 
-    pub(super) fn check_open(&self, command: &str) -> Result<(), Rejected> {
-        match self.closing {
-            Closing::Open => Ok(()),
-            Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
-                FailureKind::ClientClosed,
-                Executed::No,
-                command.to_owned(),
-            ))),
-        }
-    }
-
-    /// Whether a command may be used by those who share a connection, and if so, whether it needs one of
-    /// its own. It is the `at`-th of its pipeline.
-    #[inline]
-    fn check_use(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
-        let plain = !spec.is_session() && !spec.is_blocking();
-        if self.closing == Closing::Open && plain && self.cluster.is_none() {
-            return Ok(false);
-        }
-        self.check_use_of(spec, command, at)
-    }
-
-    #[cold]
-    fn check_use_of(&self, spec: &Spec, command: &str, at: usize) -> Result<bool, Rejected> {
-        self.check_open(command)?;
-        if self.trial.is(Sabotage::LetAnythingThrough) {
-            return Ok(false);
-        }
-        let advice = match spec.name() {
-            "SCAN" if self.cluster.is_some() => SCANS,
-            "MULTI" | "EXEC" | "DISCARD" => TRANSACTS,
-            "WATCH" | "UNWATCH" => WATCHES,
-            "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE"
-            | "SUNSUBSCRIBE" => SUBSCRIBES,
-            "MONITOR" | "SYNC" | "PSYNC" | "REPLCONF" | "CLIENT REPLY" | "SCRIPT DEBUG"
-            | "CLUSTER SYNCSLOTS" => NOT_HERE,
-            "QUIT" | "RESET" => DROP_IT,
-            "ASKING" | "READONLY" | "READWRITE" => ROUTES,
-            _ if spec.is_about_own_writes() => match at {
-                0 => WAITS,
-                _ => return Ok(true),
-            },
-            _ if spec.is_session() && self.store.is_some() => lacks(spec),
-            _ if spec.is_session() => SHARED_CONNECTION,
-            _ => return Ok(spec.is_blocking()),
-        };
-        let kind = FailureKind::Misuse(advice);
-        Err(Rejected::Failed(Failure::new(kind, Executed::No, command.to_owned())))
-    }
-
     pub(super) fn find_room(&mut self, options: Options) -> Result<Room, Rejected> {
         // Nobody overtakes those who stand in line.
         if self.line.is_empty() && self.has_room() {
@@ -475,188 +403,6 @@ impl<W> Engine<W> {
             _ if before == 0 => Flush::AfterOthers(conn),
             _ => Flush::Nothing,
         }
-    }
-
-    /// Any way but straight onto the connection.
-    pub(super) fn submit_indirectly(&mut self, op: Op, bytes: &[u8]) -> Flush {
-        self.stirred = true;
-        if self.store.is_some() && !self.scripts.is_out() && !op.spec.is_script() {
-            if self.waits_in_store(&op) {
-                self.wait_in_store(Parked { op, bytes: bytes.to_vec(), cause: None });
-                return Flush::Nothing;
-            }
-            self.answer_from_store(&op, bytes);
-            return Flush::Nothing;
-        }
-        let node = self.route(&op);
-        if node == self.nodes.home() {
-            self.ensure_map();
-        }
-        self.ensure_dial(node);
-        let conn = self.nodes[node].conn;
-        let before = conn.map(|conn| (conn, self.unwritten_before(conn)));
-        self.place(Parked { op, bytes: bytes.to_vec(), cause: None });
-        match before {
-            Some((conn, before)) if self.unwritten_before(conn) > before => {
-                self.flush(conn, before)
-            }
-            _ => Flush::Nothing,
-        }
-    }
-
-    fn unwritten_before(&self, conn: ConnId) -> u64 {
-        self.connections.get(conn.0).map_or(0, |connection| connection.log.unwritten())
-    }
-
-    /// Puts a command where it can be served now: onto the connection, into memory, or into a queue.
-    pub(super) fn place(&mut self, parked: Parked) {
-        self.place_with(parked, None);
-    }
-
-    /// The same, with what a native script has done for the command, if memory is to answer it.
-    pub(super) fn place_with(&mut self, parked: Parked, ran: Option<NativeDone>) {
-        if !self.tickets.wants(parked.op.ticket) {
-            return self.give_up(&parked.op);
-        }
-        if self.store.is_some() {
-            return self.place_in_store(parked, ran);
-        }
-        let lease = self.tickets.of_lease(parked.op.ticket).map(|of| of.lease);
-        if let Some(lease) = lease.filter(|lease| self.leases.is_pinned(*lease)) {
-            return self.place_pinned(lease, parked);
-        }
-        let parked = match &self.cluster {
-            None => parked,
-            // It has a way of its own.
-            Some(_) if lease.is_some() => parked,
-            Some(_) => match self.split(parked).and_then(|whole| self.wait_behind_detour(whole)) {
-                Some(parked) => parked,
-                None => return,
-            },
-        };
-        let node = self.route(&parked.op);
-        let standing = parked.op.standing;
-        let only_the_server = standing.waits() || standing == Standing::Fail;
-        if self.is_isolated() && only_the_server {
-            return self.end_without_answer(&parked.op, FailureKind::Isolated);
-        }
-        // What others wait for went to the server before, and goes there again.
-        let answers_anything = self.trial.is(Sabotage::AnswerAnything);
-        if (standing == Standing::Wait && !answers_anything)
-            || !self.nodes[node].phase.is_down()
-            || parked.op.engaged
-        {
-            return self.place_on_server(node, parked);
-        }
-        let settles = self.settles(node);
-        if standing == Standing::Fail && !settles {
-            let kind = FailureKind::Down(self.down_cause(node));
-            return self.end_without_answer(&parked.op, kind);
-        }
-        if self.is_clearing(node) {
-            return self.nodes[node].backlog.push_back(parked);
-        }
-        if standing == Standing::Mixed && self.scripts.is_out() {
-            return self.scripts.wait(parked);
-        }
-        let insists = self.forced == Some(Forced::Redis);
-        let by_server = insists || settles;
-        if !by_server && standing != Standing::Mixed && self.memory.is_quiet() {
-            return self.place_in_memory(parked, ran);
-        }
-        let commands = self.blocks.commands(&parked.op, &parked.bytes);
-        match self.memory.claim(&commands, standing, by_server) {
-            Claim::Memory if insists => self.hold(parked),
-            Claim::Memory => self.place_in_memory(parked, ran),
-            Claim::Server if standing == Standing::Mixed => self.place_mixed(node, parked),
-            Claim::Server => self.place_on_server(node, parked),
-            // It is older than what memory owes to its keys, and would come after it.
-            Claim::Held if standing == Standing::Mixed && parked.op.attempts > 0 => {
-                self.reached(Rare::OlderThanDebt);
-                let cause = parked.cause.unwrap_or_else(|| self.down_cause(node));
-                self.end_without_answer(&parked.op, FailureKind::ConnectionLost(cause));
-            }
-            Claim::Held => self.hold(parked),
-        }
-    }
-
-    /// Puts a command where only the server can serve it, while others of its keys are served from
-    /// memory: they are not written there before it has ended.
-    fn place_mixed(&mut self, node: NodeId, mut parked: Parked) {
-        if parked.op.effect != Effect::Read {
-            self.reached(Rare::HeldMixed);
-            parked.op.engaged = true;
-            self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
-        }
-        self.place_on_server(node, parked);
-    }
-
-    /// Lets a command wait behind older ones, and what comes later to its keys behind it.
-    fn hold(&mut self, parked: Parked) {
-        self.reached(Rare::Held);
-        self.memory.engage(&self.blocks.commands(&parked.op, &parked.bytes));
-        self.held.push_back(parked);
-    }
-
-    /// Nobody has to wait for what was held any more: it is about to go another way.
-    pub(super) fn unhold(&mut self, parked: &Parked) {
-        self.memory.disengage(&self.blocks.commands(&parked.op, &parked.bytes));
-        self.unheld = true;
-    }
-
-    pub(super) fn place_on_server(&mut self, node: NodeId, parked: Parked) {
-        if let Some(of) = self.tickets.of_lease(parked.op.ticket) {
-            return self.place_on_lease(of.lease, parked);
-        }
-        let waits_for_all = self.trial.is(Sabotage::WaitForAll)
-            && self.nodes.iter().any(|(_, node)| node.endpoint.is_some() && node.conn.is_none());
-        let Some(conn) = self.nodes[node].conn.filter(|_| !waits_for_all) else {
-            return self.nodes[node].backlog.push_back(parked);
-        };
-        let Parked { mut op, mut bytes, cause } = parked;
-        if op.maybe && !op.may_repeat() && !self.trial.is(Sabotage::RepeatWrites) {
-            return self.end_maybe(&op, cause);
-        }
-        if op.spec.is_script() {
-            self.bring_source(node, &mut op, &mut bytes);
-        }
-        op.attempts = op.attempts.saturating_add(1);
-        let now = self.now.instant;
-        let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-        match self.blocks.of_mut(&op) {
-            None => connection.send(op, now, |out, _| out.extend_from_slice(&bytes)),
-            Some(block) => {
-                block.begin();
-                connection.send_transaction(op, now, |out| out.extend_from_slice(&bytes));
-            }
-        }
-    }
-
-    /// Ends a command that may have been executed and is not to be repeated.
-    pub(super) fn end_maybe(&mut self, op: &Op, cause: Option<Cause>) {
-        self.reached(Rare::EndsMaybe);
-        self.end_without_answer(op, FailureKind::ConnectionLost(cause.unwrap_or(Cause::Local)));
-    }
-
-    /// Drops a command that nobody waits for any more.
-    pub(super) fn give_up(&mut self, op: &Op) {
-        if op.maybe {
-            self.taint(op);
-        }
-        if op.engaged {
-            self.release(op);
-        }
-        self.blocks.drop_of(op);
-        self.queued.subtract(op);
-    }
-
-    /// Nobody has to wait for a command any more.
-    #[cold]
-    pub(super) fn release(&mut self, op: &Op) {
-        if let Some(note) = &op.note {
-            self.memory.disengage(&self.blocks.commands(op, note));
-        }
-        self.unheld = true;
     }
 
     fn drop_unwanted(&mut self) {

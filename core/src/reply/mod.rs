@@ -37,8 +37,9 @@ pub use crate::resp::{ServerError, Source};
 /// A type of your own needs no derive:
 ///
 /// ```
-/// use unfazed_core::reply::{DecodeError, FromReply};
-/// use unfazed_core::resp::{Reply, Value, View};
+/// # mod unfazed_tokio { pub use unfazed_core as core; }
+/// use unfazed_tokio::core::reply::{DecodeError, FromReply};
+/// use unfazed_tokio::core::resp::{Reply, Value, View};
 ///
 /// #[derive(Debug, PartialEq)]
 /// struct Point { x: f64, y: f64 }

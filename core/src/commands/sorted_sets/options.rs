@@ -104,7 +104,8 @@ impl ScoreEnd {
 /// Which members ZRANGE gives: a range of ranks, scores or members, from which end, and how many.
 ///
 /// ```
-/// use unfazed_core::commands::ZRange;
+/// # use unfazed_core as unfazed_tokio;
+/// use unfazed_tokio::prelude::*;
 ///
 /// let top_ten = ZRange::ranks(0, 9).rev();
 /// let page = ZRange::scores(100.0..).limit(20, 10);
