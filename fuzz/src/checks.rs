@@ -64,7 +64,8 @@ impl World {
         let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
         let nodes = self.setup.cluster.as_ref().map_or(1, |plan| 2 * plan.roles.len());
         demand(14, status.connections <= 3 * nodes + sides + status.leases, "connections");
-        demand(14, status.leases <= self.setup.config.leases.leases_max, "leases");
+        // Each node has so many.
+        demand(14, status.leases <= self.setup.config.leases.leases_max * nodes, "leases");
         demand(14, status.messages_waiting <= waiting, "messages");
         demand(14, status.streams <= self.listeners.len(), "streams");
         let memory = &limits.memory;

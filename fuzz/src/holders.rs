@@ -11,6 +11,7 @@ use unfazed_core::{
 };
 
 use crate::{
+    optimists::TEXTS,
     server::{database_of, key_of},
     workload::{Asked, Command, QUEUES, Shape},
     world::{Action, World},
@@ -61,9 +62,9 @@ impl World {
             return;
         }
         if self.holders.holds.len() < HOLDS_MAX {
-            match self.engine.lease(self.clock()) {
+            let number = self.holders.number(true);
+            match self.engine.lease_for(key_of("wallet", number).as_bytes(), self.clock()) {
                 Ok(lease) => {
-                    let number = self.holders.number(true);
                     let steps = self.entropy.between(1, 9);
                     self.count("connections held");
                     self.trace(format_args!("holder {number} takes {lease:?}"));
@@ -111,18 +112,19 @@ impl World {
         let id = self.ids;
         let value = format!("h{id}");
         let other = self.entropy.below(2);
-        let watched = format!("wallet:opt:{other}");
+        let watched = TEXTS[other as usize];
         let queued = self.holders.holds[&number].queued;
         let set = Command::of(&["SET", &key, &value], &[&key], Some(id));
         let (shape, commands) = match self.entropy.below(100) {
             0..20 if !queued => {
-                let watch = Command::of(&["WATCH", &key_of("wallet", number), &watched], &[], None);
+                let watch = Command::of(&["WATCH", &key_of("wallet", number), watched], &[], None);
                 (Shape::One, vec![watch])
             }
             0..30 if !queued => (Shape::One, vec![Command::of(&["MULTI"], &[], None)]),
             0..30 => (Shape::One, vec![Command::of(&["EXEC"], &[], None)]),
             30..34 if queued => (Shape::One, vec![Command::of(&["DISCARD"], &[], None)]),
-            30..36 if !queued => {
+            // A cluster has one database.
+            30..36 if !queued && self.cluster.is_none() => {
                 let index = database_of(number).to_string();
                 (Shape::One, vec![Command::of(&["SELECT", &index], &[], None)])
             }
@@ -135,7 +137,7 @@ impl World {
                 let get = Command::of(&["GET", &key], &[&key], None);
                 (Shape::Many, vec![get, set])
             }
-            60..68 if !queued => {
+            60..68 if !queued && self.setup.poppers_wait() => {
                 let tag = format!("{}:{id}", key_of("wallet", number));
                 let queue = self.entropy.pick(&QUEUES);
                 let words = ["BLPOP", queue, &key_of("wallet", number), &tag, "0.05"];

@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// The texts that are added to.
-pub(crate) const TEXTS: [&str; 2] = ["wallet:opt:0", "wallet:opt:1"];
+pub(crate) const TEXTS: [&str; 2] = ["wallet:{a}:opt:0", "wallet:{a}:opt:1"];
 
 /// A key that expires under those who watch it.
-const PASSING: &str = "wallet:opt:x";
+const PASSING: &str = "wallet:{a}:opt:x";
 
 /// How many of them there are in one world, so that the texts stay short.
 const OPTIMISTS_MAX: u64 = 40;

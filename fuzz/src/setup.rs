@@ -213,12 +213,12 @@ impl Setup {
         }
     }
 
-    /// Makes it a cluster. What needs a connection of its own, and who scans or listens, stays out of it.
+    /// Makes it a cluster. Who waits at a server, scans or listens stays out of it.
     fn in_cluster(mut self, entropy: &mut Entropy) -> Self {
         let plan = Plan::draw(entropy);
         self.config = plan.apply(self.config, entropy);
         self.config.forced = None;
-        (self.talks, self.holders, self.optimists) = (false, false, false);
+        self.talks = false;
         (self.listeners, self.eaters, self.operator_millis) = (0, 0, None);
         self.poppers = 0;
         self.named = plan.hosts == Hosts::Names;
@@ -229,6 +229,11 @@ impl Setup {
         }
         self.cluster = Some(plan);
         self
+    }
+
+    /// Whether anybody may wait at a server: in a cluster nobody does yet.
+    pub(crate) fn poppers_wait(&self) -> bool {
+        self.cluster.is_none()
     }
 
     fn breaker(config: &mut Config, entropy: &mut Entropy) {

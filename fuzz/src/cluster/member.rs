@@ -314,12 +314,12 @@ impl Server {
 pub fn keys_of(words: &[String]) -> Vec<String> {
     let args = &words[1..];
     match words[0].to_ascii_uppercase().as_str() {
-        "MGET" | "DEL" | "EXISTS" | "UNLINK" | "TOUCH" => args.to_vec(),
+        "MGET" | "DEL" | "EXISTS" | "UNLINK" | "TOUCH" | "WATCH" => args.to_vec(),
         "MSET" => args.iter().step_by(2).cloned().collect(),
         "EVAL" => args.iter().skip(2).take(1).cloned().collect(),
         "BLPOP" => args[..args.len().saturating_sub(1)].to_vec(),
         "PING" | "DBSIZE" | "FLUSHALL" | "INFO" | "ROLE" | "CLIENT" | "SELECT" | "HELLO"
-        | "AUTH" | "MULTI" | "EXEC" | "ECHO" | "NOSUCH" => Vec::new(),
+        | "AUTH" | "MULTI" | "EXEC" | "DISCARD" | "UNWATCH" | "ECHO" | "NOSUCH" => Vec::new(),
         _ => args.iter().take(1).cloned().collect(),
     }
 }

@@ -35,8 +35,12 @@ impl Oracle {
         addition.known = known;
     }
 
-    /// Holds what stands in the texts against what was added.
-    pub(super) fn check_additions(&mut self, server: &Server, unix: u64) {
+    /// Holds what stands in the texts, as far as that is known, against what was added.
+    pub(super) fn check_additions<'d>(
+        &mut self,
+        server: &Server,
+        text_of: impl Fn(&str) -> Option<Option<&'d Data>>,
+    ) {
         let mut broken = None;
         for (holder, addition) in &self.additions {
             let Addition { text, lines, known } = addition;
@@ -56,13 +60,15 @@ impl Oracle {
                 }
                 _ => {}
             }
-            let holds = match server.peek(text, unix) {
-                Some(Data::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-                _ => String::new(),
+            let holds = match text_of(text) {
+                Some(Some(Data::Text(text))) => String::from_utf8_lossy(text).into_owned(),
+                Some(_) => String::new(),
+                None => continue,
             };
             let found = holds.split_terminator(';').filter(|one| *one == holder.to_string());
             let found = found.count();
-            let wiped = server.wiped_at.is_some_and(|at| at > last);
+            let mut losses = server.wiped_at.iter().chain(self.lost.get(text));
+            let wiped = losses.any(|at| *at > last);
             if found > 1 || (found == 0 && times > 0 && !wiped) {
                 broken = Some(format!("{holder} is {found} times in {text}: {holds}"));
             }

@@ -667,7 +667,9 @@ impl Oracle {
 
     /// What can be said when all is over, and in between.
     pub fn check_ledger(&mut self, server: &Server, unix: u64) {
-        self.check_additions(server, unix);
+        // In a cluster it is not known where a text is before all is at rest.
+        let in_cluster = self.in_cluster;
+        self.check_additions(server, |key| (!in_cluster).then(|| server.peek(key, unix)));
         let mut broken = None;
         for (line, fact) in &self.lines {
             // A pop that found nothing may have been one of several.

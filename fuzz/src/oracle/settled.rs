@@ -60,6 +60,10 @@ impl Oracle {
         if self.violation.is_some() || (self.policy.is_none() && !self.in_cluster) {
             return;
         }
+        if self.in_cluster {
+            let text = |key: &str| Some(held.get(key));
+            self.check_additions(server, text);
+        }
         self.check_last_states(server, held);
         if self.policy.is_none() {
             return;
@@ -102,7 +106,9 @@ impl Oracle {
             let replayed = key.starts_with("last") || key.starts_with("sum");
             let of_many = [":set", ":queue", ":hash"].iter().any(|end| key.ends_with(end));
             let kept = replayed || (self.in_cluster && key.starts_with("wallet"));
-            if !kept || key.contains(":n:") || of_many {
+            // These are written by dialogues, and by those who hold connections, as well.
+            let of_others = [":opt:", ":u:"].iter().any(|part| key.contains(part));
+            if !kept || key.contains(":n:") || of_many || of_others {
                 continue;
             }
             let Some(last) = facts.iter().max_by_key(|fact| fact.submitted) else { continue };

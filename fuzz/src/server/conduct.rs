@@ -11,10 +11,11 @@ pub fn database_of(holder: u64) -> u64 {
     100 + holder
 }
 
-/// A key of whoever holds a connection; `class` is the pattern that it belongs to.
+/// A key of whoever holds a connection; `class` is the pattern that it belongs to. All of them are in one slot
+/// of a cluster, with what is watched.
 #[must_use]
 pub fn key_of(class: &str, holder: u64) -> String {
-    format!("{class}:u:{holder}")
+    format!("{class}:{{a}}:u:{holder}")
 }
 
 /// Whose a command is.

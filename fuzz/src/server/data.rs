@@ -61,6 +61,7 @@ impl Server {
 
     /// Puts something at a key, or takes away what is there.
     pub(crate) fn put(&mut self, key: &str, state: Option<(Data, Option<u64>)>) {
+        *self.versions.entry(key.to_owned()).or_default() += 1;
         match state {
             Some(state) => drop(self.data.insert(key.into(), state)),
             None => drop(self.data.remove(key.as_bytes())),
@@ -75,6 +76,7 @@ impl Server {
     /// Takes over all that another server has.
     pub(crate) fn copy_data(&mut self, from: &Server) {
         self.data.clone_from(&from.data);
+        self.versions.values_mut().for_each(|version| *version += 1);
     }
 
     fn flush(&mut self, when: When) {

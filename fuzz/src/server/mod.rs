@@ -342,6 +342,10 @@ impl Server {
         std::mem::swap(&mut self.ledger, &mut next.ledger);
         std::mem::swap(&mut self.blocks, &mut next.blocks);
         std::mem::swap(&mut self.haunted, &mut next.haunted);
+        std::mem::swap(&mut self.held_on, &mut next.held_on);
+        std::mem::swap(&mut self.popped, &mut next.popped);
+        std::mem::swap(&mut self.conflicts, &mut next.conflicts);
+        std::mem::swap(&mut self.reused, &mut next.reused);
         std::mem::swap(&mut self.published, &mut next.published);
         std::mem::swap(&mut self.subscribed, &mut next.subscribed);
         std::mem::swap(&mut self.wiped_at, &mut next.wiped_at);

@@ -30,7 +30,7 @@ impl Server {
         let unknown = name == "EVALSHA" && !self.knows_script && session.multi.is_none();
         let words = &run[..];
         let name = words[0].to_ascii_uppercase();
-        let own = self.session_command(session, &name, words);
+        let own = self.session_command(session, &name, words, when);
         let value = match own.or_else(|| self.member_command(session, &name, words)) {
             Some(value) => value,
             None if ["MULTI", "EXEC", "DISCARD"].contains(&name.as_str())
@@ -252,6 +252,7 @@ impl Server {
         session: &mut Session,
         name: &str,
         words: &[String],
+        when: When,
     ) -> Option<Value> {
         let password = |at: usize| {
             let given = words.get(at).map(String::as_str);
@@ -303,6 +304,10 @@ impl Server {
                 Some(Value::OK)
             }
             "WATCH" if session.multi.is_none() => {
+                let asking = std::mem::take(&mut session.asking);
+                if let Some(text) = self.redirection(&[words], asking, when) {
+                    return Some(Value::error(text));
+                }
                 self.watch(session, words);
                 Some(Value::OK)
             }

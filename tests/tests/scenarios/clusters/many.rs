@@ -138,15 +138,14 @@ fn a_hundred_clients_dial_and_ask_no_more_than_they_may<A: Adapter>() {
     let hit = cluster.owner(key_slot(b"probed"));
     let left: Vec<_> = (0..cluster.len()).filter(|node| *node != hit).collect();
     // Connections that are made only now are not for the death of anybody.
-    let masters = (0..cluster.len()).filter(|node| cluster.is_master(*node)).count();
-    eventually("each client to be connected to each master", LIMIT, || {
-        let connected = |client| {
-            let status = A::status(client);
-            let live = status.shards.iter().filter(|shard| shard.health == Health::Live);
-            (live.count(), status.connections) == (masters, masters)
-        };
-        clients.iter().all(connected).then_some(())
-    });
+    let masters: Vec<_> = (0..cluster.len()).filter(|node| cluster.is_master(*node)).collect();
+    for client in &clients {
+        eventually("a client to be connected to each master", LIMIT, || {
+            let shards = A::status(client).shards;
+            let live = shards.iter().filter(|shard| shard.health == Health::Live);
+            (live.count() == masters.len()).then_some(())
+        });
+    }
 
     let before = Counts::of(&cluster, &left);
     let killed = Instant::now();
@@ -176,8 +175,10 @@ fn a_hundred_clients_dial_and_ask_no_more_than_they_may<A: Adapter>() {
     );
     assert_eq!(failed, 0, "a plain SET goes again");
     let clients = CLIENTS as u64;
+    // A machine that does much else may have cost another master its place.
+    let heirs = left.iter().filter(|node| cluster.is_master(**node) && !masters.contains(node));
     // Those that asked here are among them.
-    let (others, ours) = (clients, left.len() as u64);
+    let (others, ours) = (clients * heirs.count() as u64, left.len() as u64);
     assert!(connections <= others + ours, "{connections} connections");
     let dials_max = clients * u64::from(FIRST_DIALS + periods(back, DIAL_GAP));
     assert!(dials as u64 <= dials_max, "{dials} dials, {dials_max} allowed");
