@@ -95,9 +95,9 @@ impl Oracle {
             }
             born = at_server.map_or(0, |known| known.last);
             born = born.max(fact.acked.map_or(0, |(at, _)| at));
-            // Of a command that was split and failed a part may stand in memory.
+            // Of a command that was split and failed a part may stand in memory, and be replayed from there.
             let in_part = self.in_cluster && fact.maybe && fact.line.contains("MSET");
-            if fact.ended.is_none() || (in_part && from_memory) {
+            if fact.ended.is_none() || (in_part && (from_memory || replayed)) {
                 born = u64::MAX;
             }
             last = Some(fact.line.clone());
