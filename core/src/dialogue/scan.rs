@@ -439,7 +439,7 @@ impl<T: FromReply> Scan<T> {
         outcomes: Vec<Result<Reply, Failure>>,
         connection: Option<u64>,
     ) -> Result<(), Failure> {
-        let outcomes = passing(outcomes)?;
+        let outcomes = passing(self.spec, outcomes)?;
         if connection.is_none() {
             return self.count_unsure();
         }
@@ -471,7 +471,7 @@ impl<T: FromReply> Scan<T> {
         outcomes: Vec<Result<Reply, Failure>>,
         connection: Option<u64>,
     ) -> Result<(), Failure> {
-        let outcomes = passing(outcomes)?;
+        let outcomes = passing(self.spec, outcomes)?;
         if connection.is_none() || connection != self.home.connection {
             return self.leave_home();
         }
@@ -596,14 +596,17 @@ impl<T: FromReply> Scan<T> {
 }
 
 /// Passes on what a node answered, or a failure by which slots and connections come and go; any other ends the
-/// scan, which would only wait for as long once more.
-fn passing(outcomes: Vec<Result<Reply, Failure>>) -> Result<Vec<Result<Reply, Failure>>, Failure> {
+/// scan under its own name, since it would only wait for as long once more.
+fn passing(
+    spec: &Spec,
+    outcomes: Vec<Result<Reply, Failure>>,
+) -> Result<Vec<Result<Reply, Failure>>, Failure> {
     let comes_and_goes = |failure: &Failure| {
         use FailureKind::{ConnectionLost, Server, Uncovered};
         matches!(failure.kind(), ConnectionLost(_) | Server(_) | Uncovered(_))
     };
     let pass = |outcome| match outcome {
-        Err(failure) if !comes_and_goes(&failure) => Err(failure),
+        Err(failure) if !comes_and_goes(&failure) => Err(failure.named(spec.name())),
         outcome => Ok(outcome),
     };
     outcomes.into_iter().map(pass).collect()

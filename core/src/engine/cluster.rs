@@ -173,21 +173,22 @@ impl<W> Engine<W> {
         if let Some(pinned) = self.tickets.pin_of(op.ticket) {
             return if self.nodes.contains(pinned) { pinned } else { NodeId::HOME };
         }
-        self.any_primary(cluster, op.ticket.0.index())
+        // What is published at one node keeps its order.
+        let turn = if op.spec.is_publish() { 0 } else { op.ticket.0.index() };
+        self.any_primary(cluster, turn)
     }
 
-    /// A node for what any node will do for: one that can be used now, by turns.
+    /// A node for what any node will do for: one that is well, or else one that is connected, by turns.
     pub(super) fn any_primary(&self, cluster: &Cluster, turn: usize) -> NodeId {
-        let ready = |node: &&NodeId| self.nodes[**node].conn.is_some();
-        let count = cluster.primaries().iter().filter(ready).count();
-        match count {
-            0 => cluster.primaries().first().copied().unwrap_or(NodeId::HOME),
-            _ => {
-                let turn = turn % count;
-                let mut found = cluster.primaries().iter().filter(ready).skip(turn);
-                found.next().copied().unwrap_or(NodeId::HOME)
-            }
-        }
+        let connected = |node: &NodeId| self.nodes[*node].conn.is_some();
+        let well = |node: &NodeId| connected(node) && self.nodes[*node].phase.is_live();
+        let nth = |usable: &dyn Fn(&NodeId) -> bool| {
+            let nodes = || cluster.primaries().iter().copied().filter(usable);
+            let turn = turn.checked_rem(nodes().count())?;
+            nodes().nth(turn)
+        };
+        let any = || cluster.primaries().first().copied();
+        nth(&well).or_else(|| nth(&connected)).or_else(any).unwrap_or(NodeId::HOME)
     }
 
     /// What stands in the place of a command's slot; `Slot::NONE` where there is no cluster.

@@ -143,7 +143,6 @@ impl<W> Engine<W> {
 
     /// Moves to another phase; one event where that changes how the client stands.
     pub(super) fn enter(&mut self, node: NodeId, phase: Phase, cause: Option<Cause>) {
-        let whole = self.health();
         let from = self.nodes[node].phase.health();
         self.nodes[node].phase = phase;
         let to = self.nodes[node].phase.health();
@@ -165,13 +164,14 @@ impl<W> Engine<W> {
                 let node = self.nodes[node].label.clone();
                 self.event(Event::NodeHealthChanged { node, from, to, cause: cause.clone() });
             }
-            self.tell_whole(whole);
+            self.tell_whole();
         }
     }
 
-    /// Tells how the cluster stands as a whole, where that has changed.
-    pub(super) fn tell_whole(&mut self, from: Health) {
+    /// Tells how the cluster stands as a whole, where that has changed since it was told last.
+    pub(super) fn tell_whole(&mut self) {
         let to = self.health();
+        let from = std::mem::replace(&mut self.whole, to);
         if from != to {
             self.whole_since = self.now.instant;
             let cause = self.cause_of_all();
@@ -203,6 +203,7 @@ impl<W> Engine<W> {
             node.phase = Phase::Starting;
             node.phase_since = self.now.instant;
         }
+        self.whole = self.health();
     }
 
     /// A connection has its handshake behind it.

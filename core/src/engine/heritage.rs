@@ -101,13 +101,19 @@ impl Heritage {
 fn relation(known: &Ids, heard: &Ids, apart: Duration) -> Lineage {
     // What nobody can tell counts as changed.
     let same = |a: &Option<Vec<u8>>, b: &Option<Vec<u8>>| a.is_some() && a == b;
-    let goes_on = same(&known.replication, &heard.replication)
-        || same(&known.replication, &heard.replication_before);
+    let unchanged = same(&known.replication, &heard.replication);
+    let goes_on = unchanged || same(&known.replication, &heard.replication_before);
     if same(&known.run, &heard.run) {
         // As a replica a process takes over the data of another server, and its history with them.
         // Servers before 4.0 don't tell theirs.
         let tells = known.replication.is_some() || heard.replication.is_some();
-        return if goes_on || !tells { Lineage::Same } else { Lineage::Unknown };
+        return match goes_on {
+            _ if unchanged || !tells => Lineage::Same,
+            // It was a replica when it was asked before, and has been promoted since: it may lack what its
+            // master had last.
+            true => Lineage::Continued,
+            false => Lineage::Unknown,
+        };
     }
     // A server that was started since may have taken up its old history with older data.
     let restarted = heard.uptime.is_none_or(|uptime| uptime <= apart + UPTIME_SLACK);
@@ -195,8 +201,15 @@ mod tests {
     #[test]
     fn the_same_process_has_the_same_data() {
         let known = ids("a", "x", "0", 10);
-        let heard = ids("a", "y", "x", 20);
+        let heard = ids("a", "x", "0", 20);
         assert_eq!(relation(&known, &heard, Duration::from_secs(10)), Lineage::Same);
+    }
+
+    #[test]
+    fn a_process_that_was_a_replica_may_lack_what_its_master_had_last() {
+        let known = ids("a", "x", "0", 10);
+        let heard = ids("a", "y", "x", 20);
+        assert_eq!(relation(&known, &heard, Duration::from_secs(10)), Lineage::Continued);
     }
 
     #[test]

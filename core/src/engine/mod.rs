@@ -150,6 +150,8 @@ pub struct Engine<W> {
     cluster: Option<Box<Cluster>>,
     /// Since when the cluster stands as it does as a whole, and why.
     whole_since: Instant,
+    /// How it stands, as was told last.
+    whole: Health,
     /// How many connections have become ready for requests so far.
     made: u64,
     /// How many names were looked up so far.
@@ -316,6 +318,7 @@ impl<W> Engine<W> {
             nodes,
             cluster,
             whole_since: now.instant,
+            whole: Health::Connecting,
             made: 0,
             lookups: 0,
             memory,

@@ -303,8 +303,8 @@ pub enum Event {
     /// How the data of a server that is back relate to those it had. Where nobody can tell, what was
     /// remembered of it is dropped.
     ///
-    /// Comes once an outage, when the server is trusted again and before anything is written to it;
-    /// and without one where another server answers at the same address.
+    /// Comes whenever the server is trusted again and before anything is written to it, so more than once in an
+    /// outage that goes on all the same; and without one where another server answers at the same address.
     DataSet {
         /// The node.
         node: Arc<str>,

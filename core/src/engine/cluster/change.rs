@@ -53,23 +53,21 @@ impl<W> Engine<W> {
 
     /// A redirect says that a node serves a slot, and the map names that node.
     pub(in super::super) fn give_slot(&mut self, slot: u16, node: NodeId) {
-        let whole = self.health();
         let Some(cluster) = &mut self.cluster else { return };
         let before = cluster.owner(slot);
         cluster.give(slot, node);
         if before != node {
             self.stay_behind_former(|moved| moved == slot);
         }
-        self.tell_whole(whole);
         if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
             self.inherit(BTreeSet::from([node]));
         }
+        self.tell_whole();
         self.pubsub.slots_moved();
         self.settle_debts();
     }
 
     pub(super) fn adopt(&mut self, layout: &Layout) {
-        let whole = self.health();
         let Some(cluster) = &mut self.cluster else { return };
         cluster.refresh.adopted += 1;
         let news = cluster.layout.as_ref() != Some(layout);
@@ -78,10 +76,10 @@ impl<W> Engine<W> {
             cluster.layout = Some(layout.clone());
         }
         let heirs = if changes { self.remap(layout) } else { BTreeSet::new() };
-        // Others count now, and they may stand otherwise.
-        self.tell_whole(whole);
         self.inherit(heirs);
         self.judge_coverage();
+        // Others count now, and they may stand otherwise.
+        self.tell_whole();
         self.drop_nodes();
         for node in self.nodes.ids() {
             if !self.nodes[node].gone {
