@@ -338,6 +338,10 @@ impl World {
         let truth = self.truth();
         let owned = (first..=last).all(|slot| truth.owner(slot) == Some(from));
         if owned && self.may_exchange(from, to) {
+            // One of them may have begun to go elsewhere during the pause: it goes with the others.
+            if self.moving().is_some_and(|it| (first..=last).contains(&it.slot)) {
+                self.abort_moving(from);
+            }
             self.inform(from, to);
             for key in self.keys_in(from, first, last) {
                 self.carry(&key, from, to);
