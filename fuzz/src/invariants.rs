@@ -26,9 +26,6 @@ pub const INVARIANTS: [&str; 22] = [
     "what an operator forces holds",
 ];
 
-/// Those that are held to account in clusters only.
-pub const IN_CLUSTERS: [u8; 1] = [8];
-
 /// What the invariant of this number says.
 #[must_use]
 pub fn name(number: u8) -> &'static str {

@@ -38,9 +38,8 @@ fn append(store: &mut ScriptStore, keys: &[&[u8]], args: &[&[u8]]) -> Value {
     }
 }
 
-/// How many in a hundred worlds are clusters. None for now: of 800 clusters with all that can go wrong some 12
-/// break a promise, mostly the order of a slot's commands (8).
-const CLUSTERS_PERCENT: Option<u64> = None;
+/// How many in a hundred worlds are clusters.
+const CLUSTERS_PERCENT: u64 = 33;
 
 /// Drawn once, at the start.
 #[derive(Clone, Debug)]
@@ -206,11 +205,7 @@ impl Setup {
             ending: entropy.pick(&[Ending::Nothing, Ending::Shutdown, Ending::Abandon]),
             cluster: None,
         };
-        if CLUSTERS_PERCENT.is_some_and(|percent| entropy.chance(percent)) {
-            setup.in_cluster(entropy)
-        } else {
-            setup
-        }
+        if entropy.chance(CLUSTERS_PERCENT) { setup.in_cluster(entropy) } else { setup }
     }
 
     /// Makes it a cluster. Who waits at a server, scans or listens stays out of it.
@@ -226,6 +221,9 @@ impl Setup {
             // What is everybody's must not run short, nor the client itself be slow.
             self.config.queue = Default::default();
             (self.choppy, self.late_micros) = (false, 0);
+        } else if self.fault_millis < 20 {
+            // Where slots move all the time the default bound of redirects takes longer than most deadlines.
+            self.config.retry.redirects_max = 2;
         }
         self.cluster = Some(plan);
         self

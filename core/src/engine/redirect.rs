@@ -17,7 +17,7 @@
 //!
 //! A redirect is believed where the map names the node that it leads to: no other is shown credentials.
 //! Else, and always where a script gave it, which can answer with any text, a refresh has to say the same
-//! first.
+//! first: of a script's, that the slot is just where it said.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,6 +30,7 @@ use super::{
     trial::{Rare, Sabotage},
 };
 use crate::{
+    config::Endpoint,
     connection::{Op, Own},
     failure::{Cause, Executed},
     reply::ServerError,
@@ -71,8 +72,8 @@ pub(super) enum To {
     Owner,
     /// Whoever serves it once more refreshes than these have ended.
     OwnerAfter(u64),
-    /// The same, if that is not this node: else the redirect was a script's own words.
-    OtherAfter(u64, NodeId, ServerError),
+    /// The same, if that is where the redirect led: else it was a script's own words.
+    ThereAfter(u64, Option<Endpoint>, ServerError),
     /// This node, after ASKING.
     Ask(NodeId),
 }
@@ -107,7 +108,7 @@ impl Detours {
         for detour in self.0.values_mut() {
             for mut bounced in detour.bounced.extract_if(.., |bounced| gone(&bounced.parked)) {
                 // Nobody knows yet whether it was the server that redirected, or a script that ran.
-                bounced.parked.op.maybe |= matches!(bounced.to, To::OtherAfter(..));
+                bounced.parked.op.maybe |= matches!(bounced.to, To::ThereAfter(..));
                 taken.push(bounced.parked);
             }
             taken.extend(detour.newer.extract_if(.., |parked| gone(parked)));
@@ -249,12 +250,13 @@ impl<W> Engine<W> {
     ) -> To {
         let Some(cluster) = &self.cluster else { return To::Owner };
         let adopted = cluster.adopted();
+        let itself = redirect.to.is_some() && redirect.to == self.nodes[node].endpoint;
         let believes_scripts = self.trial.is(Sabotage::BelieveScripts);
         if op.spec.is_script() && !believes_scripts {
             self.want_refresh();
-            return To::OtherAfter(adopted, node, error.clone());
+            let to = redirect.to.filter(|_| redirect.slot == slot && !itself);
+            return To::ThereAfter(adopted, to, error.clone());
         }
-        let itself = redirect.to.is_some() && redirect.to == self.nodes[node].endpoint;
         if itself {
             // It does not know itself under this connection: another one first, then the map.
             self.reached(Rare::MovedToItself);
@@ -374,7 +376,7 @@ impl<W> Engine<W> {
     pub(super) fn is_known(&self, to: &To) -> bool {
         match to {
             To::Owner => true,
-            To::OwnerAfter(before) | To::OtherAfter(before, ..) => {
+            To::OwnerAfter(before) | To::ThereAfter(before, ..) => {
                 self.cluster.as_ref().is_some_and(|cluster| cluster.adopted() > *before)
             }
             To::Ask(node) => {
@@ -385,13 +387,17 @@ impl<W> Engine<W> {
         }
     }
 
+    /// Whether the map has a slot at just this address.
+    pub(super) fn is_served_at(&self, slot: u16, endpoint: Option<&Endpoint>) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
+        endpoint.is_some() && self.nodes[cluster.owner(slot)].endpoint.as_ref() == endpoint
+    }
+
     fn go_on(&mut self, slot: u16, parked: Parked, to: To) {
         match to {
             To::Owner | To::OwnerAfter(_) => self.place(parked),
-            To::OtherAfter(_, node, error) => {
-                let Some(cluster) = &self.cluster else { return };
-                let owner = cluster.owner(slot);
-                if owner != node && owner != NodeId::HOME {
+            To::ThereAfter(_, to, error) => {
+                if self.is_served_at(slot, to.as_ref()) {
                     self.reached(Rare::ScriptMoved);
                     return self.place(parked);
                 }

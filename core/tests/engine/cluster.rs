@@ -261,6 +261,18 @@ fn a_scripts_redirect_is_believed_when_the_map_says_the_same() {
     assert_eq!(world.value::<i64>(ticket), 1);
 }
 
+/// The slot has moved, but not to where the script said: it ran, and would run a second time.
+#[test]
+fn a_script_that_names_another_node_than_the_map_does_is_not_sent_there() {
+    let mut world = World::live(World::plain());
+    let ticket = world.run("EVAL script 1 foo");
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 16_383)]));
+    world.say(C, &moved(OF_C, A));
+    world.wait(Duration::from_secs(1));
+    assert!(world.asked(B).is_empty() && world.asked(A).is_empty());
+    assert_eq!(world.failure(ticket).executed(), Executed::Maybe);
+}
+
 #[test]
 fn a_scripts_redirect_that_nothing_confirms_in_time_may_be_its_own_words() {
     let mut world = World::live(World::plain().deadline(Duration::from_millis(20)));

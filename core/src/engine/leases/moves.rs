@@ -105,10 +105,9 @@ impl<W> Engine<W> {
         match away.to {
             To::Owner | To::OwnerAfter(_) => {}
             To::Ask(node) => leased.asks = Some(node),
-            To::OtherAfter(_, node, error) => {
+            To::ThereAfter(_, to, error) => {
                 let slot = leased.slot;
-                let owner = self.cluster.as_ref().map(|cluster| cluster.owner(slot));
-                if owner.is_none_or(|owner| owner == node || owner == NodeId::HOME) {
+                if !self.is_served_at(slot, to.as_ref()) {
                     self.end_forged(lease, &error);
                 }
             }
@@ -116,7 +115,7 @@ impl<W> Engine<W> {
         true
     }
 
-    /// What a script said of a redirect was its own words, since the slot has not moved.
+    /// What a script said of a redirect was its own words, since the slot is not where it said.
     fn end_forged(&mut self, lease: Lease, error: &ServerError) {
         let Some(leased) = self.leases.get_mut(lease) else { return };
         let said = Some(Cause::NotReady(error.clone()));
@@ -168,7 +167,7 @@ impl<W> Engine<W> {
         let doubted = leased.away.take().map(|away| away.to);
         let to = match doubted {
             // What a script has said is believed no sooner for what others were told.
-            Some(doubted @ To::OtherAfter(..)) => doubted,
+            Some(doubted @ To::ThereAfter(..)) => doubted,
             _ => to,
         };
         leased.away = Some(Away { to, due });
