@@ -206,8 +206,13 @@ impl World {
             _ => self.setup.cluster.as_ref().map_or(0, |plan| plan.lag_millis),
         };
         let until = self.when().unix.saturating_sub(behind);
-        let (known, lost): (Vec<_>, Vec<_>) =
+        let (known, mut lost): (Vec<_>, Vec<_>) =
             log.into_iter().partition(|put| behind == 0 || put.unix < until);
+        // What has gone to another master before is there, and not lost here.
+        let truth = self.truth();
+        let elsewhere =
+            |key: &str| truth.owner(slot(key.as_bytes())).is_some_and(|owner| owner != master);
+        lost.retain(|put| !elsewhere(&put.key));
         self.count(match how {
             Takeover::Elected => "fault: failover after a death",
             Takeover::Planned => "fault: failover that was planned",
@@ -217,6 +222,13 @@ impl World {
         self.turn_to(heir);
         for put in known {
             self.server.put(&put.key, put.state);
+        }
+        // Nor does the heir keep it where it has not heard yet that it is gone: such a key would be back, as
+        // old as it is, once its slot is.
+        for key in self.server.keys().into_iter().filter(|key| key != MEMBERS_KEY) {
+            if elsewhere(&key) {
+                self.server.put(&key, None);
+            }
         }
         self.server.promoted = true;
         self.oracle.two_masters |= !dead;
@@ -338,6 +350,10 @@ impl World {
         let truth = self.truth();
         let owned = (first..=last).all(|slot| truth.owner(slot) == Some(from));
         if owned && self.may_exchange(from, to) {
+            // One of them may have begun to go elsewhere during the pause: it goes with the others.
+            if self.moving().is_some_and(|it| (first..=last).contains(&it.slot)) {
+                self.abort_moving(from);
+            }
             self.inform(from, to);
             for key in self.keys_in(from, first, last) {
                 self.carry(&key, from, to);

@@ -115,7 +115,8 @@ struct WriteFact {
     ended: Option<u64>,
     /// When it was acknowledged, and by whom.
     acked: Option<(u64, Source)>,
-    /// When it was acknowledged at the earliest: an item of a pipeline ends before the pipeline.
+    /// When it was acknowledged at the earliest: an item of a pipeline ends before the pipeline, and a part
+    /// before the whole.
     acked_from: u64,
     /// It is not known in which stretch it was acknowledged.
     vague: bool,
@@ -432,7 +433,7 @@ impl Oracle {
         let vague = many && begun != (self.era, self.stretch);
         self.note_ended(command, asked.submitted, seq, |fact| {
             fact.acked = Some((seq, source));
-            fact.acked_from = if many { asked.submitted } else { seq };
+            fact.acked_from = if many || fact.part { asked.submitted } else { seq };
             fact.vague = vague;
             fact.dropped = misses && source != Source::Server;
         });
