@@ -76,6 +76,26 @@ fn a_node_that_takes_over_does_not_show_what_was_wrong_with_its_predecessor() {
     assert_ne!(heir.health, Health::Live, "what memory did with its keys is still to be settled");
     assert_eq!(heir.cause, Some(Cause::TookOver));
     assert_eq!(status.cause, Some(Cause::TookOver));
+    // Not well in between: the new master counts only together with what it takes over.
+    let told = whole(&world.events);
+    assert!(!told.iter().any(|change| change.starts_with("degraded -> live")), "{told:?}");
+}
+
+#[test]
+fn what_is_published_goes_to_one_node_that_is_well() {
+    let mut world = World::live(degrading());
+    let publish = |world: &mut World| (0..6).for_each(|_| drop(world.run("PUBLISH news x")));
+    publish(&mut world);
+    let asked = [A, B, C].map(|port| world.asked(port).len());
+    let at = asked.iter().position(|count| *count == 6).expect("all of them at one node");
+    assert_eq!(asked.iter().sum::<usize>(), 6);
+    let first = [A, B, C][at];
+    world.kill(first, &thirds(A, B, C));
+    world.wait(Duration::from_secs(1));
+    publish(&mut world);
+    let others: Vec<_> = [A, B, C].into_iter().filter(|port| *port != first).collect();
+    let asked: Vec<_> = others.iter().map(|port| world.asked(*port).len()).collect();
+    assert!(asked.iter().any(|count| *count >= 6) && asked.contains(&0), "{asked:?}");
 }
 
 /// A planned failover: the new master is another node, and nothing is wrong.
