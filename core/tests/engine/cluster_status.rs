@@ -84,7 +84,11 @@ fn a_node_that_takes_over_does_not_show_what_was_wrong_with_its_predecessor() {
 #[test]
 fn what_is_published_goes_to_one_node_that_is_well() {
     let mut world = World::live(degrading());
-    let publish = |world: &mut World| (0..6).for_each(|_| drop(world.run("PUBLISH news x")));
+    let publish = |world: &mut World| {
+        (0..6).for_each(|_| {
+            world.run("PUBLISH news x");
+        });
+    };
     publish(&mut world);
     let asked = [A, B, C].map(|port| world.asked(port).len());
     let at = asked.iter().position(|count| *count == 6).expect("all of them at one node");

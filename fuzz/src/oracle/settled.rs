@@ -123,8 +123,10 @@ impl Oracle {
                 // What is one part of a command is there before the whole is acknowledged, whoever has
                 // answered the other parts.
                 _ if self.in_cluster && (by == Source::Server || last.part) => {
-                    let known = server.ledger.get(&last.line);
-                    let known = known.filter(|known| known.executed > 0);
+                    // A part with one pair is sent as SET.
+                    let alike = last.line.replacen("MSET", "SET", 1);
+                    let known = [&last.line, &alike].map(|line| server.ledger.get(line));
+                    let known = known.into_iter().flatten().find(|known| known.executed > 0);
                     known.map_or(acked, |known| known.last.min(acked))
                 }
                 Source::Server => acked,
