@@ -125,9 +125,11 @@ impl World {
                 let log = std::mem::take(&mut member.log);
                 (member.migrating, member.importing) = Default::default();
                 self.lose(&log, "writes to a master that was overruled");
+                self.demote();
             }
-            self.follow(node, master);
+            return self.follow(node, master);
         }
+        self.look_for_waiting();
     }
 
     /// A replica has all that its master has.
@@ -342,6 +344,7 @@ impl World {
         self.turn_to(to);
         self.server.put(key, state.clone());
         self.server.log_put(Put { unix, key: key.to_owned(), state });
+        self.serve_waiting();
     }
 
     fn move_slots(&mut self, first: u16, last: u16, from: usize, to: usize) {

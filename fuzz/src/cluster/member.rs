@@ -282,6 +282,20 @@ impl Server {
         Some(member.redirect("MOVED", slot, owner))
     }
 
+    /// Why one that waits does so at the wrong node by now; nothing where it does not.
+    pub(crate) fn waits_elsewhere(&mut self, words: &[String]) -> Option<String> {
+        let member = self.member.as_mut()?;
+        if member.down {
+            return Some("CLUSTERDOWN The cluster is down".to_owned());
+        }
+        let slot = slot(keys_of(words).first()?.as_bytes());
+        match member.map.owner(slot) {
+            Some(owner) if owner == member.me || member.importing.contains(&slot) => None,
+            Some(owner) => Some(member.redirect("MOVED", slot, owner)),
+            None => Some("CLUSTERDOWN Hash slot not served".to_owned()),
+        }
+    }
+
     /// What a script says that would send its callers astray.
     pub(crate) fn forged(&self, name: &str, words: &[String]) -> Option<Value> {
         let member = self.member.as_ref().filter(|member| member.trick == Some(Trick::Forged))?;
@@ -318,6 +332,7 @@ pub fn keys_of(words: &[String]) -> Vec<String> {
         "MSET" => args.iter().step_by(2).cloned().collect(),
         "EVAL" => args.iter().skip(2).take(1).cloned().collect(),
         "BLPOP" => args[..args.len().saturating_sub(1)].to_vec(),
+        "BLMOVE" => args.iter().take(2).cloned().collect(),
         "PING" | "DBSIZE" | "FLUSHALL" | "INFO" | "ROLE" | "CLIENT" | "SELECT" | "HELLO"
         | "AUTH" | "MULTI" | "EXEC" | "DISCARD" | "UNWATCH" | "ECHO" | "NOSUCH" => Vec::new(),
         _ => args.iter().take(1).cloned().collect(),

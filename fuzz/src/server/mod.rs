@@ -12,7 +12,10 @@ mod streams;
 mod topics;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use unfazed_core::{
@@ -225,6 +228,8 @@ pub struct Server {
     /// All that were ever acknowledged.
     pub acknowledged: BTreeSet<String>,
     waiting: Vec<Waiting>,
+    /// When it looks at the clock next, because of those who wait.
+    pub looks_at: Option<Duration>,
     /// Whose wait is over, and what they are answered.
     woken: Vec<(u64, Value)>,
     /// The transactions that came to their EXEC and were not looked at.
