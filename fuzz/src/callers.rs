@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unfazed_core::{
     Failure, FailureKind, Request,
-    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Outcomes, Rejected, Status},
+    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
     failure::{Executed, MemoryRefusal},
     resp::{Reply, Source},
 };
@@ -298,7 +298,7 @@ impl World {
                 return self.connected(&asked, result);
             }
             Shape::Dialogue => {
-                let outcomes = self.engine.take_batch(ticket).map(Outcomes::spread);
+                let outcomes = self.engine.take_batch(ticket);
                 return self.talk_answered(&asked, outcomes);
             }
             Shape::Sleep => {
