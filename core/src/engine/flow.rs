@@ -256,6 +256,9 @@ impl<W> Engine<W> {
             return self.on_redirect(conn, op, error, class, start, end);
         }
         let mut executed = Executed::No;
+        // What was said on its connection before is part of what it means. Asked first, since a lease that was
+        // given back may end with what follows.
+        let pinned = self.is_pinned(&op);
         if matches!(class, Class::Later | Class::NotReady) {
             self.note_unready(node, &error);
         }
@@ -299,8 +302,6 @@ impl<W> Engine<W> {
         }
         let may_go = !matches!(class, Class::Told(_))
             && u32::from(op.attempts) < self.config.retry.attempts_max;
-        // What was said on its connection before is part of what it means.
-        let pinned = self.is_pinned(&op);
         let again = (may_go || lacks_source) && self.tickets.wants(op.ticket) && !pinned;
         if !again {
             return self.end_with_error(&op, error, executed);

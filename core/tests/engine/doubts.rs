@@ -395,7 +395,7 @@ pub(super) fn world_with_a_lease(change: impl FnOnce(&mut Config)) -> (World, Co
 
 impl World {
     /// Runs a command on a connection of its own, with this answer.
-    fn run_on(&mut self, lease: Lease, own: ConnId, command: &str, answer: &str) {
+    pub(super) fn run_on(&mut self, lease: Lease, own: ConnId, command: &str, answer: &str) {
         let request = Request::new(command);
         let (ticket, _) =
             self.engine.submit_on(lease, &request, None, self.now).expect("it is accepted");

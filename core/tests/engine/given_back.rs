@@ -37,6 +37,26 @@ fn what_stands_in_line_for_room_goes_out_though_its_connection_was_given_back() 
 }
 
 #[test]
+fn what_is_refused_on_a_connection_of_ones_own_goes_no_other_way_though_it_was_given_back() {
+    let (mut world, own, lease) = world_with_a_lease(|_| {});
+    world.run_on(lease, own, "GET a", "$1\r\na\r\n");
+    let request = Request::new("GET a");
+    let (ticket, _) = world.engine.submit_on(lease, &request, None, world.now).expect("room");
+    let shared = world.conn.replace(own);
+    world.drain();
+    assert!(world.write().contains("GET"));
+    world.engine.give_back(lease, world.now);
+    // The server is judged down for it, and memory has an answer.
+    world.say("-LOADING soon\r\n");
+    world.conn = shared;
+    world.drain();
+    assert_eq!(world.engine.health(), Health::Degraded);
+    let failure = world.engine.take(ticket).expect("it has ended").expect_err("refused");
+    assert!(matches!(failure.kind(), FailureKind::Server(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::No);
+}
+
+#[test]
 fn a_pop_that_is_given_up_on_a_connection_of_ones_own_is_told_of() {
     let (mut world, own, lease) = world_with_a_lease(|_| {});
     for (command, told) in [("GET a", 0), ("BLPOP a 5", 1)] {
