@@ -411,10 +411,19 @@ impl<W> Engine<W> {
         if self.pubsub.deliver(feed, delivery) {
             return ControlFlow::Continue(());
         }
+        self.pause(conn);
+        // A stream that has several connections takes nothing in on any of them.
+        for other in self.pubsub.conns_with(feed) {
+            self.pause(other);
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Nothing more is read from a connection, until the stream that it is for has room again.
+    pub(super) fn pause(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.paused = true;
         }
-        ControlFlow::Break(())
     }
 
     fn on_changed(&mut self, conn: ConnId, kind: TopicKind, action: Action, name: Option<&[u8]>) {
