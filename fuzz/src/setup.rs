@@ -208,13 +208,13 @@ impl Setup {
         if entropy.chance(CLUSTERS_PERCENT) { setup.in_cluster(entropy) } else { setup }
     }
 
-    /// Makes it a cluster. Who waits at a server, scans or listens stays out of it.
+    /// Makes it a cluster. Who waits at a server or scans stays out of it.
     fn in_cluster(mut self, entropy: &mut Entropy) -> Self {
         let plan = Plan::draw(entropy);
         self.config = plan.apply(self.config, entropy);
         self.config.forced = None;
         self.talks = false;
-        (self.listeners, self.eaters, self.operator_millis) = (0, 0, None);
+        (self.eaters, self.operator_millis) = (0, None);
         self.poppers = 0;
         self.named = plan.hosts == Hosts::Names;
         if plan.spared.is_some() {

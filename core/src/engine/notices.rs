@@ -13,8 +13,11 @@ use std::{
 };
 
 use super::{
-    Closing, ConnId, Engine, Event, FeedId, NodeId, Output, StreamId, Ticket, flow::NOT_READY_BASE,
-    subscriptions::End, tickets::Work,
+    Closing, ConnId, Engine, Event, FeedId, NodeId, Output, StreamId, Ticket,
+    flow::NOT_READY_BASE,
+    subscriptions::End,
+    tickets::Work,
+    trial::{Rare, Sabotage},
 };
 use crate::{
     Failure, Now,
@@ -201,8 +204,12 @@ impl<W> Engine<W> {
     fn rehome(&mut self) {
         if let Some(cluster) = &self.cluster
             && self.pubsub.misplaced
+            && !self.trial.is(Sabotage::LeaveChannels)
         {
-            self.pubsub.rehome(|slot| cluster.owner(slot));
+            let silently = self.trial.is(Sabotage::MoveSilently);
+            if self.pubsub.rehome(|slot| cluster.owner(slot), silently) {
+                self.reached(Rare::ShardsMoved);
+            }
         }
     }
 
@@ -222,6 +229,7 @@ impl<W> Engine<W> {
         }
         let node = self.node_at(&to);
         if self.node_of(conn) != Some(node) {
+            self.reached(Rare::ShardsRedirected);
             self.pubsub.followed = adopted;
             self.nodes[node].named_at = Some(self.now.instant);
             self.ensure_dial(node);
@@ -439,7 +447,7 @@ impl<W> Engine<W> {
                 self.pubsub.stirred |= last;
             }
             (None, Some(feed)) if action == Action::Unsubscribe => {
-                self.trial.reached(super::trial::Rare::TakenAway);
+                self.trial.reached(Rare::TakenAway);
                 self.pubsub.taken_away(feed, kind, name);
                 if kind == TopicKind::Shard {
                     self.want_refresh();
@@ -477,6 +485,7 @@ impl<W> Engine<W> {
         if elsewhere && may_be_elsewhere(&error) {
             self.follow_channels(conn, &error);
             topics.for_each(|topic| self.pubsub.postponed(feed, topic));
+            self.reached(Rare::ShardsPostponed);
             return self.try_again_later(feed);
         }
         if step.topics.len() > 1 && matches!(error.code(), "NOPERM" | "CROSSSLOT") {
@@ -498,7 +507,7 @@ impl<W> Engine<W> {
         else {
             return;
         };
-        self.trial.reached(super::trial::Rare::LateError);
+        self.trial.reached(Rare::LateError);
         match connection.late_refusal(&error) {
             LateRefusal::Taken => {}
             LateRefusal::Doubtful => self.kill(conn, Cause::UnexpectedReply),
