@@ -66,7 +66,8 @@ impl World {
         let (waiting, own) = self.stream_bounds();
         let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
         let ending = self.links.values().filter(ending).count();
-        let sides = if self.setup.listeners > 0 { 2 * (2 + own) + ending } else { 0 };
+        let sides = 2 * (2 + own) * self.servers() + ending;
+        let sides = if self.setup.listeners > 0 { sides } else { 0 };
         let nodes = self.setup.cluster.as_ref().map_or(1, |plan| 2 * plan.roles.len());
         demand(14, status.connections <= 3 * nodes + sides + status.leases, "connections");
         // Each node has so many.

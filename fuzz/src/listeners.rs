@@ -1,7 +1,7 @@
 //! Those who subscribe: they want and give up topics at any moment, read promptly or slowly, and hold
 //! what they get against what was published.
 //!
-//! Messages on a channel are numbered. A reader that was told of no gap gets each number once, and none
+//! Messages on a channel are numbered by the node that hands them out. A reader that was told of no gap gets each number once, and none
 //! is left out (invariant 11).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -17,6 +17,7 @@ use unfazed_core::{
 use crate::{
     mutants::Mutant,
     network::Stage,
+    server::{Published, told_apart},
     workload::{Asked, Shape},
     world::{Action, World},
 };
@@ -26,7 +27,8 @@ pub(crate) type Topic = (TopicKind, String);
 /// What can be published on and subscribed to.
 const CHANNELS: [&str; 3] = ["c0", "c1", "c2"];
 const PATTERNS: [&str; 3] = ["c*", "c1*", "?2"];
-const SHARD_CHANNELS: [&str; 3] = ["{s}0", "{s}1", "t0"];
+/// Two of one slot; in a cluster their slots are those that go over key by key as well.
+const SHARD_CHANNELS: [&str; 3] = ["{a}0", "{a}1", "b"];
 
 /// One stream and its reader.
 #[derive(Debug)]
@@ -49,7 +51,8 @@ pub(crate) struct Listener {
 #[derive(Debug, Default)]
 struct Heard {
     confirmed: bool,
-    channels: BTreeMap<String, Count>,
+    /// By channel, and by the node that has handed them out.
+    channels: BTreeMap<(String, usize), Count>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -227,7 +230,9 @@ impl World {
                 if failure.is_timeout() && self.now < asked.deadline {
                     self.oracle.fail(12, format!("{failure}, before {:?}", asked.deadline));
                 }
-                if let Some(listener) = listener.filter(|_| change.adds) {
+                // With the client the whole stream ends: what has come of some of them is still to be read.
+                let closed = matches!(failure.kind(), unfazed_core::FailureKind::ClientClosed);
+                if let Some(listener) = listener.filter(|_| change.adds && !closed) {
                     change.topics.iter().for_each(|topic| drop(listener.wanted.remove(topic)));
                 }
                 self.count(match failure.kind() {
@@ -264,7 +269,9 @@ impl World {
     pub(crate) fn slow_reader(&mut self, at: u64) {
         if self.listeners.get(&at).is_some_and(|listener| listener.slow) {
             self.hear(at);
-            let delay = self.entropy.micros(5_000, 200_000);
+            // Once nobody publishes any more it gets through what has piled up.
+            let most = if self.over { 10_000 } else { 200_000 };
+            let delay = self.entropy.micros(5_000, most);
             self.at(delay, Action::Hear(at));
         }
     }
@@ -314,12 +321,17 @@ impl World {
         self.at(delay, Action::Publish);
     }
 
-    fn publish_on(&mut self, kind: TopicKind, channel: &str) {
+    fn publish_on(&mut self, kind: TopicKind, channel: &'static str) {
         // A server that stands still publishes nothing.
-        if !self.server.up || self.server.paused {
-            return;
-        }
-        let sent = self.server.publish(kind, channel);
+        let Some(node) = self.pick_publisher(kind, channel) else { return };
+        self.turn_to(node);
+        self.hand_out(kind, channel);
+        self.spread_message(node, kind, channel);
+    }
+
+    /// The server at hand gives the next message to those who listen there.
+    pub(crate) fn hand_out(&mut self, kind: TopicKind, channel: &str) {
+        let sent = self.server.hand_out(kind, channel);
         for (id, frame) in sent {
             let lost = self.mutant == Some(Mutant::LoseMessage) && self.entropy.chance(5);
             let twice = self.mutant == Some(Mutant::SendTwice) && self.entropy.chance(5);
@@ -341,8 +353,9 @@ impl World {
 
     /// The server closes the connection of a subscriber that takes too little, without a word.
     fn limit_output(&mut self, id: u64) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        if self.healed || link.down.len() < self.setup.output_max || !link.served {
+        let Some(link) = self.links.get(&id) else { return };
+        let spared = self.is_spared(link.at);
+        if self.healed || spared || link.down.len() < self.setup.output_max || !link.served {
             return;
         }
         self.count("fault: output limit");
@@ -407,8 +420,21 @@ impl World {
             let link = self.links.get(&id);
             link.is_some_and(|link| link.stage == Stage::Open && link.served && !link.silent)
         };
-        let has = self.server.topics(alive);
+        let all = (0..self.servers()).flat_map(|node| self.server_at(node).topics(alive));
+        let mut has: Vec<Topic> = all.collect();
+        has.sort();
         (has != expected).then(|| format!("the server has {has:?}, and wanted is {expected:?}"))
+    }
+
+    /// Every node begins to count, on every channel.
+    pub(crate) fn nothing_published(&mut self) {
+        for node in 0..self.servers() {
+            let channels = CHANNELS.map(|channel| (TopicKind::Channel, channel));
+            let shard_channels = SHARD_CHANNELS.map(|channel| (TopicKind::Shard, channel));
+            for (kind, channel) in channels.into_iter().chain(shard_channels) {
+                self.server.published.insert((kind, channel.to_owned(), node), 0);
+            }
+        }
     }
 
     /// Publishes once more on every channel, when all is settled: everybody must hear it.
@@ -429,13 +455,20 @@ impl World {
                 continue;
             }
             for (topic, heard) in &listener.wanted {
-                for (channel, count) in channels_of(topic, &self.server.published) {
-                    let last = heard.channels.get(&channel).and_then(|count| count.last);
-                    if last.is_none_or(|last| last + 1 != count) {
-                        return Some(format!(
-                            "listener {at} has heard {last:?} of {count} on {channel} by {topic:?}"
-                        ));
-                    }
+                let all = channels_of(topic, &self.server.published);
+                let mut heard_all: BTreeMap<&str, bool> = BTreeMap::new();
+                for ((channel, node), count) in &all {
+                    let last = heard.channels.get(&(channel.clone(), *node));
+                    let last = last.and_then(|count| count.last);
+                    *heard_all.entry(channel).or_default() |= last
+                        .is_some_and(|last| last + 1 == *count)
+                        && self.is_heard_at(*node, topic.0, channel);
+                }
+                if heard_all.values().any(|heard_all| !heard_all) {
+                    let heard = &heard.channels;
+                    return Some(format!(
+                        "listener {at} has heard {heard:?} of {all:?} by {topic:?}"
+                    ));
                 }
             }
         }
@@ -471,24 +504,22 @@ impl World {
     }
 }
 
-/// The channels that a topic stands for, with how many messages were published on each.
-fn channels_of(topic: &Topic, published: &BTreeMap<Topic, u64>) -> Vec<(String, u64)> {
+/// The channels that a topic stands for, with how many messages each node had on each.
+fn channels_of(topic: &Topic, published: &Published) -> Vec<((String, usize), u64)> {
     let (kind, name) = topic;
-    let (of, all) = match kind {
-        TopicKind::Shard => (TopicKind::Shard, SHARD_CHANNELS),
-        TopicKind::Channel | TopicKind::Pattern => (TopicKind::Channel, CHANNELS),
+    let stands = |of: TopicKind, channel: &str| match kind {
+        TopicKind::Pattern => {
+            of == TopicKind::Channel && glob::matches(name.as_bytes(), channel.as_bytes())
+        }
+        TopicKind::Channel | TopicKind::Shard => of == *kind && channel == *name,
     };
-    let stands = |channel: &&&str| match kind {
-        TopicKind::Pattern => glob::matches(name.as_bytes(), channel.as_bytes()),
-        TopicKind::Channel | TopicKind::Shard => ***channel == *name.as_str(),
-    };
-    let count = |channel: &str| published.get(&(of, channel.to_owned())).copied().unwrap_or(0);
-    all.iter().filter(stands).map(|channel| ((*channel).to_owned(), count(channel))).collect()
+    let all = published.iter().filter(|((of, channel, _), _)| stands(*of, channel));
+    all.map(|((_, channel, node), count)| ((channel.clone(), *node), *count)).collect()
 }
 
 impl Heard {
     /// From now on nothing is missed without a word.
-    fn confirm(&mut self, topic: &Topic, published: &BTreeMap<Topic, u64>) {
+    fn confirm(&mut self, topic: &Topic, published: &Published) {
         self.confirmed = true;
         for (channel, count) in channels_of(topic, published) {
             let heard = self.channels.entry(channel).or_default();
@@ -499,11 +530,7 @@ impl Heard {
 
 impl Listener {
     /// Takes what came. Gives what it is, and what is wrong with it.
-    fn take(
-        &mut self,
-        item: &Incoming,
-        published: &BTreeMap<Topic, u64>,
-    ) -> (&'static str, Option<String>) {
+    fn take(&mut self, item: &Incoming, published: &Published) -> (&'static str, Option<String>) {
         match item {
             Incoming::Message(message) => {
                 let name = message.pattern().unwrap_or(message.channel());
@@ -550,12 +577,13 @@ impl Listener {
         let Some(heard) = self.wanted.get_mut(topic) else {
             return Some("it is not wanted".to_owned());
         };
-        let Some((of, number)) = payload.split_once('=') else { return Some(payload.to_owned()) };
-        let number: u64 = number.parse().unwrap_or(u64::MAX);
+        let Some((of, node, number)) = told_apart(payload) else {
+            return Some(payload.to_owned());
+        };
         if of != channel {
             return Some(format!("it is of {of}"));
         }
-        let count = heard.channels.entry(channel).or_default();
+        let count = heard.channels.entry((channel, node)).or_default();
         if count.last.is_some_and(|last| number <= last) {
             return Some(format!("twice, or out of order, after {:?}", count.last));
         }

@@ -328,6 +328,7 @@ impl World {
             self.at(Duration::from_millis(2), Action::Adder);
         }
         if self.setup.listeners > 0 {
+            self.nothing_published();
             self.at(Duration::ZERO, Action::Publish);
         }
         for _ in 0..self.setup.poppers {

@@ -13,8 +13,11 @@ use std::{
 };
 
 use super::{
-    Closing, ConnId, Engine, Event, FeedId, NodeId, Output, StreamId, Ticket, flow::NOT_READY_BASE,
-    subscriptions::End, tickets::Work,
+    Closing, ConnId, Engine, Event, FeedId, NodeId, Output, StreamId, Ticket,
+    flow::NOT_READY_BASE,
+    subscriptions::End,
+    tickets::Work,
+    trial::{Rare, Sabotage},
 };
 use crate::{
     Failure, Now,
@@ -201,8 +204,12 @@ impl<W> Engine<W> {
     fn rehome(&mut self) {
         if let Some(cluster) = &self.cluster
             && self.pubsub.misplaced
+            && !self.trial.is(Sabotage::LeaveChannels)
         {
-            self.pubsub.rehome(|slot| cluster.owner(slot));
+            let silently = self.trial.is(Sabotage::MoveSilently);
+            if self.pubsub.rehome(|slot| cluster.owner(slot), silently) {
+                self.reached(Rare::ShardsMoved);
+            }
         }
     }
 
@@ -222,6 +229,7 @@ impl<W> Engine<W> {
         }
         let node = self.node_at(&to);
         if self.node_of(conn) != Some(node) {
+            self.reached(Rare::ShardsRedirected);
             self.pubsub.followed = adopted;
             self.nodes[node].named_at = Some(self.now.instant);
             self.ensure_dial(node);
@@ -411,10 +419,19 @@ impl<W> Engine<W> {
         if self.pubsub.deliver(feed, delivery) {
             return ControlFlow::Continue(());
         }
+        self.pause(conn);
+        // A stream that has several connections takes nothing in on any of them.
+        for other in self.pubsub.conns_with(feed) {
+            self.pause(other);
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Nothing more is read from a connection, until the stream that it is for has room again.
+    pub(super) fn pause(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.paused = true;
         }
-        ControlFlow::Break(())
     }
 
     fn on_changed(&mut self, conn: ConnId, kind: TopicKind, action: Action, name: Option<&[u8]>) {
@@ -430,7 +447,7 @@ impl<W> Engine<W> {
                 self.pubsub.stirred |= last;
             }
             (None, Some(feed)) if action == Action::Unsubscribe => {
-                self.trial.reached(super::trial::Rare::TakenAway);
+                self.trial.reached(Rare::TakenAway);
                 self.pubsub.taken_away(feed, kind, name);
                 if kind == TopicKind::Shard {
                     self.want_refresh();
@@ -468,6 +485,7 @@ impl<W> Engine<W> {
         if elsewhere && may_be_elsewhere(&error) {
             self.follow_channels(conn, &error);
             topics.for_each(|topic| self.pubsub.postponed(feed, topic));
+            self.reached(Rare::ShardsPostponed);
             return self.try_again_later(feed);
         }
         if step.topics.len() > 1 && matches!(error.code(), "NOPERM" | "CROSSSLOT") {
@@ -489,7 +507,7 @@ impl<W> Engine<W> {
         else {
             return;
         };
-        self.trial.reached(super::trial::Rare::LateError);
+        self.trial.reached(Rare::LateError);
         match connection.late_refusal(&error) {
             LateRefusal::Taken => {}
             LateRefusal::Doubtful => self.kill(conn, Cause::UnexpectedReply),

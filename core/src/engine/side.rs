@@ -86,6 +86,10 @@ impl<W> Engine<W> {
         if let Some(connection) = self.connections.get_mut(conn.0) {
             connection.feed = Some(feed);
         }
+        // Another of its stream's connections may have filled it meanwhile.
+        if self.pubsub.is_full(feed) {
+            self.pause(conn);
+        }
         self.pubsub.stirred = true;
     }
 

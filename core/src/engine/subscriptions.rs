@@ -25,7 +25,7 @@ mod hearing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    FeedId, NodeId, StreamId, Ticket,
+    ConnId, FeedId, NodeId, StreamId, Ticket,
     carriers::{Carrier, Carriers},
 };
 use crate::{
@@ -404,6 +404,13 @@ impl<W> Subscriptions<W> {
         if self.carriers.get(feed).is_some_and(over) {
             self.carriers.forget(feed);
         }
+    }
+
+    /// The connections of the stream that a carrier is for; in a cluster there may be several.
+    pub(super) fn conns_with(&self, feed: FeedId) -> Vec<ConnId> {
+        let only = self.get(feed).and_then(|carrier| carrier.only);
+        let feeds = only.map(|stream| self.carriers.of_stream(stream)).unwrap_or_default();
+        feeds.into_iter().filter_map(|feed| self.get(feed)?.conn).collect()
     }
 
     /// Whether the stream that a carrier is for has no room.

@@ -75,6 +75,10 @@ rare_branches! {
     SideNextAddress: "the next address is tried for a subscriber's own connection",
     LateError: "a refusal comes after what it refuses was confirmed",
     TakenAway: "a subscription is taken away",
+    ShardsMoved: "shard channels go to the node that serves their slot now",
+    ShardsRedirected: "a node sends on who wants its shard channels",
+    ShardsPostponed: "shard channels wait for a node that can't serve them yet",
+    ChannelsElsewhere: "channels and patterns go to another node",
     NeverOpened: "isolation withdraws a connection that nobody had opened",
     ClosedInTime: "a client closes with answers outstanding",
     NextSlice: "a command that waits is sent again when a slice of its wait is over",
@@ -182,6 +186,10 @@ faults! {
     RefreshAtOnce,
     /// Nobody takes over what memory owes to a node that is replaced.
     ForgetHeirs,
+    /// Shard channels stay where they are when their slot goes.
+    LeaveChannels,
+    /// Shard channels follow their slot, and nobody hears of the gap.
+    MoveSilently,
     /// No request goes out while any node is down.
     WaitForAll,
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::BytesMut;
 use unfazed_core::{
     Config, Engine,
     config::Endpoint,
@@ -272,4 +273,32 @@ fn a_stream_that_stops_reading_has_a_connection_to_each_node_of_its_own() {
     world.engine.close_stream(stream, world.now);
     world.drain();
     assert_eq!([A, B, C].map(|port| world.links(port).len()), [1, 1, 2]);
+}
+
+#[test]
+fn a_stream_that_is_full_stops_reading_from_all_nodes() {
+    let mut world = live();
+    let mut options = StreamOptions::default();
+    options.overflow = Overflow::StopReading;
+    options.messages_max = Some(2);
+    let stream = world.engine.open_stream(options).expect("room");
+    world.add(stream, &[OF_A, OF_C]);
+    world.confirm(A);
+    world.confirm(C);
+    let (full, other) = (world.carrier(A), world.carrier(C));
+    world.receive(full, &(message(OF_A, "1") + &message(OF_A, "2")));
+    assert!(!world.engine.may_read(full) && !world.engine.may_read(other));
+    let mut unread = BytesMut::from(message(OF_C, "3").as_bytes());
+    let size = unread.len();
+    world.engine.received(other, &mut unread, world.now);
+    assert_eq!(unread.len(), size, "it stays where it is");
+    // Nor from a node that it comes to listen to meanwhile: it is not asked for anything.
+    world.add(stream, &[OF_B]);
+    assert!(world.asked_of_channels(B).is_empty());
+    assert_eq!(world.incoming(stream), ["hello 1", "hello 2"]);
+    assert_eq!(world.incoming(stream), Vec::<String>::new());
+    assert!(world.engine.may_read(full) && world.engine.may_read(other));
+    world.engine.received(other, &mut unread, world.now);
+    assert_eq!(world.incoming(stream), ["foo 3"]);
+    world.confirm(B);
 }

@@ -49,6 +49,8 @@ pub(crate) enum Turn {
     FillGap,
     /// A node's redirects are right again, and it takes the cluster for well.
     Calm(usize),
+    /// The other nodes hear of what was published at one.
+    Hear { from: usize, channel: &'static str },
 }
 
 /// How a replica takes over.
@@ -81,6 +83,7 @@ impl World {
             Turn::FailOver { master, how } => self.fail_over(master, how),
             Turn::FillGap => self.fill_gap(),
             Turn::Calm(node) => self.calm(node),
+            Turn::Hear { from, channel } => self.hear_from(from, channel),
         }
     }
 
@@ -117,7 +120,13 @@ impl World {
         let before = std::mem::replace(&mut member.map, Rc::clone(&truth));
         let was = before.roles[node];
         member.migrating.retain(|slot, _| truth.owner(*slot) == Some(node));
+<<<<<<< HEAD
         member.importing.retain(|slot, _| truth.owner(*slot) != Some(node));
+=======
+        member.importing.retain(|slot| truth.owner(*slot) != Some(node));
+        self.lose_channels();
+        let member = self.server.member.as_mut().expect("it belongs to a cluster");
+>>>>>>> ears
         if let Role::Replica(master) = truth.roles[node]
             && was != truth.roles[node]
         {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use unfazed_core::{resp::Value, slot::slot};
+use unfazed_core::{pubsub::TopicKind, resp::Value, slot::slot};
 
 use super::map::{Map, Role};
 use crate::server::{Data, Server, Session, When, bulk, is_write};
@@ -235,11 +235,10 @@ impl Server {
         name: &str,
         words: &[String],
     ) -> Option<Value> {
-        let member = self.member.as_mut()?;
-        let alone = name != "MULTI" && keys_of(words).is_empty();
-        if session.asking && alone && !session.is_in_multi() {
-            member.asked_apart = Some(words.join(" "));
+        if name != "MULTI" && keys_of(words).is_empty() {
+            self.note_asked_apart(session, words);
         }
+        let member = self.member.as_mut()?;
         match name {
             "ASKING" => {
                 session.asking = true;
@@ -310,6 +309,7 @@ impl Server {
         Some(member.redirect("MOVED", slot, owner))
     }
 
+<<<<<<< HEAD
     /// Why one that waits does so at the wrong node by now; nothing where it does not.
     pub(crate) fn waits_elsewhere(&mut self, words: &[String]) -> Option<String> {
         let member = self.member.as_mut()?;
@@ -324,6 +324,50 @@ impl Server {
         }
     }
 
+=======
+    /// Notes that something came between ASKING and what that was for, if it did.
+    pub(crate) fn note_asked_apart(&mut self, session: &Session, words: &[String]) {
+        if let Some(member) = &mut self.member
+            && session.asking
+            && !session.is_in_multi()
+        {
+            member.asked_apart = Some(words.join(" "));
+        }
+    }
+
+    /// Whether this node hands out what is published on a channel: all but strangers do, and of shard channels
+    /// whoever takes their slot for its own.
+    pub(crate) fn hands_out(&self, kind: TopicKind, channel: &str) -> bool {
+        let Some(member) = &self.member else { return true };
+        match kind {
+            TopicKind::Shard => member.map.owner(slot(channel.as_bytes())) == Some(member.me),
+            _ => member.map.roles[member.me] != Role::Stranger,
+        }
+    }
+
+    /// Why shard channels are not this node's to add or to drop. They stay with the owner of their slot while
+    /// its keys are on their way, and are served where a node takes the cluster for down
+    /// (`cluster-allow-pubsubshard-when-down`).
+    pub(crate) fn channels_elsewhere(&mut self, slot: u16, adds: bool) -> Option<String> {
+        let member = self.member.as_mut()?;
+        let Some(owner) = member.map.owner(slot) else {
+            return Some("CLUSTERDOWN Hash slot not served".to_owned());
+        };
+        // Who sends away what is its own has it all the same, so it has to let go of it.
+        let astray = matches!(member.trick, Some(Trick::ToItself | Trick::To(_) | Trick::Astray));
+        (owner != member.me || (astray && adds)).then(|| member.redirect("MOVED", slot, owner))
+    }
+
+    /// Takes away the shard channels of slots that are not this node's any more. Gives what goes to whom.
+    pub(crate) fn drop_channels(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let Some(member) = &self.member else { return Vec::new() };
+        let (map, me) = (Rc::clone(&member.map), member.me);
+        self.take_away(|kind, name| {
+            kind == TopicKind::Shard && map.owner(slot(name.as_bytes())) != Some(me)
+        })
+    }
+
+>>>>>>> ears
     /// What a script says that would send its callers astray.
     pub(crate) fn forged(&self, name: &str, words: &[String]) -> Option<Value> {
         let member = self.member.as_ref().filter(|member| member.trick == Some(Trick::Forged))?;

@@ -13,11 +13,13 @@
 //! | `changes` | slots and masters change, and nodes learn of it |
 //! | `trouble` | what goes wrong in a cluster, and how it is put right |
 //! | `wishes` | commands over several slots, and for all nodes |
+//! | `bus` | what is published at one node is heard at the others |
 //! | `judge` | what must hold in clusters only |
 //!
 //! A deployment behind sentinels would be a sibling of [`plan::Plan`], with its own answer to the question
 //! of who is master; nodes, logs and failovers are the same.
 
+mod bus;
 pub(crate) mod changes;
 pub(crate) mod judge;
 pub mod map;
@@ -61,6 +63,8 @@ pub(crate) struct Cluster {
     pub(crate) dials: BTreeMap<u16, Vec<Duration>>,
     /// When the client has asked for the map within the last second.
     pub(crate) refreshes: Vec<Duration>,
+    /// When the others hear of what was last published at each node.
+    pub(crate) heard_at: BTreeMap<usize, Duration>,
 }
 
 impl Cluster {
@@ -76,6 +80,7 @@ impl Cluster {
             spared_since: None,
             dials: BTreeMap::new(),
             refreshes: Vec::new(),
+            heard_at: BTreeMap::new(),
         }
     }
 }

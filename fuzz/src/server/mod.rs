@@ -30,6 +30,7 @@ pub use data::{Data, FIELDS_KEY, KEYS, MEMBERS_KEY, PASSING_MEMBER, is_write, me
 pub use refusals::Condition;
 pub use requests::canonical;
 pub use streams::{GROUP, STREAM, Stream, written};
+pub use topics::{Published, told_apart};
 pub use waiting::is_blocking;
 
 use conduct::{Conduct, User};
@@ -176,8 +177,8 @@ pub struct Server {
     pub moved: Option<String>,
     /// Refuses to unsubscribe whoever is subscribed to nothing, as Valkey 8.0 does.
     pub refuses_unsubscribe: bool,
-    /// How many messages were published on each channel.
-    pub published: BTreeMap<(TopicKind, String), u64>,
+    /// How many messages each node has had for those who listen on a channel there.
+    pub published: Published,
     /// How often it was subscribed to anything, and how often that was refused.
     pub subscribed: (u64, u64),
     /// Which process this is.

@@ -85,7 +85,7 @@ impl Server {
         }
     }
 
-    fn here(&self) -> usize {
+    pub(super) fn here(&self) -> usize {
         self.member.as_ref().map_or(0, |member| member.me)
     }
 

@@ -1,6 +1,6 @@
 //! The server's side of publish and subscribe.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unfazed_core::{
     fallback::glob,
@@ -10,6 +10,21 @@ use unfazed_core::{
 };
 
 use super::{Server, Session, bulk};
+
+/// How many messages there were, by channel and node.
+///
+/// Each node numbers what it hands out, whoever has published it: that is what its subscribers can hold it to.
+/// What the nodes of a cluster lose on their way to each other no client can know of, nor what two of them
+/// hand out of one and the same message.
+pub type Published = BTreeMap<(TopicKind, String, usize), u64>;
+
+/// The channel of a message, the node that has handed it out, and its number there.
+#[must_use]
+pub fn told_apart(payload: &str) -> Option<(&str, usize, u64)> {
+    let (channel, rest) = payload.split_once('@')?;
+    let (node, number) = rest.split_once('=')?;
+    Some((channel, node.parse().ok()?, number.parse().ok()?))
+}
 
 impl Server {
     /// Subscribes, unsubscribes, and answers what may be asked in between: one value for each topic.
@@ -46,12 +61,17 @@ impl Server {
         if self.password.is_some() && !session.authenticated {
             return Ok(Some(vec![Value::error("NOAUTH Authentication required.")]));
         }
+        self.note_asked_apart(session, words);
+        let elsewhere = slots.first().filter(|_| kind == TopicKind::Shard);
+        let elsewhere = elsewhere.and_then(|slot| self.channels_elsewhere(*slot, adds));
         let refusal = if kind == TopicKind::Shard && names.iter().any(|it| self.has_moved(it)) {
-            Some("MOVED 1 10.0.0.9:6379")
+            Some("MOVED 1 10.0.0.9:6379".to_owned())
+        } else if elsewhere.is_some() {
+            elsewhere
         } else if adds && names.iter().any(|name| self.denied.as_ref() == Some(name)) {
-            Some("NOPERM no permissions to access one of the channels")
+            Some("NOPERM no permissions to access one of the channels".to_owned())
         } else if !adds && self.refuses_unsubscribe && session.topics.is_empty() {
-            Some("NOSUB not subscribed")
+            Some("NOSUB not subscribed".to_owned())
         } else {
             None
         };
@@ -78,10 +98,11 @@ impl Server {
         moved.is_some_and(|moved| slot(moved.as_bytes()) == slot(name.as_bytes()))
     }
 
-    /// Publishes the next message on a channel: its number. Gives what goes to whom.
-    pub fn publish(&mut self, kind: TopicKind, channel: &str) -> Vec<(u64, Vec<u8>)> {
-        let count = self.published.entry((kind, channel.to_owned())).or_default();
-        let payload = format!("{channel}={count}");
+    /// Hands out the next message on a channel: its number. Gives what goes to whom.
+    pub fn hand_out(&mut self, kind: TopicKind, channel: &str) -> Vec<(u64, Vec<u8>)> {
+        let node = self.here();
+        let count = self.published.entry((kind, channel.to_owned(), node)).or_default();
+        let payload = format!("{channel}@{node}={count}");
         *count += 1;
         let mut sent = Vec::new();
         for (link, session) in &self.sessions {

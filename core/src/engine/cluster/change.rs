@@ -335,7 +335,11 @@ impl<W> Engine<W> {
         for feed in homeless {
             let Some(carrier) = self.pubsub.get_mut(feed) else { continue };
             let node = if self.nodes.is_usable(carrier.node) { carrier.node } else { next };
-            if std::mem::replace(&mut carrier.node, node) != node
+            let before = std::mem::replace(&mut carrier.node, node);
+            if before != node && before != NodeId::HOME {
+                self.trial.reached(Rare::ChannelsElsewhere);
+            }
+            if before != node
                 && let Some(side) = carrier.side.as_mut().map(std::mem::take)
             {
                 // What may be on its way to the other node.
