@@ -120,13 +120,9 @@ impl World {
         let before = std::mem::replace(&mut member.map, Rc::clone(&truth));
         let was = before.roles[node];
         member.migrating.retain(|slot, _| truth.owner(*slot) == Some(node));
-<<<<<<< HEAD
         member.importing.retain(|slot, _| truth.owner(*slot) != Some(node));
-=======
-        member.importing.retain(|slot| truth.owner(*slot) != Some(node));
         self.lose_channels();
         let member = self.server.member.as_mut().expect("it belongs to a cluster");
->>>>>>> ears
         if let Role::Replica(master) = truth.roles[node]
             && was != truth.roles[node]
         {

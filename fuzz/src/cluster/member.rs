@@ -309,7 +309,6 @@ impl Server {
         Some(member.redirect("MOVED", slot, owner))
     }
 
-<<<<<<< HEAD
     /// Why one that waits does so at the wrong node by now; nothing where it does not.
     pub(crate) fn waits_elsewhere(&mut self, words: &[String]) -> Option<String> {
         let member = self.member.as_mut()?;
@@ -324,7 +323,6 @@ impl Server {
         }
     }
 
-=======
     /// Notes that something came between ASKING and what that was for, if it did.
     pub(crate) fn note_asked_apart(&mut self, session: &Session, words: &[String]) {
         if let Some(member) = &mut self.member
@@ -367,7 +365,6 @@ impl Server {
         })
     }
 
->>>>>>> ears
     /// What a script says that would send its callers astray.
     pub(crate) fn forged(&self, name: &str, words: &[String]) -> Option<Value> {
         let member = self.member.as_ref().filter(|member| member.trick == Some(Trick::Forged))?;
