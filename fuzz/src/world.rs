@@ -142,6 +142,8 @@ pub(crate) struct World {
     pub(crate) holders: Holders,
     /// How many optimistic transactions there were.
     pub(crate) optimists: u64,
+    /// The most bytes that one of them had to write, without what they are framed with.
+    pub(crate) decided_bytes_max: usize,
     pub(crate) eaten: Eaten,
     /// What a dialogue had that was given up just now.
     pub(crate) left: Option<Lease>,
@@ -247,6 +249,7 @@ impl World {
             frozen_until: Duration::ZERO,
             holders: Holders::default(),
             optimists: 0,
+            decided_bytes_max: 0,
             eaten: Eaten::default(),
             left: None,
             talked: 0,

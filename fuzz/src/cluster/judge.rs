@@ -198,11 +198,6 @@ impl Command {
             one.degrades().0
         })
     }
-
-    /// Whether it is carried out in several parts.
-    pub(crate) fn is_in_parts(&self) -> bool {
-        self.fans_out() || self.lines_in_cluster().len() > 1
-    }
 }
 
 impl World {
@@ -251,7 +246,7 @@ impl World {
             return 0;
         }
         let parts = |command: &Command| {
-            if command.fans_out() { self.servers() + 1 } else { command.lines_in_cluster().len() }
+            if command.fans_out() { self.servers() + 1 } else { command.slots() }
         };
         let of_asked = self.asked.values().flat_map(|asked| asked.commands.iter().map(parts));
         of_asked.filter(|parts| *parts > 1).sum::<usize>() + self.detached.len() * 6 * 6

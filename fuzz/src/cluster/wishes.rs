@@ -1,6 +1,6 @@
 //! Commands over several slots, and for all nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unfazed_core::slot::slot;
 
@@ -96,16 +96,34 @@ impl Command {
         matches!(self.name(), "DBSIZE" | "FLUSHALL" | "PING")
     }
 
+    /// Whether it is carried out by several parts in a cluster.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        self.fans_out() || self.slots() > 1
+    }
+
+    /// Among how many slots it is split in a cluster; 1 where it stays whole.
+    pub(crate) fn slots(&self) -> usize {
+        if !self.splits() {
+            return 1;
+        }
+        let slots: BTreeSet<u16> = self.by_key().map(|words| slot(words[0].as_bytes())).collect();
+        slots.len()
+    }
+
+    /// What it says of each key, where it can be split.
+    fn by_key(&self) -> impl Iterator<Item = &[String]> {
+        self.words[1..].chunks(if self.name() == "MSET" { 2 } else { 1 })
+    }
+
     /// The lines as which it is carried out in a cluster: one for each slot where it is split.
     pub(crate) fn lines_in_cluster(&self) -> Vec<String> {
         if !self.splits() {
             return vec![self.line()];
         }
-        let step = if self.name() == "MSET" { 2 } else { 1 };
         let mut parts: BTreeMap<u16, Vec<String>> = BTreeMap::new();
-        for pair in self.words[1..].chunks(step) {
-            let part = parts.entry(slot(pair[0].as_bytes()));
-            part.or_insert_with(|| vec![self.words[0].clone()]).extend(pair.iter().cloned());
+        for words in self.by_key() {
+            let part = parts.entry(slot(words[0].as_bytes()));
+            part.or_insert_with(|| vec![self.words[0].clone()]).extend(words.iter().cloned());
         }
         parts.values().map(|words| line_of(words)).collect()
     }
