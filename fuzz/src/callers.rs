@@ -190,6 +190,11 @@ impl World {
         None
     }
 
+    /// How often a command may be sent elsewhere.
+    pub(crate) fn redirects_max(&self) -> u32 {
+        if self.cluster.is_some() { self.setup.config.retry.redirects_max } else { 0 }
+    }
+
     /// How much later something may end because of what waits in it.
     fn longer_for_waits(&self, asked: &Asked) -> Duration {
         if asked.options.deadline.is_some() || asked.shape == Shape::Whole {
@@ -202,9 +207,8 @@ impl World {
         };
         let waits: Duration = asked.commands.iter().map(wait).sum();
         // Each time that it has no connection it has as long as any other to get one.
-        let retry = &self.setup.config.retry;
-        let redirects = if self.cluster.is_some() { retry.redirects_max } else { 0 };
-        let grants = if asked.moves() { retry.attempts_max + 1 + redirects } else { 0 };
+        let sent_max = self.setup.config.retry.attempts_max + 1 + self.redirects_max();
+        let grants = if asked.moves() { sent_max } else { 0 };
         waits + self.setup.config.deadline * grants
     }
 

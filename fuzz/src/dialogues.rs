@@ -183,7 +183,8 @@ impl World {
         let mut deadline = self.now + self.setup.config.deadline;
         if let Who::Eater(eater) = &talk.who {
             // It may wait at the server, and has as long as any other to get a connection for that.
-            deadline += eater.pause + self.setup.config.deadline * 12;
+            let redirects = self.redirects_max();
+            deadline += eater.pause + self.setup.config.deadline * (12 + redirects);
         }
         self.expect(Asked {
             waker,

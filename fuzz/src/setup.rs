@@ -208,12 +208,11 @@ impl Setup {
         if entropy.chance(CLUSTERS_PERCENT) { setup.in_cluster(entropy) } else { setup }
     }
 
-    /// Makes it a cluster. Who reads streams stays out of it.
+    /// Makes it a cluster. Operators stay out of it.
     fn in_cluster(mut self, entropy: &mut Entropy) -> Self {
         let plan = Plan::draw(entropy);
         self.config = plan.apply(self.config, entropy);
-        self.config.forced = None;
-        (self.eaters, self.operator_millis) = (0, None);
+        (self.config.forced, self.operator_millis) = (None, None);
         self.named = plan.hosts == Hosts::Names;
         if plan.spared.is_some() {
             // What is everybody's must not run short, nor the client itself be slow.

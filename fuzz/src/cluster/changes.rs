@@ -319,6 +319,7 @@ impl World {
             let member = self.server.member.as_mut().expect("a member");
             member.migrating.remove(&slot);
             member.importing.remove(&slot);
+            self.look_for_waiting();
         }
     }
 
@@ -348,6 +349,8 @@ impl World {
         self.turn_to(from);
         let state = self.server.entry(key).cloned();
         self.server.put(key, None);
+        self.server.end_of_stream(key, self.when());
+        self.answer_woken();
         self.server.log_put(Put { unix, key: key.to_owned(), state: None });
         self.turn_to(to);
         self.server.put(key, state.clone());

@@ -222,9 +222,10 @@ impl World {
         let others =
             links.filter(|link| link.stage == Stage::Dialling && link.port == port).count();
         // Connections that are lent out are made beside the one that is shared.
-        let lends = self.setup.holders || self.setup.optimists || self.setup.poppers > 0;
+        let setup = &self.setup;
+        let lends = setup.holders || setup.optimists || setup.poppers + setup.eaters > 0;
         // Subscribers' own, too: one for all, and one for each that stops reading, with what is the node's.
-        let sides = if self.setup.listeners > 0 { 2 + 2 * self.stream_bounds().1 } else { 0 };
+        let sides = if setup.listeners > 0 { 2 + 2 * self.stream_bounds().1 } else { 0 };
         if others > 1 + sides + self.engine.status().leases {
             self.oracle
                 .fail(17, format!("{others} connections to one node are being made at once"));

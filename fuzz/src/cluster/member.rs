@@ -402,6 +402,12 @@ pub fn keys_of(words: &[String]) -> Vec<String> {
         "EVAL" => args.iter().skip(2).take(1).cloned().collect(),
         "BLPOP" => args[..args.len().saturating_sub(1)].to_vec(),
         "BLMOVE" => args.iter().take(2).cloned().collect(),
+        "XGROUP" | "XINFO" => args.iter().skip(1).take(1).cloned().collect(),
+        "XREADGROUP" => {
+            let streams = args.iter().position(|word| word.eq_ignore_ascii_case("STREAMS"));
+            let rest = streams.map_or(&[][..], |at| &args[at + 1..]);
+            rest[..rest.len() / 2].to_vec()
+        }
         "SCAN" | "CLUSTER" | "PING" | "DBSIZE" | "FLUSHALL" | "INFO" | "ROLE" | "CLIENT"
         | "SELECT" | "HELLO" | "AUTH" | "MULTI" | "EXEC" | "DISCARD" | "UNWATCH" | "ECHO"
         | "NOSUCH" => Vec::new(),

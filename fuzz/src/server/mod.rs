@@ -224,8 +224,8 @@ pub struct Server {
     versions: BTreeMap<String, u64>,
     /// How many transactions came to nothing because of a watched key.
     pub conflicts: u64,
-    /// All entries that were ever added to a stream.
-    pub added: BTreeMap<String, String>,
+    /// All entries that were ever added to a stream, by their id: two masters may give the same one.
+    pub added: BTreeMap<String, BTreeSet<String>>,
     /// All that were ever acknowledged.
     pub acknowledged: BTreeSet<String>,
     waiting: Vec<Waiting>,
@@ -349,6 +349,8 @@ impl Server {
         std::mem::swap(&mut self.haunted, &mut next.haunted);
         std::mem::swap(&mut self.held_on, &mut next.held_on);
         std::mem::swap(&mut self.popped, &mut next.popped);
+        std::mem::swap(&mut self.added, &mut next.added);
+        std::mem::swap(&mut self.acknowledged, &mut next.acknowledged);
         std::mem::swap(&mut self.conflicts, &mut next.conflicts);
         std::mem::swap(&mut self.reused, &mut next.reused);
         std::mem::swap(&mut self.published, &mut next.published);

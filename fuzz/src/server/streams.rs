@@ -7,7 +7,7 @@ use unfazed_core::resp::Value;
 use super::{Data, Server, When, bulk};
 
 /// The stream of this world, and the group that reads it.
-pub const STREAM: &str = "wallet:stream";
+pub const STREAM: &str = "wallet:{c}:stream";
 /// See [`STREAM`].
 pub const GROUP: &str = "g";
 
@@ -123,7 +123,7 @@ impl Server {
         let id = if next > stream.last { next } else { (stream.last.0, stream.last.1 + 1) };
         stream.last = id;
         stream.entries.insert(id, value.to_owned());
-        self.added.insert(written(id), value.to_owned());
+        self.added.entry(written(id)).or_default().insert(value.to_owned());
         bulk(&written(id))
     }
 
@@ -238,7 +238,7 @@ impl Stream {
     }
 }
 
-const NO_GROUP: &str = "NOGROUP No such key 'wallet:stream' or consumer group 'g'";
+const NO_GROUP: &str = "NOGROUP No such key 'wallet:{c}:stream' or consumer group 'g'";
 
 /// What XREADGROUP found, as it is told in RESP2.
 pub(super) fn in_resp2(name: &str, value: Value) -> Value {

@@ -4,7 +4,7 @@
 use unfazed_core::resp::Value;
 
 use super::{Data, Server, When, streams};
-use crate::workload::line_of;
+use crate::{cluster::member::keys_of, workload::line_of};
 
 /// A command that waits.
 #[derive(Clone, Debug)]
@@ -127,6 +127,20 @@ impl Server {
     pub(crate) fn send_away(&mut self, when: When) -> usize {
         let text = |server: &mut Self, waiting: &Waiting| server.waits_elsewhere(&waiting.words);
         self.let_go(|server, waiting| text(server, waiting).map(Value::error), when).len()
+    }
+
+    /// A key goes to another node: those are told so who wait for what comes into a stream there.
+    pub(crate) fn end_of_stream(&mut self, key: &str, when: When) {
+        let reads = |words: &[String]| words[0].eq_ignore_ascii_case("XREADGROUP");
+        let there = |words: &[String]| keys_of(words).iter().any(|of| of == key);
+        let text = "UNBLOCKED the stream key no longer exists";
+        self.let_go(
+            |_, waiting| {
+                let here = reads(&waiting.words) && there(&waiting.words);
+                here.then(|| Value::error(text))
+            },
+            when,
+        );
     }
 
     /// It is a replica now: those who wait are told so, and their connections end. Gives which.
