@@ -60,6 +60,8 @@ struct Detour {
 #[derive(Debug)]
 struct Bounced {
     parked: Parked,
+    /// Who redirected it.
+    by: NodeId,
     to: To,
     /// Not before.
     due: Instant,
@@ -195,7 +197,7 @@ impl<W> Engine<W> {
         let parked = Parked { op, bytes, cause: Some(Cause::NotReady(error)) };
         let Some(detour) = self.detour_of(slot) else { return };
         detour.from.insert(node);
-        detour.bounced.push(Bounced { parked, to, due });
+        detour.bounced.push(Bounced { parked, by: node, to, due });
         self.stirred = true;
     }
 
@@ -244,7 +246,6 @@ impl<W> Engine<W> {
         let of = |parked: &Parked| parked.op.slot == slot;
         let waits = self.nodes.iter().any(|(_, node)| node.backlog.iter().any(of));
         if waits && !self.trial.is(Sabotage::OvertakeRedirected) {
-            self.reached(Rare::TakenAlong);
             self.detour_of(slot);
             self.stirred = true;
         }
@@ -320,7 +321,8 @@ impl<W> Engine<W> {
         match cluster.detours.0.get_mut(&parked.op.slot) {
             Some(detour) => {
                 self.trial.reached(Rare::LostInDetour);
-                detour.bounced.push(Bounced { parked, to: To::Owner, due: now });
+                let (by, to) = (NodeId::HOME, To::Owner);
+                detour.bounced.push(Bounced { parked, by, to, due: now });
                 None
             }
             None => Some(parked),
@@ -357,9 +359,13 @@ impl<W> Engine<W> {
             let Some(cluster) = &mut self.cluster else { return };
             let Some(detour) = cluster.detours.0.remove(&slot) else { continue };
             any = true;
-            let bounced = detour.bounced.into_iter().map(|bounced| (bounced.parked, bounced.to));
+            let leads = |bounced: Bounced| {
+                let to = if self.is_past(slot, &bounced) { To::Owner } else { bounced.to };
+                (bounced.parked, to)
+            };
+            let bounced: Vec<_> = detour.bounced.into_iter().map(leads).collect();
             let newer = detour.newer.into_iter().map(|parked| (parked, To::Owner));
-            let mut all: Vec<_> = bounced.chain(newer).collect();
+            let mut all: Vec<_> = bounced.into_iter().chain(newer).collect();
             all.sort_by_key(|(parked, _)| self.tickets.age_of(&parked.op));
             for (parked, to) in all {
                 self.go_on(slot, parked, to);
@@ -374,7 +380,9 @@ impl<W> Engine<W> {
         let Some(cluster) = &self.cluster else { return false };
         let Some(detour) = cluster.detours.0.get(&slot) else { return false };
         let now = self.now.instant;
-        let ready = |bounced: &Bounced| bounced.due <= now && self.is_known(&bounced.to);
+        let ready = |bounced: &Bounced| {
+            bounced.due <= now && (self.is_past(slot, bounced) || self.is_known(&bounced.to))
+        };
         let mut shared = self.connections.iter().map(|(_, connection)| connection);
         let owed = shared.any(|connection| {
             connection.is_main()
@@ -382,6 +390,13 @@ impl<W> Engine<W> {
                 && connection.owes_for(slot)
         });
         !owed && detour.bounced.iter().all(ready)
+    }
+
+    /// Whether a slot has another owner by now than the node that has said ASK. That node's word is past, and
+    /// what comes later for the slot goes to its owner.
+    fn is_past(&self, slot: u16, bounced: &Bounced) -> bool {
+        let owner = self.cluster.as_ref().map(|cluster| cluster.owner(slot));
+        matches!(bounced.to, To::Ask(_)) && owner != Some(bounced.by)
     }
 
     /// Whether it is known where a redirect leads, and it can be gone there or has to be gone elsewhere.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unfazed_core::{Cause, engine::ConnId, slot::slot};
 
-use super::nodes::{A, B, C, OF_C, World, moved, shards};
+use super::nodes::{A, B, C, OF_C, World, ask, moved, shards};
 
 /// A key in another slot of C.
 const ALSO_OF_C: &str = "foo1";
@@ -95,4 +95,22 @@ fn what_is_owed_is_not_overtaken_after_a_redirect_of_what_waits_on_its_own() {
     assert!(world.asked(B).is_empty(), "the first may still be carried out by C");
     world.say(C, &moved(OF_C, B));
     assert_eq!(world.asked(B), ["APPEND foo 1", "APPEND foo 2"]);
+}
+
+#[test]
+fn what_was_to_be_asked_elsewhere_goes_to_a_new_owner_with_what_comes_after_it() {
+    let mut world = World::live(World::plain());
+    world.run("APPEND foo 1");
+    world.run(&format!("GET {ALSO_OF_C}"));
+    world.run("APPEND foo 2");
+    world.say(C, &ask(OF_C, B));
+    world.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (A, 10_923, 16_383)]));
+    world.say(C, &moved(ALSO_OF_C, A));
+    world.wait(Duration::from_secs(1));
+    // While C owed something, the slot was given to A.
+    world.run("APPEND foo 3");
+    world.say(C, &moved(OF_C, A));
+    let asked = world.asked(A);
+    let asked: Vec<_> = asked.iter().filter(|command| command.starts_with("APPEND")).collect();
+    assert_eq!(asked, ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
 }
