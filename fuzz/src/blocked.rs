@@ -26,6 +26,7 @@ impl World {
         let waiting = self.asked.values().filter(|asked| asked.command_that_waits().is_some());
         if waiting.count() < WAITING_MAX {
             let wish = Wish::draw_waiting(&mut self.entropy, &mut self.ids);
+            let wish = self.spread(wish);
             self.wish(&wish, "popper");
         }
         let delay = self.entropy.micros(2_000, 4 * self.setup.think_micros);
@@ -42,7 +43,8 @@ impl World {
         let push = Command::push(queue, self.ids);
         let shape = if self.entropy.chance(85) { Shape::One } else { Shape::Whole };
         let options = unfazed_core::Options::default();
-        self.wish(&Wish { commands: vec![push], shape, options }, "pusher");
+        let wish = self.spread(Wish { commands: vec![push], shape, options });
+        self.wish(&wish, "pusher");
         // Seldom enough that most who pop have to wait.
         let delay = self.entropy.micros(2_000, 8 * self.setup.think_micros);
         self.at(delay, Action::Pusher);
@@ -83,24 +85,45 @@ impl World {
     fn watch_the_clock(&mut self) {
         let Some(until) = self.server.next_wait_over() else { return };
         let at = Duration::from_millis(until.saturating_sub(self.when().unix));
-        if self.looks_at.is_none_or(|looks_at| looks_at > self.now + at + LOOKS_EVERY) {
+        let looks_later = |looks_at| looks_at > self.now + at + LOOKS_EVERY;
+        if self.server.looks_at.is_none_or(looks_later) {
             let late = self.entropy.pick(&[0, 1_000, LOOKS_EVERY.as_micros() as u64]);
             let late = self.entropy.micros(0, late);
-            self.looks_at = Some(self.now + at + late);
-            self.at(at + late, Action::Look);
+            self.look_after(at + late);
         }
+    }
+
+    fn look_after(&mut self, delay: Duration) {
+        self.server.looks_at = Some(self.now + delay);
+        self.at(delay, Action::Look(self.here()));
+    }
+
+    /// A node of a cluster sees something in another way: it will notice if some wait there in vain.
+    pub(crate) fn look_for_waiting(&mut self) {
+        if self.server.waiting() > 0 {
+            let delay = self.entropy.micros(0, LOOKS_EVERY.as_micros() as u64);
+            self.look_after(delay);
+        }
+    }
+
+    /// Something was put where others may wait for it.
+    pub(crate) fn serve_waiting(&mut self) {
+        self.server.serve_waiting(self.when());
+        self.answer_woken();
     }
 
     /// The server looks at the clock.
     pub(crate) fn look(&mut self) {
-        if self.looks_at.take_if(|at| *at <= self.now).is_none() {
+        if self.server.looks_at.take_if(|at| *at <= self.now).is_none() {
             return;
         }
         if self.server.paused {
-            self.looks_at = Some(self.now + LOOKS_EVERY);
-            return self.at(LOOKS_EVERY, Action::Look);
+            return self.look_after(LOOKS_EVERY);
         }
         self.seq += 1;
+        for _ in 0..self.server.send_away(self.when()) {
+            self.count("one that waits is sent to another node");
+        }
         self.server.end_waits(self.when());
         self.answer_woken();
     }
@@ -151,6 +174,7 @@ impl World {
 
     /// The server learns that a client has gone.
     pub(crate) fn learn(&mut self, id: u64) {
+        self.turn_to_link(id);
         if self.links.get(&id).is_some_and(|link| link.stage == Stage::Gone) {
             self.links.remove(&id);
             self.server.forget(id);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use unfazed_core::{
     Failure, FailureKind, Request,
-    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Outcomes, Rejected, Status},
+    engine::{Flush, LINE_BYTES_FACTOR, LINE_MAX, Rejected, Status},
     failure::{Executed, MemoryRefusal},
     resp::{Reply, Source},
 };
@@ -100,10 +100,8 @@ impl World {
         if self.entropy.chance(1) {
             return if self.entropy.chance(50) { self.connect() } else { self.sleep() };
         }
-        let mut wish = Wish::draw(&mut self.entropy, &mut self.ids);
-        if self.cluster.is_some() {
-            wish = wish.spread(&mut self.entropy);
-        }
+        let wish = Wish::draw(&mut self.entropy, &mut self.ids);
+        let wish = self.spread(wish);
         self.wish(&wish, &format!("caller {caller}"));
     }
 
@@ -204,7 +202,9 @@ impl World {
         };
         let waits: Duration = asked.commands.iter().map(wait).sum();
         // Each time that it has no connection it has as long as any other to get one.
-        let grants = if asked.moves() { self.setup.config.retry.attempts_max + 1 } else { 0 };
+        let retry = &self.setup.config.retry;
+        let redirects = if self.cluster.is_some() { retry.redirects_max } else { 0 };
+        let grants = if asked.moves() { retry.attempts_max + 1 + redirects } else { 0 };
         waits + self.setup.config.deadline * grants
     }
 
@@ -298,7 +298,7 @@ impl World {
                 return self.connected(&asked, result);
             }
             Shape::Dialogue => {
-                let outcomes = self.engine.take_batch(ticket).map(Outcomes::spread);
+                let outcomes = self.engine.take_batch(ticket);
                 return self.talk_answered(&asked, outcomes);
             }
             Shape::Sleep => {

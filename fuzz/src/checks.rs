@@ -22,6 +22,9 @@ const PROGRESS: Duration = Duration::from_secs(15);
 const BATCH_MAX: usize = 6;
 const BATCH_BYTES_MAX: usize = 2_048;
 
+/// The most bytes that MULTI, EXEC and the lengths of all words add to what a transaction is to write.
+const FRAMES_BYTES_MAX: usize = 128;
+
 /// The most bytes that a part of a command takes.
 const PART_BYTES_MAX: usize = 512;
 
@@ -56,7 +59,9 @@ impl World {
         let queued = status.queued_requests - status.waiting_requests;
         demand(14, queued < limits.queue.requests_max + BATCH_MAX + parts, "queued requests");
         let queued = status.queued_bytes - status.waiting_bytes;
-        let bytes = BATCH_BYTES_MAX + parts * PART_BYTES_MAX;
+        // The texts that are added to are written as a whole, and they grow.
+        let batch = BATCH_BYTES_MAX.max(self.decided_bytes_max + FRAMES_BYTES_MAX);
+        let bytes = batch + parts * PART_BYTES_MAX;
         demand(14, queued < limits.queue.bytes_max + bytes, "queued bytes");
         let (waiting, own) = self.stream_bounds();
         let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));

@@ -4,8 +4,7 @@
 use unfazed_core::{
     Failure,
     dialogue::{Answer, Converse, Dialogue, Heard, Step},
-    engine::{Batch, Lease, Rejected},
-    resp::Reply,
+    engine::{Batch, Lease, Outcomes, Place, Rejected},
 };
 
 use crate::{
@@ -23,8 +22,8 @@ pub(crate) struct Talk {
     pub(crate) who: Who,
     /// The connection of its own that it has, if it needs one.
     lease: Option<Lease>,
-    /// What it waits for, and how many connections there had been when that was sent.
-    out: Option<(u64, u64)>,
+    /// What it waits for, who is to answer it, and on which connection that was to be when it was sent.
+    out: Option<(u64, Place, Option<u64>)>,
     /// The waker of its sleep.
     asleep: Option<u64>,
 }
@@ -89,13 +88,16 @@ pub(crate) fn turned<T>(step: Step<T>, into: impl Fn(T) -> Item) -> Step<Item> {
 impl Talk {
     /// The waker of what it waits for.
     pub(crate) fn waits_for(&self) -> Option<u64> {
-        self.asleep.or(self.out.map(|(waker, _)| waker))
+        self.asleep.or(self.out.map(|(waker, ..)| waker))
     }
 }
 
 impl World {
     /// Begins a dialogue.
-    pub(crate) fn converse(&mut self, who: Who) {
+    pub(crate) fn converse(&mut self, mut who: Who) {
+        if let Who::Scanner(scanner) = &mut who {
+            scanner.begin(&self.setup.config);
+        }
         self.talked += 1;
         let at = self.talked;
         self.talks.insert(at, Talk { who, lease: None, out: None, asleep: None });
@@ -161,7 +163,8 @@ impl World {
     /// Sends what a dialogue wants sent. Where that is refused, why; or nothing where there is no room.
     fn send_for(&mut self, talk: &mut Talk, batch: &Batch) -> Result<(), Option<Failure>> {
         let (waker, now) = (self.waker(), self.clock());
-        let made = self.engine.connections_made();
+        let place = self.engine.place_of(batch);
+        let before = self.engine.connection_at(place);
         let result = if talk.who.is_leased() {
             let lease = match talk.lease {
                 Some(lease) => lease,
@@ -176,7 +179,7 @@ impl World {
             Rejected::Failed(failure) => Some(failure),
             _ => None,
         })?;
-        talk.out = Some((waker, made));
+        talk.out = Some((waker, place, before));
         let mut deadline = self.now + self.setup.config.deadline;
         if let Who::Eater(eater) = &talk.who {
             // It may wait at the server, and has as long as any other to get a connection for that.
@@ -240,14 +243,10 @@ impl World {
     }
 
     /// What a dialogue has sent has ended.
-    pub(crate) fn talk_answered(
-        &mut self,
-        asked: &Asked,
-        outcomes: Option<Result<Vec<Result<Reply, Failure>>, Failure>>,
-    ) {
-        let mine = |talk: &Talk| talk.out.is_some_and(|(waker, _)| waker == asked.waker);
+    pub(crate) fn talk_answered(&mut self, asked: &Asked, outcomes: Option<Outcomes>) {
+        let mine = |talk: &Talk| talk.out.is_some_and(|(waker, ..)| waker == asked.waker);
         let Some((at, talk)) = self.talks.iter_mut().find(|(_, talk)| mine(talk)) else { return };
-        let (at, (_, made)) = (*at, talk.out.take().expect("it is owed"));
+        let (at, (_, place, before)) = (*at, talk.out.take().expect("it is owed"));
         if let Some(mut talk) = self.talks.remove(&at) {
             self.drop_if_lost(&mut talk);
             self.talks.insert(at, talk);
@@ -255,12 +254,12 @@ impl World {
         let Some(outcomes) = outcomes else {
             return self.oracle.fail(1, "a dialogue was woken, and nothing has ended");
         };
-        let same = made == self.engine.connections_made();
+        let same = !outcomes.strayed() && before == self.engine.connection_at(place);
         let connection = match self.mutant {
             Some(Mutant::OneConnection) => Some(1),
-            _ => Some(made).filter(|_| same),
+            _ => before.filter(|_| same),
         };
-        self.step_talk(at, Heard::Answer(Answer::new(outcomes, connection)));
+        self.step_talk(at, Heard::Answer(Answer::new(outcomes.spread(), connection)));
     }
 
     /// A sleep has ended: gives whether it was a dialogue's.
@@ -278,7 +277,7 @@ impl World {
     /// Whoever holds a dialogue loses interest.
     pub(crate) fn talk_given_up(&mut self, waker: u64) {
         let mine = |talk: &Talk| {
-            talk.asleep == Some(waker) || talk.out.is_some_and(|(out, _)| out == waker)
+            talk.asleep == Some(waker) || talk.out.is_some_and(|(out, ..)| out == waker)
         };
         let found = self.talks.iter().find(|(_, talk)| mine(talk)).map(|(at, _)| *at);
         // What it has goes back once what it has sent was given up.

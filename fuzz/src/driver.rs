@@ -229,7 +229,7 @@ impl World {
         link.partial.extend_from_slice(&chunk.unwritten()[..count]);
         let refreshes = take_commands(&mut link.partial)
             .iter()
-            .filter(|line| line.starts_with("CLUSTER "))
+            .filter(|line| line.starts_with("CLUSTER S"))
             .count();
         match self.mutant {
             Some(Mutant::OverWritten) => count = chunk.unwritten().len() + 1,

@@ -80,13 +80,14 @@ impl World {
                 self.note_lookup(lookup, &host, port);
                 self.oracle.on_socket("a look-up");
                 self.lookups.push(lookup);
-                let slow = !self.healed && self.entropy.chance(10);
+                let sound = self.looks_up_well(lookup);
+                let slow = !sound && self.entropy.chance(10);
                 let delay = if slow {
                     self.entropy.millis(200, 4_000)
                 } else {
                     self.entropy.micros(50, 5_000)
                 };
-                if !self.healed && self.entropy.chance(5) {
+                if !sound && self.entropy.chance(5) {
                     return self.count("fault: look-up hangs");
                 }
                 self.at(delay, Action::Resolve(lookup));
@@ -185,15 +186,23 @@ impl World {
         }
     }
 
+    /// Whether nothing goes wrong with a look-up: that of a node with which nothing ever does.
+    fn looks_up_well(&self, lookup: Lookup) -> bool {
+        let address = self.looked_up(lookup);
+        let node = address.and_then(|address| self.leads_to(&Target::Tcp(address)));
+        self.healed || node.is_some_and(|node| self.is_spared(node))
+    }
+
     pub(crate) fn resolve(&mut self, lookup: Lookup) {
         let address = |last| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)), 6379);
-        if !self.healed && self.entropy.chance(10) {
+        let sound = self.looks_up_well(lookup);
+        if !sound && self.entropy.chance(10) {
             self.count("fault: look-up fails");
             let cause = Cause::NameNotFound("no such host".into());
             self.input(Input::Resolved { lookup, addresses: Err(cause) });
             return;
         }
-        if !self.healed && self.entropy.chance(5) {
+        if !sound && self.entropy.chance(5) {
             self.count("fault: a name without addresses");
             self.input(Input::Resolved { lookup, addresses: Ok(&[]) });
             return;

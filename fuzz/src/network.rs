@@ -97,9 +97,10 @@ impl Link {
     /// A connection that is being dialled.
     #[must_use]
     pub fn new(conn: ConnId, entropy: &mut Entropy) -> Self {
+        // The quietest is the roomiest: byte by byte a story takes a thousand times as many steps.
         let capacity = match entropy.below(4) {
-            0 => entropy.between(1, 200),
-            _ => entropy.between(1_000, 60_000),
+            3 => 200 - entropy.below(200),
+            _ => 60_000 - entropy.below(59_000),
         };
         Link {
             conn,

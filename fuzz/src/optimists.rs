@@ -131,6 +131,8 @@ impl World {
     pub(crate) fn note_decided(&mut self, optimist: &Optimist) {
         let decided = std::mem::take(&mut *optimist.decided.lock().expect("nobody panics with it"));
         for lines in decided {
+            let bytes: usize = lines.iter().map(String::len).sum();
+            self.decided_bytes_max = self.decided_bytes_max.max(bytes);
             self.oracle.on_decided(optimist.text, optimist.holder, lines);
         }
     }

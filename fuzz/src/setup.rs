@@ -208,14 +208,12 @@ impl Setup {
         if entropy.chance(CLUSTERS_PERCENT) { setup.in_cluster(entropy) } else { setup }
     }
 
-    /// Makes it a cluster. Who waits at a server or scans stays out of it.
+    /// Makes it a cluster. Who reads streams stays out of it.
     fn in_cluster(mut self, entropy: &mut Entropy) -> Self {
         let plan = Plan::draw(entropy);
         self.config = plan.apply(self.config, entropy);
         self.config.forced = None;
-        self.talks = false;
         (self.eaters, self.operator_millis) = (0, None);
-        self.poppers = 0;
         self.named = plan.hosts == Hosts::Names;
         if plan.spared.is_some() {
             // What is everybody's must not run short, nor the client itself be slow.
@@ -229,9 +227,10 @@ impl Setup {
         self
     }
 
-    /// Whether anybody may wait at a server: in a cluster nobody does yet.
+    /// Whether anybody may wait at a server. In some clusters nobody does, so that who dials a node dials it for
+    /// everybody.
     pub(crate) fn poppers_wait(&self) -> bool {
-        self.cluster.is_none()
+        self.cluster.is_none() || self.poppers > 0
     }
 
     fn breaker(config: &mut Config, entropy: &mut Entropy) {

@@ -12,8 +12,8 @@ use crate::{entropy::Entropy, server::is_blocking, setup::SCRIPT};
 /// The key patterns of a world, and with it what its keys do while the server is down.
 pub const CLASSES: [&str; 7] = ["cache", "wallet", "miss", "fail", "last", "sum", "old"];
 
-/// The lists that are waited for.
-pub const QUEUES: [&str; 2] = ["wallet:queue", "wallet:queue2"];
+/// The lists that are waited for. They are in the slot of those who hold connections.
+pub const QUEUES: [&str; 2] = ["wallet:{a}:queue", "wallet:{a}:queue2"];
 
 /// The one script of this world, which callers know by its digest.
 #[must_use]
@@ -166,7 +166,7 @@ impl Command {
     /// Draws one that waits at the server for so long at most; `id` is a number that no other has.
     fn draw_blocking(entropy: &mut Entropy, id: u64, wait: &str) -> Self {
         let queue = entropy.pick(&QUEUES);
-        let tag = format!("wallet:b:{id}");
+        let tag = format!("wallet:{{a}}:b:{id}");
         let words = match entropy.below(4) {
             // Nothing is ever put into the list that carries the number, but by this command.
             0 => vec!["BLMOVE", queue, &tag, "LEFT", "RIGHT", wait],

@@ -90,7 +90,8 @@ pub(crate) enum Action {
     Publish,
     Popper,
     Pusher,
-    Look,
+    /// The server of this number looks at the clock.
+    Look(usize),
     Learn(u64),
     Cancel(u64),
     Chaos,
@@ -113,7 +114,7 @@ impl Action {
                 | Action::Publish
                 | Action::Undo(..)
                 | Action::Cluster(_)
-                | Action::Look
+                | Action::Look(_)
                 | Action::Learn(_)
         )
     }
@@ -141,6 +142,8 @@ pub(crate) struct World {
     pub(crate) holders: Holders,
     /// How many optimistic transactions there were.
     pub(crate) optimists: u64,
+    /// The most bytes that one of them had to write, without what they are framed with.
+    pub(crate) decided_bytes_max: usize,
     pub(crate) eaten: Eaten,
     /// What a dialogue had that was given up just now.
     pub(crate) left: Option<Lease>,
@@ -163,8 +166,6 @@ pub(crate) struct World {
     pub(crate) changes: BTreeMap<u64, Change>,
     /// How often was told that something was given up which may have been carried out.
     pub(crate) given_up: u64,
-    /// When the server looks at the clock next, because of those who wait.
-    pub(crate) looks_at: Option<Duration>,
     /// The last messages were published.
     pub(crate) published_last: bool,
     /// The runtime is gone.
@@ -248,6 +249,7 @@ impl World {
             frozen_until: Duration::ZERO,
             holders: Holders::default(),
             optimists: 0,
+            decided_bytes_max: 0,
             eaten: Eaten::default(),
             left: None,
             talked: 0,
@@ -262,7 +264,6 @@ impl World {
             listeners: BTreeMap::new(),
             changes: BTreeMap::new(),
             given_up: 0,
-            looks_at: None,
             published_last: false,
             abandoned: false,
             stops_reading: false,
@@ -442,7 +443,10 @@ impl World {
             Action::Publish => self.publish(),
             Action::Popper => self.popper(),
             Action::Pusher => self.pusher(),
-            Action::Look => self.look(),
+            Action::Look(node) => {
+                self.turn_to(node);
+                self.look();
+            }
             Action::Learn(link) => self.learn(link),
             Action::Cancel(waker) => self.give_up(waker),
             Action::Chaos => self.chaos(),

@@ -26,8 +26,8 @@ use crate::{
 /// The first delay after an answer that says the server or slot is not ready.
 pub(super) const NOT_READY_BASE: Duration = Duration::from_millis(100);
 
-/// How long a connection must have been in use before a refused write retires it, so that a replica
-/// is not dialled anew for each write.
+/// How long a connection must have been in use before a refused write or question retires it, so that a
+/// replica is not dialled anew for each of them.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
 
 /// What comes in on a connection, on its way to the engine.
@@ -283,9 +283,7 @@ impl<W> Engine<W> {
             }
             Class::WrongNode => {
                 self.want_refresh();
-                let ready_at = self.nodes[node].ready_at;
-                let used = ready_at.map(|at| self.now.instant.saturating_duration_since(at));
-                if used.is_some_and(|span| span >= RETIRE_AFTER) {
+                if self.has_served_for_long(node) {
                     self.retire(conn, Cause::NotMaster);
                     self.retire_leased(conn, Cause::NotMaster);
                 }
@@ -330,6 +328,13 @@ impl<W> Engine<W> {
                 self.reached(Rare::RefusedWhileWriting);
             }
         }
+    }
+
+    /// Whether the present connection to a node has been in use for so long that another one may be better.
+    pub(super) fn has_served_for_long(&self, node: NodeId) -> bool {
+        let ready_at = self.nodes[node].ready_at;
+        let used = ready_at.map(|at| self.now.instant.saturating_duration_since(at));
+        used.is_some_and(|span| span >= RETIRE_AFTER)
     }
 
     /// Delays what was refused while its bytes were with the writer.

@@ -283,6 +283,10 @@ impl<W> Engine<W> {
         if op.maybe {
             self.taint(op);
         }
+        if self.tickets.of_lease(op.ticket).is_some() {
+            // Its lease may have waited for nothing else.
+            (self.leases.stirred, self.stirred) = (true, true);
+        }
         let failure = self.failure(op, kind, op.executed_so_far()).because(cause);
         self.fail(op, failure);
     }

@@ -238,6 +238,18 @@ impl<W> Engine<W> {
         }
     }
 
+    /// A slot has another owner than before. What still waits for a connection to a former one goes on to
+    /// that, before all that comes now.
+    pub(super) fn take_along(&mut self, slot: u16) {
+        let of = |parked: &Parked| parked.op.slot == slot;
+        let waits = self.nodes.iter().any(|(_, node)| node.backlog.iter().any(of));
+        if waits && !self.trial.is(Sabotage::OvertakeRedirected) {
+            self.reached(Rare::TakenAlong);
+            self.detour_of(slot);
+            self.stirred = true;
+        }
+    }
+
     /// Takes in what a redirect says of the map; gives where it leads.
     pub(super) fn follow(
         &mut self,

@@ -103,6 +103,7 @@ rare_branches! {
     BehindDetour: "a newer command of a slot waits behind those that were redirected",
     LostInDetour: "what was owed where others of its slot were redirected is lost",
     OwedByFormer: "a slot has another owner while one before owes something of it",
+    TakenAlong: "a slot has another owner while something waits for one before",
     ScriptMoved: "a script's redirect is what the map says too",
     ScriptMadeItUp: "a script's redirect is its own words",
     Disagree: "nodes disagree about the map",

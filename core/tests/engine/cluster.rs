@@ -12,7 +12,7 @@ use unfazed_core::{
     slot::slot,
 };
 
-use super::nodes::{A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards};
+use super::nodes::{A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards, thirds};
 
 #[test]
 fn each_request_goes_to_the_node_of_its_slot() {
@@ -760,4 +760,18 @@ fn after_shutdown_nothing_is_left() {
     let status = world.engine.status();
     assert_eq!((status.queued_requests, status.queued_bytes, status.tickets), (0, 0, 0));
     assert_eq!((status.health, status.connections), (Health::Closed, 0));
+}
+
+#[test]
+fn who_is_signed_out_where_the_map_is_asked_for_signs_in_again() {
+    let mut world = World::live(World::plain());
+    let dials = [A, B, C].map(|port| world.peer(port).dials);
+    world.map_all("-NOAUTH Authentication required.\r\n");
+    world.wait(Duration::from_secs(70));
+    for (port, before) in [A, B, C].into_iter().zip(dials) {
+        assert!(world.peer(port).dials > before, "{port} would never be asked again with success");
+    }
+    world.map_all(&thirds(A, B, C));
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.engine.health(), Health::Live);
 }

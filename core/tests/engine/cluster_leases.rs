@@ -628,3 +628,23 @@ fn redirects_without_end_end() {
     assert_eq!(failure.server_error().expect("the last one is told").code(), "MOVED");
     assert_eq!(failure.executed(), Executed::No);
 }
+
+#[test]
+fn what_waits_for_the_former_owner_of_a_slot_goes_before_what_comes_after_a_redirect() {
+    let mut world = World::live(World::plain());
+    world.run(&format!("BLPOP {OF_A} 0"));
+    let waits = world.own(A).conn;
+    world.peer(A).refuses = true;
+    world.lose(A, Cause::Reset);
+    let older = world.run(&format!("SET {OF_A} older"));
+    world.map_all(&shards(&[(B, 0, 10_922), (C, 10_923, 16_383)]));
+    // It is heard of on a connection that somebody has for himself.
+    world.receive(waits, &format!("{}\r\n", moved(OF_A, B)));
+    let newer = world.run(&format!("SET {OF_A} newer"));
+    let sets = [format!("SET {OF_A} older"), format!("SET {OF_A} newer")];
+    assert_eq!(world.asked(B), sets);
+    for ticket in [older, newer] {
+        world.say(B, "+OK");
+        world.value::<()>(ticket);
+    }
+}

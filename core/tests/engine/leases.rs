@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use unfazed_core::{
     Cause, Config, Executed, FailureKind, Options, Request,
+    config::Forced,
     engine::{Lease, Ticket},
     failure::{Bound, Stage},
 };
@@ -257,6 +258,27 @@ fn a_connection_that_is_given_back_is_waited_for_until_all_is_answered() {
     world.say_own(A, ":1");
     assert_eq!(world.value::<i64>(ticket), 1);
     assert_eq!(world.engine.status().leases_idle, 1);
+}
+
+#[test]
+fn a_connection_that_was_given_back_is_nobodys_once_what_stood_in_line_has_failed() {
+    let mut world = World::live(plain().queue_requests_max(1));
+    world.peer(A).refuses = true;
+    world.lose(A, Cause::Reset);
+    let lease = world.engine.lease(world.now).expect("room");
+    let ask = |world: &mut World, command| {
+        let request = Request::new(command);
+        world.engine.submit_on(lease, &request, None, world.now).expect("room").0
+    };
+    let asked = [ask(&mut world, "GET a"), ask(&mut world, "GET b")];
+    assert_eq!(world.engine.status().waiting_requests, 1);
+    world.engine.give_back(lease, world.now);
+    world.engine.force(Some(Forced::Isolated), world.now);
+    world.drain();
+    for ticket in asked {
+        assert!(matches!(world.failure(ticket).kind(), FailureKind::Isolated));
+    }
+    assert_eq!(world.engine.status().leases, 0);
 }
 
 fn lost_in_the_middle(world: &mut World, lease: Lease) -> [Ticket; 2] {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     mutants::Mutant,
     network::Link,
-    server::{MEMBERS_KEY, Origin},
+    server::{KEYS, Origin},
     world::{Action, World},
 };
 
@@ -120,7 +120,7 @@ impl World {
         let before = std::mem::replace(&mut member.map, Rc::clone(&truth));
         let was = before.roles[node];
         member.migrating.retain(|slot, _| truth.owner(*slot) == Some(node));
-        member.importing.retain(|slot| truth.owner(*slot) != Some(node));
+        member.importing.retain(|slot, _| truth.owner(*slot) != Some(node));
         self.lose_channels();
         let member = self.server.member.as_mut().expect("it belongs to a cluster");
         if let Role::Replica(master) = truth.roles[node]
@@ -130,9 +130,11 @@ impl World {
                 let log = std::mem::take(&mut member.log);
                 (member.migrating, member.importing) = Default::default();
                 self.lose(&log, "writes to a master that was overruled");
+                self.demote();
             }
-            self.follow(node, master);
+            return self.follow(node, master);
         }
+        self.look_for_waiting();
     }
 
     /// A replica has all that its master has.
@@ -211,8 +213,10 @@ impl World {
             _ => self.setup.cluster.as_ref().map_or(0, |plan| plan.lag_millis),
         };
         let until = self.when().unix.saturating_sub(behind);
+        // What is always there has been replicated.
+        let stays = |key: &str| KEYS.contains(&key);
         let (known, mut lost): (Vec<_>, Vec<_>) =
-            log.into_iter().partition(|put| behind == 0 || put.unix < until);
+            log.into_iter().partition(|put| behind == 0 || put.unix < until || stays(&put.key));
         // What has gone to another master before is there, and not lost here.
         let truth = self.truth();
         let elsewhere =
@@ -230,7 +234,7 @@ impl World {
         }
         // Nor does the heir keep it where it has not heard yet that it is gone: such a key would be back, as
         // old as it is, once its slot is.
-        for key in self.server.keys().into_iter().filter(|key| key != MEMBERS_KEY) {
+        for key in self.server.keys() {
             if elsewhere(&key) {
                 self.server.put(&key, None);
             }
@@ -279,7 +283,7 @@ impl World {
         let Moving { slot, from, to } = moving;
         self.inform(from, to);
         self.turn_to(to);
-        self.server.member.as_mut().expect("a member").importing.insert(slot);
+        self.server.member.as_mut().expect("a member").importing.insert(slot, from);
         self.turn_to(from);
         self.server.member.as_mut().expect("a member").migrating.insert(slot, to);
         self.cluster.as_mut().expect("it is one").moving = Some(moving);
@@ -299,7 +303,7 @@ impl World {
         }
         self.cluster.as_mut().expect("it is one").moving = None;
         // The new owner is told first. The old one sends clients there with ASK until it knows.
-        self.change(Knows::One(to), |map| map.give(slot, slot, Some(to)));
+        self.change(Knows::One(to), |map| map.hand_over(slot, slot, to));
         self.count("a slot has gone over key by key");
     }
 
@@ -327,6 +331,7 @@ impl World {
         self.count("a slot stays where it was after all");
         for key in self.keys_in(to, slot, slot) {
             self.carry(&key, to, from);
+            self.oracle.moved_back = self.seq;
         }
         self.end_moving();
     }
@@ -334,7 +339,7 @@ impl World {
     fn keys_in(&self, node: usize, first: u16, last: u16) -> Vec<String> {
         let all = self.server_at(node).keys().into_iter();
         let here = |key: &String| (first..=last).contains(&slot(key.as_bytes()));
-        all.filter(|key| here(key) && key != MEMBERS_KEY).collect()
+        all.filter(here).collect()
     }
 
     /// One key goes from one master to another.
@@ -347,6 +352,7 @@ impl World {
         self.turn_to(to);
         self.server.put(key, state.clone());
         self.server.log_put(Put { unix, key: key.to_owned(), state });
+        self.serve_waiting();
     }
 
     fn move_slots(&mut self, first: u16, last: u16, from: usize, to: usize) {
@@ -367,7 +373,7 @@ impl World {
             let both = self.entropy.chance(50);
             let knows = if both { Knows::Both(from, to) } else { Knows::One(from) };
             self.count("slots have gone over at one stroke");
-            self.change(knows, |map| map.give(first, last, Some(to)));
+            self.change(knows, |map| map.hand_over(first, last, to));
         }
         self.wake_links(from);
     }

@@ -12,7 +12,7 @@ use super::{member::STRANGER, member::keys_of};
 use crate::{
     network::Stage,
     oracle::Oracle,
-    server::{First, Server},
+    server::{First, Server, is_blocking},
     workload::{Asked, Command, Shape},
     world::World,
 };
@@ -43,6 +43,10 @@ const SPARED_MAX: Duration = Duration::from_millis(500);
 impl Oracle {
     /// A request was accepted: what of it must keep its place.
     pub(crate) fn on_placed(&mut self, asked: &Asked) {
+        if asked.command_that_waits().is_some() {
+            // It has a connection of its own, and overtakes others as it is overtaken.
+            return;
+        }
         let with: Vec<_> = asked.commands.iter().flat_map(Command::lines_in_cluster).collect();
         let with = Rc::new(with);
         for (at, command) in asked.commands.iter().enumerate() {
@@ -194,11 +198,6 @@ impl Command {
             one.degrades().0
         })
     }
-
-    /// Whether it is carried out in several parts.
-    pub(crate) fn is_in_parts(&self) -> bool {
-        self.fans_out() || self.lines_in_cluster().len() > 1
-    }
 }
 
 impl World {
@@ -223,7 +222,7 @@ impl World {
         let others =
             links.filter(|link| link.stage == Stage::Dialling && link.port == port).count();
         // Connections that are lent out are made beside the one that is shared.
-        let lends = self.setup.holders || self.setup.optimists;
+        let lends = self.setup.holders || self.setup.optimists || self.setup.poppers > 0;
         // Subscribers' own, too: one for all, and one for each that stops reading, with what is the node's.
         let sides = if self.setup.listeners > 0 { 2 + 2 * self.stream_bounds().1 } else { 0 };
         if others > 1 + sides + self.engine.status().leases {
@@ -248,7 +247,7 @@ impl World {
             return 0;
         }
         let parts = |command: &Command| {
-            if command.fans_out() { self.servers() + 1 } else { command.lines_in_cluster().len() }
+            if command.fans_out() { self.servers() + 1 } else { command.slots() }
         };
         let of_asked = self.asked.values().flat_map(|asked| asked.commands.iter().map(parts));
         of_asked.filter(|parts| *parts > 1).sum::<usize>() + self.detached.len() * 6 * 6
@@ -267,7 +266,9 @@ impl World {
         let Some(since) = cluster.spared_since else { return };
         let begun = asked.deadline - asked.options.deadline.unwrap_or(self.setup.config.deadline);
         // The client has to come to know that the node is there.
-        if begun < since + SPARED_MAX || command.keys.is_empty() || command.is_in_parts() {
+        let apart = command.keys.is_empty() || command.is_in_parts();
+        // Who waits for an element waits.
+        if begun < since + SPARED_MAX || apart || is_blocking(command.name()) {
             return;
         }
         let slots = command.keys.iter().map(|key| slot(key.as_bytes()));

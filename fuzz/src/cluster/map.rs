@@ -24,13 +24,16 @@ pub struct Map {
     pub roles: Vec<Role>,
     /// At which port each node is reached.
     pub ports: Vec<u16>,
+    /// How late each node has taken slots over: whoever did so last has the highest.
+    pub epochs: Vec<u64>,
 }
 
 impl Map {
     /// One in which nobody serves anything.
     #[must_use]
     pub fn new(roles: Vec<Role>, ports: Vec<u16>) -> Self {
-        Map { ranges: BTreeMap::from([(0, None)]), roles, ports }
+        let epochs = (0..roles.len() as u64).collect();
+        Map { ranges: BTreeMap::from([(0, None)]), roles, ports, epochs }
     }
 
     /// The node that serves a slot.
@@ -49,8 +52,19 @@ impl Map {
         }
     }
 
-    /// All that one node serves goes to another.
+    /// Slots from `first` to `last` are taken over by another node.
+    pub fn hand_over(&mut self, first: u16, last: u16, to: usize) {
+        self.give(first, last, Some(to));
+        let others = self.epochs.iter().enumerate().filter(|(node, _)| *node != to);
+        let highest = others.map(|(_, epoch)| *epoch).max().unwrap_or(0);
+        if self.epochs[to] <= highest {
+            self.epochs[to] = highest + 1;
+        }
+    }
+
+    /// All that one node serves goes to another, which was elected for that.
     pub fn give_all(&mut self, from: usize, to: usize) {
+        self.epochs[to] = self.epochs.iter().max().map_or(0, |highest| highest + 1);
         for owner in self.ranges.values_mut().filter(|owner| **owner == Some(from)) {
             *owner = Some(to);
         }

@@ -1,9 +1,6 @@
 //! A server that belongs to a cluster: whom it sends elsewhere, and what it says of the cluster.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc};
 
 use unfazed_core::{pubsub::TopicKind, resp::Value, slot::slot};
 
@@ -19,8 +16,8 @@ pub struct Member {
     pub map: Rc<Map>,
     /// Slots whose keys go to another node, one by one.
     pub migrating: BTreeMap<u16, usize>,
-    /// Slots whose keys come from another node.
-    pub importing: BTreeSet<u16>,
+    /// Slots whose keys come from another node, one by one.
+    pub importing: BTreeMap<u16, usize>,
     /// How nodes are called by their host.
     pub hosts: Hosts,
     /// It knows no CLUSTER SHARDS.
@@ -179,6 +176,36 @@ impl Member {
         Value::Array(map.masters().into_iter().map(shard).collect())
     }
 
+    /// CLUSTER NODES: what is known of each node, and of the own slots also where they go to and come from.
+    fn nodes(&self) -> Value {
+        let map = &self.map;
+        let line = |node: usize| {
+            let (flags, master, epoch) = match map.roles[node] {
+                Role::Replica(master) => ("slave", format!("node{master}"), map.epochs[master]),
+                _ => ("master", "-".to_owned(), map.epochs[node]),
+            };
+            let me = node == self.me;
+            let port = map.ports[node];
+            let host = self.hosts.of(port);
+            let myself = if me { "myself," } else { "" };
+            let own = map.ranges().into_iter().filter(|(.., owner)| *owner == node);
+            let own = own.map(|(first, last, _)| match first == last {
+                true => format!(" {first}"),
+                false => format!(" {first}-{last}"),
+            });
+            let leaving = self.migrating.iter().filter(|_| me);
+            let leaving = leaving.map(|(slot, to)| format!(" [{slot}->-node{to}]"));
+            let arriving = self.importing.iter().filter(|_| me);
+            let arriving = arriving.map(|(slot, from)| format!(" [{slot}-<-node{from}]"));
+            let slots: String = own.chain(leaving).chain(arriving).collect();
+            format!(
+                "node{node} {host}:{port}@1{port} {myself}{flags} {master} 0 0 {epoch} connected{slots}\n"
+            )
+        };
+        let known = (0..map.ports.len()).filter(|node| map.roles[*node] != Role::Stranger);
+        bulk(&known.map(line).collect::<String>())
+    }
+
     /// CLUSTER SLOTS.
     fn slots(&self) -> Value {
         let map = &self.map;
@@ -224,6 +251,7 @@ impl Server {
                         "ERR Unknown subcommand or wrong number of arguments for 'SHARDS'. Try CLUSTER HELP.",
                     ),
                     Some("SHARDS") => member.shards(),
+                    Some("NODES") => member.nodes(),
                     _ => member.slots(),
                 })
             }
@@ -273,7 +301,7 @@ impl Server {
             }
             return Some(member.redirect("ASK", slot, to));
         }
-        if member.importing.contains(&slot) && asking {
+        if member.importing.contains_key(&slot) && asking {
             let some_are_missing = keys.len() > 1 && present < keys.len();
             member.redirected[2] += u64::from(some_are_missing);
             return some_are_missing.then(|| tries_again.to_owned());
@@ -323,6 +351,20 @@ impl Server {
         })
     }
 
+    /// Why one that waits does so at the wrong node by now; nothing where it does not.
+    pub(crate) fn waits_elsewhere(&mut self, words: &[String]) -> Option<String> {
+        let member = self.member.as_mut()?;
+        if member.down {
+            return Some("CLUSTERDOWN The cluster is down".to_owned());
+        }
+        let slot = slot(keys_of(words).first()?.as_bytes());
+        match member.map.owner(slot) {
+            Some(owner) if owner == member.me || member.importing.contains_key(&slot) => None,
+            Some(owner) => Some(member.redirect("MOVED", slot, owner)),
+            None => Some("CLUSTERDOWN Hash slot not served".to_owned()),
+        }
+    }
+
     /// What a script says that would send its callers astray.
     pub(crate) fn forged(&self, name: &str, words: &[String]) -> Option<Value> {
         let member = self.member.as_ref().filter(|member| member.trick == Some(Trick::Forged))?;
@@ -359,8 +401,10 @@ pub fn keys_of(words: &[String]) -> Vec<String> {
         "MSET" => args.iter().step_by(2).cloned().collect(),
         "EVAL" => args.iter().skip(2).take(1).cloned().collect(),
         "BLPOP" => args[..args.len().saturating_sub(1)].to_vec(),
-        "PING" | "DBSIZE" | "FLUSHALL" | "INFO" | "ROLE" | "CLIENT" | "SELECT" | "HELLO"
-        | "AUTH" | "MULTI" | "EXEC" | "DISCARD" | "UNWATCH" | "ECHO" | "NOSUCH" => Vec::new(),
+        "BLMOVE" => args.iter().take(2).cloned().collect(),
+        "SCAN" | "CLUSTER" | "PING" | "DBSIZE" | "FLUSHALL" | "INFO" | "ROLE" | "CLIENT"
+        | "SELECT" | "HELLO" | "AUTH" | "MULTI" | "EXEC" | "DISCARD" | "UNWATCH" | "ECHO"
+        | "NOSUCH" => Vec::new(),
         _ => args.iter().take(1).cloned().collect(),
     }
 }

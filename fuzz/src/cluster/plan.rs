@@ -5,7 +5,7 @@ use std::rc::Rc;
 use unfazed_core::{
     Config,
     config::{AddressMap, ClusterMap, Deployment, Endpoint},
-    slot::SLOTS,
+    slot::{SLOTS, slot},
 };
 
 use super::{
@@ -107,11 +107,12 @@ impl Plan {
             (server.run, server.history) = (1_000 * me as u64, 1_000 * of as u64);
             // All have been up for long.
             server.promoted = true;
+            server.keep_only(|key| truth.owner(slot(key.as_bytes())) == Some(of));
             server.member = Some(Member {
                 me,
                 map: Rc::clone(&map),
                 migrating: std::collections::BTreeMap::new(),
-                importing: std::collections::BTreeSet::new(),
+                importing: std::collections::BTreeMap::new(),
                 hosts: self.hosts,
                 old: self.old,
                 down: false,

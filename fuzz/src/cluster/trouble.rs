@@ -57,6 +57,7 @@ impl World {
                 self.count("fault: a node takes the cluster for down");
                 self.turn_to(victim);
                 self.server.member.as_mut().expect("a member").down = true;
+                self.look_for_waiting();
                 self.at(span, Action::Cluster(Turn::Calm(victim)));
             }
             8 => self.tear_gap(span),

@@ -1,39 +1,58 @@
 //! Commands over several slots, and for all nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unfazed_core::slot::slot;
 
 use crate::{
     entropy::Entropy,
     server::is_blocking,
-    workload::{CLASSES, Command, Shape, Wish, line_of},
+    workload::{CLASSES, Command, QUEUES, Shape, Wish, line_of},
+    world::World,
 };
 
 /// The hash tags of a cluster's keys: a handful of slots, in all quarters.
 pub(crate) const TAGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
+/// Those of queues: few enough that who pushes and who waits meet.
+const QUEUE_TAGS: [&str; 2] = ["a", "b"];
+
+impl World {
+    /// Puts what was drawn for one server into the slots of a cluster, where it is one.
+    pub(crate) fn spread(&mut self, wish: Wish) -> Wish {
+        if self.cluster.is_none() {
+            return wish;
+        }
+        let waits = self.setup.poppers_wait();
+        wish.spread(&mut self.entropy, waits)
+    }
+}
+
 impl Wish {
-    /// Puts what was drawn for one server into the slots of a cluster.
-    pub(crate) fn spread(mut self, entropy: &mut Entropy) -> Self {
+    fn spread(mut self, entropy: &mut Entropy, waits: bool) -> Self {
         if self.shape == Shape::One && entropy.chance(4) {
             self.commands[0] = for_all_nodes(entropy);
             return self;
         }
-        let common = entropy.pick(&TAGS);
-        let together = self.shape == Shape::Whole || entropy.chance(40);
+        for command in self.commands.iter_mut().filter(|it| !waits && is_blocking(it.name())) {
+            let key = command.keys[0].clone();
+            *command = Command::of(&["GET", &key], &[&key], None);
+        }
+        let waits = self.commands.iter().any(|command| is_blocking(command.name()));
+        if waits {
+            // All of it goes to the node of one slot.
+            self.commands.retain(|command| !command.keys.is_empty());
+        }
+        let queue = entropy.pick(&QUEUE_TAGS);
+        let common = if waits { queue } else { entropy.pick(&TAGS) };
+        let together = waits || self.shape == Shape::Whole || entropy.chance(40);
         for command in &mut self.commands {
-            // A connection of its own is not to be had in a cluster yet.
-            if is_blocking(command.name()) {
-                let key = command.keys[0].clone();
-                *command = Command {
-                    words: vec!["GET".into(), key.clone()],
-                    by_digest: false,
-                    id: None,
-                    keys: vec![key],
-                };
-            }
-            let own = if together { common } else { entropy.pick(&TAGS) };
+            let queues = command.keys.first().is_some_and(|key| QUEUES.contains(&key.as_str()));
+            let own = match together {
+                true => common,
+                false if queues => queue,
+                false => entropy.pick(&TAGS),
+            };
             command.tag(entropy, own, !together);
         }
         self
@@ -61,6 +80,7 @@ impl Command {
             let of = tags.entry(key).or_insert_with(|| {
                 if splits && apart && entropy.chance(50) { entropy.pick(&TAGS) } else { tag }
             });
+            let rest = rest.strip_prefix("{a}:").unwrap_or(rest);
             *word = format!("{class}:{{{of}}}:{rest}");
         };
         self.words.iter_mut().skip(1).for_each(&mut put);
@@ -76,16 +96,34 @@ impl Command {
         matches!(self.name(), "DBSIZE" | "FLUSHALL" | "PING")
     }
 
+    /// Whether it is carried out by several parts in a cluster.
+    pub(crate) fn is_in_parts(&self) -> bool {
+        self.fans_out() || self.slots() > 1
+    }
+
+    /// Among how many slots it is split in a cluster; 1 where it stays whole.
+    pub(crate) fn slots(&self) -> usize {
+        if !self.splits() {
+            return 1;
+        }
+        let slots: BTreeSet<u16> = self.by_key().map(|words| slot(words[0].as_bytes())).collect();
+        slots.len()
+    }
+
+    /// What it says of each key, where it can be split.
+    fn by_key(&self) -> impl Iterator<Item = &[String]> {
+        self.words[1..].chunks(if self.name() == "MSET" { 2 } else { 1 })
+    }
+
     /// The lines as which it is carried out in a cluster: one for each slot where it is split.
     pub(crate) fn lines_in_cluster(&self) -> Vec<String> {
         if !self.splits() {
             return vec![self.line()];
         }
-        let step = if self.name() == "MSET" { 2 } else { 1 };
         let mut parts: BTreeMap<u16, Vec<String>> = BTreeMap::new();
-        for pair in self.words[1..].chunks(step) {
-            let part = parts.entry(slot(pair[0].as_bytes()));
-            part.or_insert_with(|| vec![self.words[0].clone()]).extend(pair.iter().cloned());
+        for words in self.by_key() {
+            let part = parts.entry(slot(words[0].as_bytes()));
+            part.or_insert_with(|| vec![self.words[0].clone()]).extend(words.iter().cloned());
         }
         parts.values().map(|words| line_of(words)).collect()
     }

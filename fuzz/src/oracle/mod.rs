@@ -195,6 +195,8 @@ pub struct Oracle {
     pub(crate) lost: BTreeMap<String, u64>,
     /// A master went on for a while after another had taken over, so that what is read there is old.
     pub(crate) two_masters: bool,
+    /// When keys last went back to where they had been before they went elsewhere.
+    pub(crate) moved_back: u64,
     /// The world is a cluster.
     pub in_cluster: bool,
     /// Optimistic transactions, by the number of whoever made them, and how many were held against what

@@ -120,9 +120,9 @@ impl Oracle {
             // What the server once had it may have lost by itself.
             let live = self.live.iter().copied().find(|live| *live > acked);
             let had = match by {
-                // What is one part of a command is there before the whole is acknowledged, whoever has
-                // answered the other parts.
-                _ if self.in_cluster && (by == Source::Server || last.part) => {
+                // What is one part of a command, or an item of a pipeline, is there before the whole is
+                // acknowledged, whoever has answered the others; and memory may have passed it on before.
+                _ if self.in_cluster => {
                     // A part with one pair is sent as SET.
                     let alike = last.line.replacen("MSET", "SET", 1);
                     let known = [&last.line, &alike].map(|line| server.ledger.get(line));
@@ -130,8 +130,6 @@ impl Oracle {
                     known.map_or(acked, |known| known.last.min(acked))
                 }
                 Source::Server => acked,
-                // In a cluster each shard is told at its own time.
-                _ if self.in_cluster => acked,
                 _ => live.unwrap_or(acked),
             };
             let lost = server.wiped_at.max(self.lost.get(key).copied());

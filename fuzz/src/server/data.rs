@@ -23,14 +23,22 @@ pub enum Data {
 }
 
 /// A set that is always there and never changes, for scans.
-pub const MEMBERS_KEY: &str = "wallet:members";
+pub const MEMBERS_KEY: &str = "wallet:{a}:members";
 
 /// A hash whose fields have the same names, likewise.
-pub const FIELDS_KEY: &str = "wallet:fields";
+pub const FIELDS_KEY: &str = "wallet:{b}:fields";
 
-/// Keys that are always there.
-pub const KEYS: [&str; 8] =
-    [MEMBERS_KEY, FIELDS_KEY, "stay:1", "stay:2", "stay:3", "stay:4", "stay:5", "stay:6"];
+/// Keys that are always there, in a cluster at whoever has their slot.
+pub const KEYS: [&str; 8] = [
+    MEMBERS_KEY,
+    FIELDS_KEY,
+    "stay:{c}:1",
+    "stay:{d}:2",
+    "stay:{e}:3",
+    "stay:{f}:4",
+    "stay:{a}:5",
+    "stay:{b}:6",
+];
 
 /// How members and fields begin that come and go.
 pub const PASSING_MEMBER: &str = "p";
@@ -80,12 +88,32 @@ impl Server {
     }
 
     fn flush(&mut self, when: When) {
-        for key in self.keys() {
-            self.log_put(Put { unix: when.unix, key, state: None });
+        let keys = self.keys();
+        self.lose_all();
+        for key in keys {
+            let state = self.entry(&key).cloned();
+            self.log_put(Put { unix: when.unix, key, state });
         }
-        self.data.clear();
-        self.keep_members();
         self.wiped_at = Some(when.seq);
+    }
+
+    /// Nothing is left but what is always there, as it was in the beginning.
+    pub(super) fn lose_all(&mut self) {
+        self.data.retain(|key, _| KEYS.iter().any(|kept| kept.as_bytes() == key));
+        self.data.iter_mut().for_each(|(key, kept)| *kept = (as_it_was(key), None));
+    }
+
+    /// What is always there, of the slots that are its own.
+    pub(crate) fn keep_only(&mut self, own: impl Fn(&str) -> bool) {
+        for key in KEYS.iter().filter(|key| !own(key)) {
+            self.data.remove(key.as_bytes());
+        }
+    }
+
+    pub(super) fn keep_members(&mut self) {
+        let all =
+            KEYS.iter().map(|key| (key.as_bytes().to_vec(), (as_it_was(key.as_bytes()), None)));
+        self.data.extend(all);
     }
 
     pub(super) fn execute(&mut self, name: &str, words: &[String], when: When) -> Value {
@@ -330,6 +358,17 @@ impl Server {
             std::iter::once(bulk(name)).chain(value.map(|value| bulk(value)))
         });
         (next, words.collect())
+    }
+}
+
+/// What is at one of the keys that are always there, in the beginning.
+fn as_it_was(key: &[u8]) -> Data {
+    if key == MEMBERS_KEY.as_bytes() {
+        Data::Set(members())
+    } else if key == FIELDS_KEY.as_bytes() {
+        Data::Hash(members().into_iter().map(|name| (name, "1".to_owned())).collect())
+    } else {
+        Data::Text(b"1".to_vec())
     }
 }
 

@@ -12,7 +12,10 @@ mod streams;
 mod topics;
 mod waiting;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use unfazed_core::{
@@ -226,6 +229,8 @@ pub struct Server {
     /// All that were ever acknowledged.
     pub acknowledged: BTreeSet<String>,
     waiting: Vec<Waiting>,
+    /// When it looks at the clock next, because of those who wait.
+    pub looks_at: Option<Duration>,
     /// Whose wait is over, and what they are answered.
     woken: Vec<(u64, Value)>,
     /// The transactions that came to their EXEC and were not looked at.
@@ -326,8 +331,7 @@ impl Server {
             self.versions.values_mut().for_each(|version| *version += 1);
         }
         if origin == Origin::Empty {
-            self.data.clear();
-            self.keep_members();
+            self.lose_all();
         }
         if other {
             for key in ["cache:0", "cache:1", "miss:0", "wallet:0"] {
@@ -355,15 +359,6 @@ impl Server {
         std::mem::swap(&mut self.refused, &mut next.refused);
         std::mem::swap(&mut self.hello_refused, &mut next.hello_refused);
         std::mem::swap(&mut self.repeated, &mut next.repeated);
-    }
-
-    fn keep_members(&mut self) {
-        self.data.insert(MEMBERS_KEY.into(), (Data::Set(members()), None));
-        let fields = members().into_iter().map(|name| (name, "1".to_owned()));
-        self.data.insert(FIELDS_KEY.into(), (Data::Hash(fields.collect()), None));
-        for key in KEYS.iter().filter(|key| key.starts_with("stay")) {
-            self.data.insert((*key).into(), (Data::Text(b"1".to_vec()), None));
-        }
     }
 
     /// What this connection's user is known for is forgotten, as by ACL SETUSER.

@@ -1,5 +1,5 @@
-//! Commands that wait at the server, and what ends their waiting: an element, their time, an operator, or
-//! the end of their connection.
+//! Commands that wait at the server, and what ends their waiting: an element, their time, an operator, a node of
+//! a cluster that has no longer what they wait for, or the end of their connection.
 
 use unfazed_core::resp::Value;
 
@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Gives those who wait what is there for them, in the order in which they came.
-    pub(super) fn serve_waiting(&mut self, when: When) {
+    pub(crate) fn serve_waiting(&mut self, when: When) {
         let mut at = 0;
         while at < self.waiting.len() {
             let Waiting { words, .. } = &self.waiting[at];
@@ -114,41 +114,51 @@ impl Server {
     /// Ends the waits whose time is over.
     pub fn end_waits(&mut self, when: When) {
         let over = |waiting: &Waiting| waiting.until.is_some_and(|until| until <= when.unix);
-        self.let_go(over, when);
+        self.let_go(|_, waiting| over(waiting).then_some(Value::Null), when);
     }
 
     /// Ends the wait of one of them, as by CLIENT UNBLOCK.
     pub fn unblock(&mut self, at: usize, when: When) {
         let Some(link) = self.waiting.get(at).map(|waiting| waiting.link) else { return };
-        self.let_go(|waiting| waiting.link == link, when);
+        self.let_go(|_, waiting| (waiting.link == link).then_some(Value::Null), when);
     }
 
-    /// Those who wait get nothing.
-    fn let_go(&mut self, which: impl Fn(&Waiting) -> bool, when: When) {
-        let (gone, kept) = std::mem::take(&mut self.waiting).into_iter().partition(which);
-        self.waiting = kept;
-        let gone: Vec<Waiting> = gone;
-        for Waiting { link, words, .. } in gone {
-            let entry = self.ledger.entry(line_of(&words)).or_default();
-            entry.executed += 1;
-            entry.empty += 1;
-            entry.last = when.seq;
-            entry.answers.push((when.seq, Value::Null));
-            self.woken.push((link, Value::Null));
-        }
+    /// Sends those elsewhere who wait for what is another node's by now. Gives how many.
+    pub(crate) fn send_away(&mut self, when: When) -> usize {
+        let text = |server: &mut Self, waiting: &Waiting| server.waits_elsewhere(&waiting.words);
+        self.let_go(|server, waiting| text(server, waiting).map(Value::error), when).len()
     }
 
     /// It is a replica now: those who wait are told so, and their connections end. Gives which.
     pub fn demote(&mut self, when: When) -> Vec<u64> {
         let text = "UNBLOCKED force unblock from blocking operation, instance state changed \
                     (master -> replica?)";
-        let gone = std::mem::take(&mut self.waiting);
-        for Waiting { link, words, .. } in &gone {
-            let value = Value::error(text);
-            self.ledger.entry(line_of(words)).or_default().answers.push((when.seq, value.clone()));
-            self.woken.push((*link, value));
+        self.let_go(|_, _| Some(Value::error(text)), when)
+    }
+
+    /// Those who wait get nothing but what `with` says, if it says something. Gives whose wait is over.
+    fn let_go(
+        &mut self,
+        with: impl Fn(&mut Self, &Waiting) -> Option<Value>,
+        when: When,
+    ) -> Vec<u64> {
+        let mut gone = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let Some(value) = with(self, &waiting) else {
+                self.waiting.push(waiting);
+                continue;
+            };
+            let entry = self.ledger.entry(line_of(&waiting.words)).or_default();
+            if value == Value::Null {
+                entry.executed += 1;
+                entry.empty += 1;
+                entry.last = when.seq;
+            }
+            entry.answers.push((when.seq, value.clone()));
+            self.woken.push((waiting.link, value));
+            gone.push(waiting.link);
         }
-        gone.into_iter().map(|waiting| waiting.link).collect()
+        gone
     }
 
     /// Keeps in mind what a command has popped. Gives what it is answered.

@@ -58,6 +58,7 @@ impl<W> Engine<W> {
         cluster.give(slot, node);
         if before != node {
             self.stay_behind_former(|moved| moved == slot);
+            self.take_along(slot);
         }
         if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
             self.inherit(BTreeSet::from([node]));

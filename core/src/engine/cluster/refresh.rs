@@ -235,7 +235,14 @@ impl<W> Engine<W> {
                     self.nodes[NodeId::HOME].cause = Some(cause.clone());
                     self.end_connect_waits();
                 }
-                self.tell_error(node, cause);
+                let signed_out =
+                    matches!(&cause, Cause::Handshake(error) if error.code() == "NOAUTH");
+                self.tell_error(node, cause.clone());
+                if signed_out && self.has_served_for_long(node) {
+                    // Where nothing else is sent, nobody would ever sign in again.
+                    self.reached(Rare::HandshakeAnew);
+                    self.retire(conn, cause);
+                }
             }
         }
         if self.cluster.as_ref().is_some_and(|cluster| cluster.refresh.asked.is_empty()) {
