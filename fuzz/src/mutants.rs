@@ -153,7 +153,6 @@ impl Mutant {
     pub const IN_CLUSTERS: &[(Mutant, u8)] = &[
         (Mutant::ForgetTail, 7),
         (Mutant::Engine(Sabotage::LeaveChannels), 11),
-        (Mutant::Engine(Sabotage::MoveSilently), 11),
         (Mutant::Engine(Sabotage::OvertakeRedirected), 8),
         (Mutant::Engine(Sabotage::AskApart), 8),
         (Mutant::Engine(Sabotage::BelieveScripts), 6),
