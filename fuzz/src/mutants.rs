@@ -84,8 +84,6 @@ pub enum Mutant {
     DialTwice,
     /// The runner of a dialogue says that one and the same connection gave all its answers.
     OneConnection,
-    /// A node that gives a slot away tells nobody who listens to its channels.
-    DropUntold,
     /// Nobody writes down what a failover has lost.
     ForgetTail,
     /// The engine itself does something wrong.
@@ -154,9 +152,7 @@ impl Mutant {
     /// Those that only worlds that are clusters can find.
     pub const IN_CLUSTERS: &[(Mutant, u8)] = &[
         (Mutant::ForgetTail, 7),
-        (Mutant::DropUntold, 11),
         (Mutant::Engine(Sabotage::LeaveChannels), 11),
-        (Mutant::Engine(Sabotage::MoveSilently), 11),
         (Mutant::Engine(Sabotage::OvertakeRedirected), 8),
         (Mutant::Engine(Sabotage::AskApart), 8),
         (Mutant::Engine(Sabotage::BelieveScripts), 6),

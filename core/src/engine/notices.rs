@@ -205,11 +205,9 @@ impl<W> Engine<W> {
         if let Some(cluster) = &self.cluster
             && self.pubsub.misplaced
             && !self.trial.is(Sabotage::LeaveChannels)
+            && self.pubsub.rehome(|slot| cluster.owner(slot))
         {
-            let silently = self.trial.is(Sabotage::MoveSilently);
-            if self.pubsub.rehome(|slot| cluster.owner(slot), silently) {
-                self.reached(Rare::ShardsMoved);
-            }
+            self.reached(Rare::ShardsMoved);
         }
     }
 

@@ -187,8 +187,6 @@ faults! {
     ForgetHeirs,
     /// Shard channels stay where they are when their slot goes.
     LeaveChannels,
-    /// Shard channels follow their slot, and nobody hears of the gap.
-    MoveSilently,
     /// No request goes out while any node is down.
     WaitForAll,
 }

@@ -4,10 +4,7 @@
 use unfazed_core::pubsub::TopicKind;
 
 use super::changes::Turn;
-use crate::{
-    mutants::Mutant,
-    world::{Action, World},
-};
+use crate::world::{Action, World};
 
 /// The longest that a message takes from one node to the others, in microseconds; and once all is well.
 const BUS_MICROS_MAX: u64 = 30_000;
@@ -68,10 +65,9 @@ impl World {
 
     /// Slots have left the node at hand: who listens there to their channels is told.
     pub(super) fn lose_channels(&mut self) {
-        let silent = self.mutant == Some(Mutant::DropUntold);
         for (id, frame) in self.server.drop_channels() {
             self.count("a shard channel is taken away with its slot");
-            self.send_to(id, &frame, usize::from(!silent));
+            self.send_to(id, &frame, 1);
         }
     }
 

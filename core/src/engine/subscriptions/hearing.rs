@@ -184,12 +184,8 @@ impl<W> Subscriptions<W> {
     }
 
     /// Takes shard channels to where they are served now; `owner` says by which node a slot is. Those who
-    /// heard them are told of the gap, once, unless it is to be done `silently`. Gives whether any had to move.
-    pub(in crate::engine) fn rehome(
-        &mut self,
-        owner: impl Fn(u16) -> NodeId,
-        silently: bool,
-    ) -> bool {
+    /// heard them are told of the gap, once. Gives whether any had to move.
+    pub(in crate::engine) fn rehome(&mut self, owner: impl Fn(u16) -> NodeId) -> bool {
         self.misplaced = false;
         let mut moving: Vec<(u16, FeedId, TopicId, NodeId, Option<StreamId>)> = Vec::new();
         for (feed, carrier) in self.carriers.iter() {
@@ -210,7 +206,7 @@ impl<W> Subscriptions<W> {
         for (_, from, topic, node, only) in moving {
             let own = only.and_then(|id| Some((id, self.streams.get(id.0)?.own?)));
             let to = self.carriers.for_shards(node, own);
-            for stream in self.move_topic(from, topic, to, silently) {
+            for stream in self.move_topic(from, topic, to) {
                 renamed.entry(stream.0).or_default().insert((from, topic), (to, stream.1));
             }
         }
@@ -232,19 +228,13 @@ impl<W> Subscriptions<W> {
 
     /// Takes a topic from one carrier to another. Gives the streams that want it, and how it is called
     /// there.
-    fn move_topic(
-        &mut self,
-        from: FeedId,
-        id: TopicId,
-        to: FeedId,
-        silently: bool,
-    ) -> Vec<(StreamId, TopicId)> {
+    fn move_topic(&mut self, from: FeedId, id: TopicId, to: FeedId) -> Vec<(StreamId, TopicId)> {
         let Subscriptions { streams, carriers, woken, ended, .. } = self;
         let Some(carrier) = carriers.get_mut(from) else { return Vec::new() };
         let Some(mut moved) = carrier.feed.move_out(id) else { return Vec::new() };
         for listener in moved.listeners.iter_mut().filter(|listener| listener.hears) {
-            (listener.hears, listener.misses) = (false, !silently);
-            if let Some(stream) = streams.get_mut(listener.stream.0).filter(|_| !silently) {
+            (listener.hears, listener.misses) = (false, true);
+            if let Some(stream) = streams.get_mut(listener.stream.0) {
                 stream.misses(&Cause::SlotMoved, woken);
             }
         }
