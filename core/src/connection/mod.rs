@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     pub(crate) mute: bool,
     /// Takes no new requests; is closed as soon as it owes nothing.
     pub(crate) retiring: bool,
+    /// It retires, and what is newer goes by another one meanwhile.
+    pub(crate) replaced: bool,
     /// Refused by the server for now, while its bytes were with the writer: the command, where it
     /// stands in the log, why, and the delay before it goes again.
     pub(crate) refused: Vec<(Op, u64, u64, ServerError, Duration)>,
@@ -252,6 +254,7 @@ impl Connection {
             waits: Duration::ZERO,
             mute: false,
             retiring: false,
+            replaced: false,
             refused: Vec::new(),
         }
     }

@@ -51,7 +51,7 @@ impl<W> Engine<W> {
     pub(super) fn retire(&mut self, conn: ConnId, cause: Cause) {
         let Some(node) = self.served_by(conn) else { return };
         let connection = self.connections.get_mut(conn.0).expect("the node's connection");
-        connection.retiring = true;
+        (connection.retiring, connection.replaced) = (true, true);
         self.trial.reached(Rare::Retired);
         self.nodes[node].conn = None;
         self.carry_no_more(conn, &cause);
@@ -88,6 +88,7 @@ impl<W> Engine<W> {
             Role::Leased(seat) => return self.on_seat_lost(seat, connection, &cause),
         }
         let (was_ready, retiring) = (connection.was_ready(), connection.retiring);
+        let replaced = connection.replaced;
         if self.nodes[node].conn == Some(conn) {
             self.nodes[node].conn = None;
         }
@@ -98,7 +99,7 @@ impl<W> Engine<W> {
                 Owner::Handshake | Owner::Change(_) => {}
                 owner => {
                     let op = owner.into_op().expect("all others have one");
-                    back.extend(self.lost(node, op, bytes, whole, &cause));
+                    back.extend(self.lost(node, op, bytes, whole, replaced, &cause));
                 }
             }
         }
@@ -139,13 +140,15 @@ impl<W> Engine<W> {
         }
     }
 
-    /// A command on a lost connection: gives it back if it may go again.
+    /// A command on a lost connection: gives it back if it may go again. What is newer does not
+    /// wait for one that was `replaced`.
     pub(super) fn lost(
         &mut self,
         node: NodeId,
         mut op: Op,
         bytes: Vec<u8>,
         whole: bool,
+        replaced: bool,
         cause: &Cause,
     ) -> Option<Parked> {
         op.maybe |= whole;
@@ -166,10 +169,9 @@ impl<W> Engine<W> {
             Standing::StaleReads => op.effect == Effect::Read,
             Standing::Wait | Standing::Mixed | Standing::Fail => false,
         };
-        // Memory went on without it, and may hold what was written since.
-        let overtaken = self.forced == Some(Forced::Memory)
-            && self.is_degraded(node, op.standing)
-            && op.effect != Effect::Read;
+        // Memory or a newer connection went on without it, and holds what was written since.
+        let in_memory = self.forced == Some(Forced::Memory) && self.is_degraded(node, op.standing);
+        let overtaken = (in_memory || replaced) && op.effect != Effect::Read;
         let repeats = op.may_repeat() || self.trial.is(Sabotage::RepeatWrites);
         let kept = (!op.maybe || repeats || taken_over) && !overtaken;
         if kept && u32::from(op.attempts) < self.config.retry.attempts_max {

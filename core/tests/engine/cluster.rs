@@ -12,7 +12,7 @@ use unfazed_core::{
     slot::slot,
 };
 
-use super::nodes::{A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards, thirds};
+use super::nodes::{A, ALSO_OF_A, B, C, OF_A, OF_B, OF_C, World, ask, bulk, moved, shards, thirds};
 
 #[test]
 fn each_request_goes_to_the_node_of_its_slot() {
@@ -774,4 +774,28 @@ fn who_is_signed_out_where_the_map_is_asked_for_signs_in_again() {
     world.map_all(&thirds(A, B, C));
     world.wait(Duration::from_secs(2));
     assert_eq!(world.engine.health(), Health::Live);
+}
+
+#[test]
+fn a_write_that_is_lost_with_an_older_connection_does_not_come_after_newer_ones() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_secs(2));
+    let old = world.links(A)[0].conn;
+    let first = world.run(&format!("GET {OF_A}"));
+    let older = world.run(&format!("SET {OF_A} older"));
+    let read = world.run(&format!("GET {ALSO_OF_A}"));
+    world.receive(old, "-NOAUTH Authentication required.\r\n");
+    world.wait(Duration::from_secs(1));
+    let new = world.links(A)[1].conn;
+    let newer = world.run(&format!("SET {OF_A} newer"));
+    world.say_on(new, "$1\r\n1");
+    assert_eq!(world.value::<String>(first), "1");
+    world.say_on(new, "+OK");
+    world.value::<()>(newer);
+    world.close(old, Cause::Reset);
+    let failure = world.failure(older);
+    assert_eq!(failure.executed(), Executed::Maybe, "{failure}");
+    assert_eq!(world.asked(A), [format!("GET {ALSO_OF_A}")], "it would undo what is newer");
+    world.say(A, "$1\r\nx");
+    assert_eq!(world.value::<String>(read), "x");
 }

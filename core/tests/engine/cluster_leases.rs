@@ -648,3 +648,26 @@ fn what_waits_for_the_former_owner_of_a_slot_goes_before_what_comes_after_a_redi
         world.value::<()>(ticket);
     }
 }
+
+#[test]
+fn a_connection_that_is_being_closed_is_not_left_for_one_at_another_node() {
+    let mut world = World::live(World::plain());
+    let lease = world.lease();
+    let first = world.run_on(lease, &format!("SET {OF_A} 1"));
+    world.say_own(A, "+OK");
+    world.value::<()>(first);
+    let conn = world.own(A).conn;
+    world.closes_slowly = true;
+    world.receive(conn, "+nobody has asked\r\n");
+    world.drain();
+    let second = world.run_on(lease, &format!("SET {OF_A} 2"));
+    // Its node serves nothing any more.
+    world.map_all(&shards(&[(B, 0, 10_922), (C, 10_923, 16_383)]));
+    world.run(&format!("GET {OF_A}"));
+    world.say(A, &moved(OF_A, B));
+    world.wait(Duration::from_millis(200));
+    assert_eq!(world.links(B).len(), 1, "what was said before is known at the other node only");
+    world.close(conn, Cause::Reset);
+    let failure = world.failure(second);
+    assert_eq!(failure.executed(), Executed::No, "{failure}");
+}

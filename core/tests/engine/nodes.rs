@@ -40,6 +40,8 @@ pub(super) struct World {
     pub(super) hosts: Vec<SocketAddr>,
     /// How often nodes were asked to delete what nobody has.
     pub(super) own_probes: usize,
+    /// What is to be closed is so when the test says it is.
+    pub(super) closes_slowly: bool,
     timer: Option<Instant>,
     nodes: BTreeMap<u16, Node>,
     /// In the order in which they were opened.
@@ -87,6 +89,7 @@ impl World {
             events: Vec::new(),
             hosts: Vec::new(),
             own_probes: 0,
+            closes_slowly: false,
             timer: None,
             nodes: BTreeMap::new(),
             links: Vec::new(),
@@ -224,6 +227,7 @@ impl World {
         for _ in 0..STEPS_MAX {
             match self.engine.poll_output() {
                 Output::Open { conn, target: Target::Tcp(address), .. } => self.open(conn, address),
+                Output::Close { .. } if self.closes_slowly => {}
                 Output::Close { conn, .. } => self.closed(conn, Cause::Local),
                 Output::Event(event) => self.events.push(event.to_string()),
                 Output::Wait(at) => {

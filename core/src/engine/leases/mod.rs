@@ -468,7 +468,7 @@ impl<W> Engine<W> {
                 op.maybe |= whole;
                 self.end_pinned(&op, cause);
             } else {
-                back.extend(self.lost(node, op, bytes, whole, cause));
+                back.extend(self.lost(node, op, bytes, whole, false, cause));
             }
         }
         let parked = match self.leases.get_mut(lease) {

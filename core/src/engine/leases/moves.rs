@@ -75,7 +75,7 @@ impl<W> Engine<W> {
         let Some(leased) = self.leases.get(lease) else { return false };
         let seat = leased.seat.and_then(|seat| self.leases.seats.get(seat.0));
         if let Some(seat) = seat {
-            let unused = seat.conn.is_none();
+            let unused = seat.is_unused();
             // Where any node will do, the one that it has is as good as another.
             let better = leased.slot < SLOTS || (unused && self.nodes[seat.node].conn.is_none());
             let elsewhere = better && seat.node != self.node_for(lease, leased);
@@ -294,9 +294,10 @@ impl<W> Engine<W> {
                 continue;
             }
             let (gone, lease, conn) = (self.nodes[seat.node].gone, seat.lease, seat.conn);
+            let unused = seat.is_unused();
             match (conn, lease) {
                 (Some(conn), None) => self.kill(conn, Cause::Local),
-                (None, Some(lease)) if gone => {
+                (None, Some(lease)) if gone && unused => {
                     if let Some(leased) = self.leases.get_mut(lease) {
                         leased.seat = None;
                     }

@@ -58,6 +58,12 @@ impl Seat {
         }
     }
 
+    /// Whether its connection is still to be made. On one that is being closed something may have been said,
+    /// which is lost with it.
+    pub(super) fn is_unused(&self) -> bool {
+        self.conn.is_none() && !self.closing
+    }
+
     /// Whether somebody may take it.
     pub(super) fn is_free(&self) -> bool {
         self.lease.is_none() && !self.closing
