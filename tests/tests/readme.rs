@@ -1,7 +1,7 @@
 //! The examples of the README: each of its blocks stands here as it stands there, so that it compiles.
 
 // What the examples take for granted, and what is let go in them.
-#![allow(dead_code, unused_variables, clippy::all, clippy::pedantic)]
+#![allow(dead_code, unused_variables)]
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
