@@ -21,8 +21,8 @@ pub enum FailureKind {
     ConnectionLost(Cause),
     /// The server is judged down, and the request asked not to wait for it.
     Down(Cause),
-    /// An operator has isolated the client (see [`Forced::Isolated`]), and the request is one that
-    /// only the server can answer.
+    /// An operator has isolated the client (see [`Forced::Isolated`](crate::config::Forced::Isolated)), and the
+    /// request is one that only the server can answer.
     Isolated,
     /// No node of the cluster serves the slot of its keys, as the cluster itself says. The request does not wait
     /// for its deadline then: what comes next is as likely to be somebody who assigns the slot.
