@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use unfazed_core::Config;
@@ -40,7 +41,10 @@ impl Site {
             return Site::Server(Server::start());
         }
         let idle = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let form = || Cluster::with(Layout { replicas: 0, ..Layout::default() });
+        // Nobody is to take over here. And a node that has heard nothing of another for half this long closes
+        // its connection, and with it goes what was published and is still on its way.
+        let node_timeout = Duration::from_secs(60);
+        let form = || Cluster::with(Layout { replicas: 0, node_timeout, ..Layout::default() });
         Site::Cluster(Some(idle.unwrap_or_else(form)))
     }
 

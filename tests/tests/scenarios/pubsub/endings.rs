@@ -33,7 +33,7 @@ fn closing_ends_every_stream<A: Adapter>() {
         let mut awaited = A::listen(client.ssubscribe("s")).expect("there is a server");
         publish(&mut witness, "a", "unread");
         eventually("it to have come", LIMIT, || {
-            (A::status(&client).messages_waiting == 1).then_some(())
+            (A::status(&client).messages_waiting > 0).then_some(())
         });
         let waiting = spawn::<A, _>(async move {
             let next = A::next(&mut awaited, LIMIT).await;
