@@ -5,7 +5,7 @@ use std::time::Duration;
 use unfazed_core::{
     Cause, Config, Executed, FailureKind, Fallback, Options, Request,
     config::Forced,
-    engine::{Input, Lease, Output, Ticket},
+    engine::{Health, Input, Lease, Output, Ticket},
     failure::{Bound, Stage},
 };
 
@@ -196,6 +196,21 @@ fn connections_that_end_at_once_are_not_dialled_in_a_circle() {
         world.wait(Duration::from_millis(10));
     }
     assert!((2..=12).contains(&dials), "{dials} within a second");
+}
+
+#[test]
+fn a_connection_that_is_not_signed_in_says_nothing_of_the_others() {
+    let mut world = World::live(plain());
+    let shared = world.links(A)[0].conn;
+    let ticket = world.run("BLPOP k 0");
+    let own = world.own(A).conn;
+    world.say_own(A, "-NOAUTH Authentication required.");
+    assert_eq!((world.engine.health(), world.links(A)[0].conn), (Health::Live, shared));
+    // It signs in anew, on another one.
+    world.wait(Duration::from_millis(100));
+    assert!(world.own(A).conn != own);
+    world.say_own(A, &popped("k", "x"));
+    assert_eq!(world.value::<[String; 2]>(ticket), ["k", "x"]);
 }
 
 #[test]
