@@ -288,7 +288,8 @@ impl<W> Engine<W> {
                 self.want_refresh();
                 if self.has_served_for_long(node) {
                     self.retire(conn, Cause::NotMaster);
-                    self.retire_leased(conn, Cause::NotMaster);
+                    let main = self.nodes[node].conn.filter(|_| self.retire_leased(conn));
+                    main.into_iter().for_each(|main| self.retire(main, Cause::NotMaster));
                 }
             }
             Class::Unauthenticated => {
@@ -296,8 +297,9 @@ impl<W> Engine<W> {
                     return self.end_with_error(&op, error, Executed::No);
                 }
                 self.reached(Rare::HandshakeAnew);
+                // Each connection is signed in for itself: of the others nothing was said.
                 self.retire(conn, Cause::Handshake(error.clone()));
-                self.retire_leased(conn, Cause::Handshake(error.clone()));
+                self.retire_leased(conn);
             }
         }
         let may_go = !matches!(class, Class::Told(_))
