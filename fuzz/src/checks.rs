@@ -53,16 +53,20 @@ impl World {
             }
         };
         // The parts of a command have tickets of their own, which end with it.
-        let parts = if status.tickets == expected { 0 } else { self.parts_max() };
+        let parts = self.parts_max();
         let own = expected..=expected + parts;
         demand(14, own.contains(&status.tickets), "tickets");
         let queued = status.queued_requests - status.waiting_requests;
+        let queued_bytes = status.queued_bytes - status.waiting_bytes;
+        // What is owed for parts whose command has reached its deadline keeps its place.
+        let has_room = queued < limits.queue.requests_max && queued_bytes < limits.queue.bytes_max;
+        self.parts_queued = if has_room { parts } else { self.parts_queued.max(parts) };
+        let parts = self.parts_queued;
         demand(14, queued < limits.queue.requests_max + BATCH_MAX + parts, "queued requests");
-        let queued = status.queued_bytes - status.waiting_bytes;
         // The texts that are added to are written as a whole, and they grow.
         let batch = BATCH_BYTES_MAX.max(self.decided_bytes_max + FRAMES_BYTES_MAX);
         let bytes = batch + parts * PART_BYTES_MAX;
-        demand(14, queued < limits.queue.bytes_max + bytes, "queued bytes");
+        demand(14, queued_bytes < limits.queue.bytes_max + bytes, "queued bytes");
         let (waiting, own) = self.stream_bounds();
         let ending = |link: &&Link| matches!(link.stage, Stage::Ending(_));
         let ending = self.links.values().filter(ending).count();

@@ -144,6 +144,8 @@ pub(crate) struct World {
     pub(crate) optimists: u64,
     /// The most bytes that one of them had to write, without what they are framed with.
     pub(crate) decided_bytes_max: usize,
+    /// The most parts of commands that were asked at once since the queue had room.
+    pub(crate) parts_queued: usize,
     pub(crate) eaten: Eaten,
     /// What a dialogue had that was given up just now.
     pub(crate) left: Option<Lease>,
@@ -250,6 +252,7 @@ impl World {
             holders: Holders::default(),
             optimists: 0,
             decided_bytes_max: 0,
+            parts_queued: 0,
             eaten: Eaten::default(),
             left: None,
             talked: 0,
