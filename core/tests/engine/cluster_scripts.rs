@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unfazed_core::{
-    Executed, FailureKind, Request, Script,
+    Executed, FailureKind, Options, Request, Script,
     engine::{Batch, Ticket},
 };
 
@@ -121,4 +121,25 @@ fn a_redirect_of_a_scripts_own_making_is_its_error_also_among_what_waits() {
         }
         assert!(outcomes[1].is_ok());
     }
+}
+
+#[test]
+fn a_redirect_that_may_be_a_scripts_own_words_leaves_it_open_whether_it_ran_also_among_what_waits()
+{
+    let mut world = World::live(World::plain());
+    // Nobody says any more how the slots are served.
+    world.map_all("");
+    let mut pipeline = Batch::new();
+    let limited = Options { deadline: Some(Duration::from_millis(500)), ..Options::default() };
+    pipeline.push(&Request::new("EVAL x 1 foo").options(limited));
+    pipeline.push(&Request::new("BLPOP foo 1").options(limited));
+    let (ticket, _) = world.engine.submit_batch(&pipeline, None, world.now).expect("one slot");
+    world.drain();
+    let own = world.links(C)[1].conn;
+    world.say_on(own, &moved(OF_C, B));
+    world.wait(Duration::from_secs(1));
+    let outcomes = world.engine.take_batch(ticket).expect("ended").spread().expect("each");
+    let failure = outcomes[0].as_ref().expect_err("nobody has answered");
+    assert!(matches!(failure.kind(), FailureKind::DeadlinePassed(_)), "{failure}");
+    assert_eq!(failure.executed(), Executed::Maybe, "{failure}");
 }

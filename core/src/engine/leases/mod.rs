@@ -315,9 +315,9 @@ impl<W> Engine<W> {
     /// closed otherwise.
     fn end_lease(&mut self, lease: Lease) {
         self.forget_all_queued(lease);
-        let Some(leased) = self.leases.leases.remove(lease.0) else { return };
+        let Some(mut leased) = self.leases.leases.remove(lease.0) else { return };
         self.leases.line.retain(|other| *other != lease);
-        for parked in &leased.backlog {
+        for parked in leased.take_parked(|_| true) {
             self.give_up(&parked.op);
         }
         if let Some(seat) = leased.seat {
@@ -332,10 +332,7 @@ impl<W> Engine<W> {
     /// A ticket of a lease was given up.
     pub(super) fn cancel_on_lease(&mut self, lease: Lease, ticket: Ticket) {
         let Some(leased) = self.leases.get_mut(lease) else { return };
-        let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut leased.backlog)
-            .into_iter()
-            .partition(|parked| parked.op.ticket == ticket);
-        leased.backlog = kept.into();
+        let gone = leased.take_parked(|parked| parked.op.ticket == ticket);
         match leased.held {
             Held::ByRequest { .. } => self.tell_given_up(lease, |_| true),
             // Its connection goes on with what else was asked on it.
@@ -379,7 +376,7 @@ impl<W> Engine<W> {
     pub(super) fn place_leased_anew(&mut self) {
         for lease in self.leases.all() {
             let Some(leased) = self.leases.get_mut(lease) else { continue };
-            for parked in std::mem::take(&mut leased.backlog) {
+            for parked in leased.take_parked(|_| true) {
                 self.place(parked);
             }
             self.settle_lease(lease);
@@ -404,10 +401,7 @@ impl<W> Engine<W> {
                 None => Stage::Lease(Bound::Leases),
             };
             let Some(leased) = self.leases.leases.get_mut(lease.0) else { continue };
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut leased.backlog).into_iter().partition(expired);
-            leased.backlog = kept.into();
-            ended.extend(gone.into_iter().map(|parked| (parked, stage)));
+            ended.extend(leased.take_parked(expired).into_iter().map(|parked| (parked, stage)));
         }
         ended
     }
@@ -416,7 +410,7 @@ impl<W> Engine<W> {
     pub(super) fn take_leased(&mut self) -> Vec<Parked> {
         let mut taken: Vec<_> = self.take_waits_of_store().collect();
         for (_, leased) in self.leases.leases.iter_mut() {
-            taken.extend(std::mem::take(&mut leased.backlog));
+            taken.extend(leased.take_parked(|_| true));
         }
         taken
     }
@@ -472,8 +466,8 @@ impl<W> Engine<W> {
             }
         }
         let parked = match self.leases.get_mut(lease) {
-            Some(leased) if pinned => std::mem::take(&mut leased.backlog),
-            _ => VecDeque::new(),
+            Some(leased) if pinned => leased.take_parked(|_| true),
+            _ => Vec::new(),
         };
         for parked in &parked {
             self.end_pinned(&parked.op, cause);
@@ -522,6 +516,19 @@ impl<W> Engine<W> {
         }
         self.reached(Rare::PinnedEnds);
         self.end_without_answer(op, FailureKind::ConnectionLost(cause.clone()));
+    }
+}
+
+impl Leased {
+    /// Takes those out that are on no connection and for which `gone` holds.
+    fn take_parked(&mut self, gone: impl Fn(&Parked) -> bool) -> Vec<Parked> {
+        let (mut gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.backlog).into_iter().partition(gone);
+        self.backlog = kept.into();
+        for parked in &mut gone {
+            parked.op.maybe |= self.away.as_ref().is_some_and(|away| away.is_doubted(parked));
+        }
+        gone
     }
 }
 

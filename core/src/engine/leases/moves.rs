@@ -23,6 +23,7 @@ use crate::{
     failure::{Cause, Executed, FailureKind},
     reply::ServerError,
     slot::SLOTS,
+    topology::Redirect,
 };
 
 /// Where a redirect sends a lease.
@@ -31,6 +32,17 @@ pub(super) struct Away {
     to: To,
     /// Not before.
     due: Instant,
+}
+
+impl Away {
+    /// Whether nobody knows yet if it was the server that redirected a command, or a script that ran.
+    pub(super) fn is_doubted(&self, parked: &Parked) -> bool {
+        let said =
+            |cause: &Cause| matches!(cause, Cause::NotReady(error) if Redirect::is_one(error));
+        matches!(self.to, To::ThereAfter(..))
+            && parked.op.spec.is_script()
+            && parked.cause.as_ref().is_some_and(said)
+    }
 }
 
 impl<W> Engine<W> {
