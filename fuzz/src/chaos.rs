@@ -9,6 +9,7 @@ use crate::{
     network::{Link, Stage, Weather},
     server::{Condition, Origin},
     setup::FORCED,
+    workload::Asked,
     world::{Action, World},
 };
 
@@ -140,6 +141,10 @@ impl World {
             26 if self.setup.cluster.as_ref().is_none_or(|plan| plan.spared.is_none()) => {
                 self.count("fault: the client stands still");
                 self.frozen_until = self.now + span;
+                // A command that waits may be sent as late as that, on a connection that it is given then.
+                let held = &self.holders.asked;
+                let given = |asked: &&mut Asked| asked.moves() && !held.contains_key(&asked.waker);
+                self.asked.values_mut().filter(given).for_each(|asked| asked.deadline += span);
             }
             27 => {
                 self.count("fault: scripts are flushed");
