@@ -508,6 +508,8 @@ impl<W> Engine<W> {
         connection.retiring = true;
         if let Some(main) = self.nodes[connection.node].conn {
             self.retire(main, cause);
+            // It is not the one that something has come in on, and it may be that nothing ever does again.
+            self.end_retired(main);
         }
     }
 
