@@ -288,7 +288,13 @@ impl<W> Engine<W> {
                 self.want_refresh();
                 if self.has_served_for_long(node) {
                     self.retire(conn, Cause::NotMaster);
-                    self.retire_leased(conn, Cause::NotMaster);
+                    if self.retire_leased(conn)
+                        && let Some(main) = self.nodes[node].conn
+                    {
+                        self.retire(main, Cause::NotMaster);
+                        // It is not the one that this came in on, and it may be that nothing ever does again.
+                        self.end_retired(main);
+                    }
                 }
             }
             Class::Unauthenticated => {
@@ -296,8 +302,9 @@ impl<W> Engine<W> {
                     return self.end_with_error(&op, error, Executed::No);
                 }
                 self.reached(Rare::HandshakeAnew);
+                // Each connection is signed in for itself: of the others nothing was said.
                 self.retire(conn, Cause::Handshake(error.clone()));
-                self.retire_leased(conn, Cause::Handshake(error.clone()));
+                self.retire_leased(conn);
             }
         }
         let may_go = !matches!(class, Class::Told(_))

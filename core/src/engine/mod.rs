@@ -377,6 +377,7 @@ impl<W> Engine<W> {
         self.run_timers();
         self.admit();
         self.run_feeds();
+        self.conclude();
     }
 
     /// The next thing to do; to be called until it gives [`Output::Wait`].
@@ -416,6 +417,11 @@ impl<W> Engine<W> {
         if self.pubsub.has_news() {
             self.run_feeds();
         }
+        self.conclude();
+    }
+
+    /// What follows from whatever has happened: the last step of that.
+    fn conclude(&mut self) {
         if self.leases.stirred {
             self.run_leases(self.now.instant);
         }

@@ -191,12 +191,14 @@ fn a_connection_that_is_no_longer_authenticated_is_replaced_however_young() {
 #[test]
 fn a_connection_that_is_replaced_while_it_owes_nothing_is_closed_at_once() {
     let (mut world, own, lease) = doubts::world_with_a_lease(|_| {});
+    world.wait(Duration::from_millis(1_100));
     assert_eq!(world.engine.status().connections, 2);
-    let request = Request::new("GET a");
+    let request = Request::new("SET a 1");
     let (ticket, _) = world.engine.submit_on(lease, &request, None, world.now).expect("room");
     world.conn = Some(own);
-    assert!(world.write().contains("GET"));
-    world.say("-NOAUTH Authentication required.\r\n");
+    assert!(world.write().contains("SET"));
+    // The node is no master any more, so that the shared connection may lead to the wrong one as well.
+    world.say("-READONLY You can't write against a read only replica.\r\n");
     assert!(world.engine.take(ticket).expect("refused").is_err());
     world.wait(Duration::from_millis(200));
     // What it carries, be it subscriptions, would be there twice.

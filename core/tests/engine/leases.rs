@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use unfazed_core::{
-    Cause, Config, Executed, FailureKind, Options, Request,
+    Cause, Config, Executed, FailureKind, Fallback, Options, Request,
     config::Forced,
-    engine::{Lease, Ticket},
+    engine::{Health, Input, Lease, Output, Ticket},
     failure::{Bound, Stage},
 };
 
@@ -199,6 +199,21 @@ fn connections_that_end_at_once_are_not_dialled_in_a_circle() {
 }
 
 #[test]
+fn a_connection_that_is_not_signed_in_says_nothing_of_the_others() {
+    let mut world = World::live(plain());
+    let shared = world.links(A)[0].conn;
+    let ticket = world.run("BLPOP k 0");
+    let own = world.own(A).conn;
+    world.say_own(A, "-NOAUTH Authentication required.");
+    assert_eq!((world.engine.health(), world.links(A)[0].conn), (Health::Live, shared));
+    // It signs in anew, on another one.
+    world.wait(Duration::from_millis(100));
+    assert!(world.own(A).conn != own);
+    world.say_own(A, &popped("k", "x"));
+    assert_eq!(world.value::<[String; 2]>(ticket), ["k", "x"]);
+}
+
+#[test]
 fn a_pipeline_that_waits_goes_out_in_one_piece_and_is_pinned_to_its_connection() {
     let commands = ["SET a 1", "WAIT 1 50"];
     let mut world = World::live(plain());
@@ -279,6 +294,31 @@ fn a_connection_that_was_given_back_is_nobodys_once_what_stood_in_line_has_faile
         assert!(matches!(world.failure(ticket).kind(), FailureKind::Isolated));
     }
     assert_eq!(world.engine.status().leases, 0);
+}
+
+#[test]
+fn what_fails_as_soon_as_there_is_room_leaves_nothing_to_be_done_at_once() {
+    let fails = Fallback::fail("fail:*");
+    let mut world = World::live(plain().queue_requests_max(1).fallback(fails));
+    world.peer(A).refuses = true;
+    world.lose(A, Cause::Reset);
+    let lease = world.engine.lease(world.now).expect("room");
+    let limited = Options { deadline: Some(Duration::from_secs(1)), ..Options::default() };
+    let first = Request::new("GET a").options(limited);
+    let _ = world.engine.submit(&first, None, world.now).expect("room");
+    let second = Request::new("GET fail:b");
+    let (second, _) = world.engine.submit_on(lease, &second, None, world.now).expect("room");
+    world.wait(Duration::from_millis(900));
+    assert_eq!(world.engine.status().waiting_requests, 1);
+    world.now = world.now + Duration::from_millis(100);
+    world.engine.handle_input(Input::Timeout, world.now);
+    assert!(matches!(world.failure(second).kind(), FailureKind::Down(_)));
+    let due = loop {
+        if let Output::Wait(at) = world.engine.poll_output() {
+            break at;
+        }
+    };
+    assert!(due.is_none_or(|at| at > world.now.instant));
 }
 
 fn lost_in_the_middle(world: &mut World, lease: Lease) -> [Ticket; 2] {

@@ -224,8 +224,9 @@ impl World {
         // Connections that are lent out are made beside the one that is shared.
         let setup = &self.setup;
         let lends = setup.holders || setup.optimists || setup.poppers + setup.eaters > 0;
-        // Subscribers' own, too: one for all, and one for each that stops reading, with what is the node's.
-        let sides = if setup.listeners > 0 { 2 + 2 * self.stream_bounds().1 } else { 0 };
+        // Subscribers' own, too: those that all share, for channels, for shard channels of the node and for
+        // those that nobody serves yet; and for each that stops reading one, with what is the node's.
+        let sides = if setup.listeners > 0 { 3 + 2 * self.stream_bounds().1 } else { 0 };
         if others > 1 + sides + self.engine.status().leases {
             self.oracle
                 .fail(17, format!("{others} connections to one node are being made at once"));

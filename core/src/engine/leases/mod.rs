@@ -499,18 +499,11 @@ impl<W> Engine<W> {
         }
     }
 
-    /// A node answers in a way that its connections are to be made anew for.
-    pub(super) fn retire_leased(&mut self, conn: ConnId, cause: Cause) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
-        if !matches!(connection.role, Role::Leased(_)) {
-            return;
-        }
-        connection.retiring = true;
-        if let Some(main) = self.nodes[connection.node].conn {
-            self.retire(main, cause);
-            // It is not the one that something has come in on, and it may be that nothing ever does again.
-            self.end_retired(main);
-        }
+    /// A leased connection that takes nothing more; gives whether it is one.
+    pub(super) fn retire_leased(&mut self, conn: ConnId) -> bool {
+        let connection = self.connections.get_mut(conn.0);
+        let leased = connection.filter(|found| matches!(found.role, Role::Leased(_)));
+        leased.map(|connection| connection.retiring = true).is_some()
     }
 
     /// When time alone changes something for leases.

@@ -334,11 +334,16 @@ impl Memory {
             return false;
         }
         self.swept_at = Some(now.instant);
-        let (overlay, journal, count) = (&self.overlay, &self.journal, self.written.len());
+        let (overlay, journal, count) = (&mut self.overlay, &self.journal, self.written.len());
         let mut bytes = 0;
         self.written.retain(|key, _| {
             let kept = journal.contains(key) || overlay.contains(key, now);
-            bytes += if kept { key.len() } else { 0 };
+            if kept {
+                bytes += key.len();
+            } else {
+                // It may have expired, and be there still.
+                overlay.remove(key, now);
+            }
             kept
         });
         self.written_bytes = bytes;

@@ -192,6 +192,8 @@ fn check(memory: &Memory, config: &Config) {
     let limits = &config.memory;
     assert_eq!(memory.written.keys().map(Bytes::len).sum::<usize>(), memory.written_bytes);
     assert!(memory.overlay.len() <= limits.entries_max, "{memory:?}");
+    // What is not known as written is never handed back.
+    assert!(memory.overlay.len() <= memory.written.len(), "{memory:?}");
     let (_, written) = memory.overlay_size();
     assert!(written <= limits.bytes_max, "{written} of {}", limits.bytes_max);
     assert!(memory.written.len() <= limits.entries_max * WRITTEN_FACTOR);
