@@ -116,6 +116,8 @@ pub(crate) struct Change {
     pub(crate) step: Step,
     /// How many of its topics are confirmed.
     pub(crate) confirmed: usize,
+    /// The connection has been parted from what it carried then: the answer is for nobody.
+    pub(crate) is_past: bool,
 }
 
 /// What a connection was made for.
@@ -410,7 +412,8 @@ impl Connection {
             encode::bulk(out, kind.command(action).as_bytes());
             step.topics.iter().for_each(|(_, topic)| encode::bulk(out, &topic.name));
         });
-        self.push(Owner::Change(Box::new(Change { step, confirmed: 0 })), end, now);
+        let change = Change { step, confirmed: 0, is_past: false };
+        self.push(Owner::Change(Box::new(change)), end, now);
         if kind == TopicKind::Shard && action == Action::Unsubscribe {
             // The slot may have moved just before: then the server has said so by a push that looks like
             // the confirmation, and refuses. With this behind it, a refusal is nothing else's.
@@ -418,25 +421,36 @@ impl Connection {
         }
     }
 
-    /// The peer says that a topic was added or dropped. Gives which, and whether it was the last of its
-    /// command, where that was asked for and is the next thing to be answered.
+    /// Drops all that it carries with these commands. What was asked for before may be answered when it carries
+    /// something again, and has nothing to do with that.
+    pub(crate) fn part(&mut self, partings: Vec<Step>, now: Instant) {
+        partings.into_iter().for_each(|step| self.change(step, now));
+        for owed in &mut self.owed {
+            if let Owner::Change(change) = &mut owed.owner {
+                change.is_past = true;
+            }
+        }
+    }
+
+    /// The peer says that a topic was added or dropped. Gives which, unless that is past, and whether it was the
+    /// last of its command, where that was asked for and is the next thing to be answered.
     pub(crate) fn confirm(
         &mut self,
         kind: TopicKind,
         action: Action,
         name: &[u8],
-    ) -> Option<(TopicId, bool)> {
+    ) -> Option<(Option<TopicId>, bool)> {
         let handed_out = self.log.handed_out();
         let Owed { owner: Owner::Change(change), end } = self.owed.front_mut()? else {
             return None;
         };
-        let Change { step, confirmed } = &mut **change;
+        let Change { step, confirmed, is_past } = &mut **change;
         let (id, topic) = &step.topics[*confirmed];
         let asked = step.kind == kind && step.action == action && *topic.name == *name;
         if !asked || *end > handed_out {
             return None;
         }
-        let id = *id;
+        let id = (!*is_past).then_some(*id);
         *confirmed += 1;
         let last = *confirmed == step.topics.len();
         if last {

@@ -2,7 +2,7 @@
 //!
 //! | carrier | what it carries | where |
 //! |---|---|---|
-//! | general | channels and patterns | with the requests (RESP3), or on a connection of its own (RESP2); in a cluster at one node, and at another once that is gone |
+//! | general | channels and patterns | with the requests (RESP3), or on a connection of its own (RESP2); in a cluster at one node, and at another once that is gone or serves no slots |
 //! | shard | shard channels | on a connection of its own; in a cluster those that nobody serves yet |
 //! | of a node | the shard channels whose slots a node of a cluster serves | on a connection of its own to that node |
 //! | of a stream | all that one stream wants which may stop reading | on a connection of its own; its shard channels in a cluster on one more for each node |

@@ -61,11 +61,14 @@ impl<W> Engine<W> {
     /// that it is certain not to run; the rest keeps its place in the queue, and what it counts for:
     /// its reply may still come.
     fn expire_sent(&mut self) {
-        let mut withdrawn = Vec::new();
+        let (mut withdrawn, mut retired) = (Vec::new(), Vec::new());
         let tickets = &self.tickets;
-        for (_, connection) in self.connections.iter_mut().filter(|(_, found)| found.is_ready()) {
+        for (conn, connection) in self.connections.iter_mut().filter(|(_, found)| found.is_ready())
+        {
             withdrawn.extend(connection.withdraw(|op| tickets.is_expired(op.ticket)));
+            retired.extend(connection.retiring.then_some(ConnId(conn)));
         }
+        retired.into_iter().for_each(|conn| self.end_retired(conn));
         for op in withdrawn {
             self.reached(Rare::TakenBack);
             self.soil(&op);

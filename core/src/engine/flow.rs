@@ -288,8 +288,13 @@ impl<W> Engine<W> {
                 self.want_refresh();
                 if self.has_served_for_long(node) {
                     self.retire(conn, Cause::NotMaster);
-                    let main = self.nodes[node].conn.filter(|_| self.retire_leased(conn));
-                    main.into_iter().for_each(|main| self.retire(main, Cause::NotMaster));
+                    if self.retire_leased(conn)
+                        && let Some(main) = self.nodes[node].conn
+                    {
+                        self.retire(main, Cause::NotMaster);
+                        // It is not the one that this came in on, and it may be that nothing ever does again.
+                        self.end_retired(main);
+                    }
                 }
             }
             Class::Unauthenticated => {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{Forced, MaybeRetry},
-    connection::{Op, Owner, Role, State},
+    connection::{Connection, Op, Owner, Role, State},
     failure::{Cause, Executed, Failure, FailureKind},
     fallback::{Policy, Standing},
     request::Effect,
@@ -57,6 +57,14 @@ impl<W> Engine<W> {
         self.carry_no_more(conn, &cause);
         self.stirred = true;
         self.on_lost(node, cause);
+    }
+
+    /// Closes a connection that was to finish what it owed, if it owes nothing.
+    pub(super) fn end_retired(&mut self, conn: ConnId) {
+        let ends = |found: &&Connection| found.retiring && found.owes_nothing();
+        if self.connections.get(conn.0).filter(ends).is_some() {
+            self.kill(conn, Cause::Local);
+        }
     }
 
     pub(super) fn on_closed(&mut self, conn: ConnId, cause: Cause) {

@@ -291,6 +291,17 @@ impl<W> Engine<W> {
         mapped && carrier.node == node
     }
 
+    /// A connection carries this no longer, and goes on with requests: the server is to drop what it has.
+    pub(super) fn part(&mut self, conn: ConnId, feed: FeedId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let Some(carrier) = self.pubsub.get(feed) else { return };
+        let partings = carrier.feed.partings();
+        let any = !partings.is_empty();
+        connection.feed = None;
+        connection.part(partings, self.now.instant);
+        self.outputs.extend(any.then_some(Output::Flush { conn }));
+    }
+
     /// A connection carries nothing any longer.
     pub(super) fn carry_no_more(&mut self, conn: ConnId, cause: &Cause) {
         let Some(connection) = self.connections.get_mut(conn.0) else { return };
@@ -437,7 +448,7 @@ impl<W> Engine<W> {
         let Some(name) = name else { return };
         let feed = connection.feed;
         match (connection.confirm(kind, action, name), feed) {
-            (Some((topic, last)), Some(feed)) => {
+            (Some((Some(topic), last)), Some(feed)) => {
                 match action {
                     Action::Subscribe => self.pubsub.added(feed, topic),
                     Action::Unsubscribe => self.pubsub.dropped(feed, topic),
@@ -462,7 +473,7 @@ impl<W> Engine<W> {
         let error = reply.error().filter(|_| change.confirmed == 0);
         let Some(error) = error else { return self.kill(conn, Cause::UnexpectedReply) };
         let Some(connection) = self.connections.get(conn.0) else { return };
-        let Some(feed) = connection.feed else { return };
+        let Some(feed) = connection.feed.filter(|_| !change.is_past) else { return };
         if error.code() == "NOAUTH" {
             // It was authenticated once; another handshake will show.
             let cause = Cause::Handshake(error);

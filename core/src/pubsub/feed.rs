@@ -347,6 +347,41 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
         step
     }
 
+    /// The commands that drop all that the server has or was asked for. They are for a connection that is to carry
+    /// nothing any more and goes on otherwise: what is wanted is taken elsewhere once it is
+    /// [`lost`](Feed::lost) here.
+    pub(crate) fn partings(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut bytes = 0;
+        for kind in TopicKind::ALL {
+            let had = self.topics.iter().filter(|(_, entry)| {
+                let had = matches!(entry.standing, Standing::Asked | Standing::Heard);
+                had && entry.topic.kind == kind
+            });
+            for (id, entry) in had {
+                let topic = &entry.topic;
+                let goes_with = |step: &&mut Step| {
+                    step.kind == kind
+                        && step.topics.len() < SLICE_TOPICS
+                        && bytes + topic.name.len() <= SLICE_BYTES
+                        // A command's shard channels lie in one slot.
+                        && (kind != TopicKind::Shard
+                            || slot(&step.topics[0].1.name) == slot(&topic.name))
+                };
+                let named = (TopicId(id), topic.clone());
+                match steps.last_mut().filter(goes_with) {
+                    Some(step) => step.topics.push(named),
+                    None => {
+                        bytes = 0;
+                        steps.push(Step { action: Action::Unsubscribe, kind, topics: vec![named] });
+                    }
+                }
+                bytes += topic.name.len();
+            }
+        }
+        steps
+    }
+
     fn done_with_first(&mut self, kind: TopicKind) {
         if let Some(id) = self.to_do[kind as usize].pop_front()
             && let Some(entry) = self.topics.get_mut(id.0)

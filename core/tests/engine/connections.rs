@@ -189,6 +189,46 @@ fn a_connection_that_is_no_longer_authenticated_is_replaced_however_young() {
 }
 
 #[test]
+fn a_connection_that_is_replaced_while_it_owes_nothing_is_closed_at_once() {
+    let (mut world, own, lease) = doubts::world_with_a_lease(|_| {});
+    world.wait(Duration::from_millis(1_100));
+    assert_eq!(world.engine.status().connections, 2);
+    let request = Request::new("SET a 1");
+    let (ticket, _) = world.engine.submit_on(lease, &request, None, world.now).expect("room");
+    world.conn = Some(own);
+    assert!(world.write().contains("SET"));
+    // The node is no master any more, so that the shared connection may lead to the wrong one as well.
+    world.say("-READONLY You can't write against a read only replica.\r\n");
+    assert!(world.engine.take(ticket).expect("refused").is_err());
+    world.wait(Duration::from_millis(200));
+    // What it carries, be it subscriptions, would be there twice.
+    assert_eq!(world.engine.status().connections, 1, "but for the one that is being made");
+}
+
+#[test]
+fn a_connection_that_is_replaced_is_closed_once_nobody_wants_what_is_unsent_on_it() {
+    let mut world = World::live(World::plain().ping_interval(None));
+    let first = world.run(&Request::new("GET a"));
+    world.write();
+    let brief = Options { deadline: Some(Duration::from_secs(1)), ..Options::default() };
+    let unsent = Request::new("GET b").options(brief);
+    let (unsent, _) = world.engine.submit(&unsent, None, world.now).expect("room");
+    world.drain();
+    world.say("-NOAUTH Authentication required.\r\n");
+    world.wait(Duration::from_millis(200));
+    world.open();
+    world.write();
+    world.say("%0\r\n");
+    assert_eq!(world.engine.status().connections, 2, "the older one owes something");
+    world.wait(Duration::from_secs(1));
+    assert!(world.engine.take(unsent).expect("too late").is_err());
+    assert_eq!(world.engine.status().connections, 1);
+    assert!(world.write().contains("GET"));
+    world.say("$1\r\nx\r\n");
+    assert_eq!(world.value::<String>(first), "x");
+}
+
+#[test]
 fn an_idle_connection_is_pinged_in_time_however_late_a_reply_was_due() {
     let second = Duration::from_secs(1);
     let mut world = World::live(World::plain().ping_interval(second / 10).response_timeout(second));

@@ -305,7 +305,7 @@ fn what_fails_as_soon_as_there_is_room_leaves_nothing_to_be_done_at_once() {
     let lease = world.engine.lease(world.now).expect("room");
     let limited = Options { deadline: Some(Duration::from_secs(1)), ..Options::default() };
     let first = Request::new("GET a").options(limited);
-    world.engine.submit(&first, None, world.now).expect("room");
+    let _ = world.engine.submit(&first, None, world.now).expect("room");
     let second = Request::new("GET fail:b");
     let (second, _) = world.engine.submit_on(lease, &second, None, world.now).expect("room");
     world.wait(Duration::from_millis(900));

@@ -91,6 +91,7 @@ impl<W> Engine<W> {
         self.leases_follow_map();
         self.settle_debts();
         self.pubsub.slots_moved();
+        self.channels_leave();
         self.pubsub_moves();
         self.end_connect_waits();
         self.announce();
@@ -310,6 +311,27 @@ impl<W> Engine<W> {
             } else {
                 self.hand_back(id);
             }
+        }
+    }
+
+    /// Channels and patterns leave a node that serves no slots any more, at once and also where the node itself
+    /// is kept because a redirect has named it. It may not belong to the cluster any more: then it hears nothing of
+    /// what is published at the others, and nobody would be told.
+    fn channels_leave(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let primaries: Vec<_> = cluster.primaries().to_vec();
+        let serves = |node: NodeId| node == NodeId::HOME || primaries.contains(&node);
+        for feed in self.pubsub.feeds() {
+            let leaves = |carrier: &&mut Carrier| !carrier.pinned && !serves(carrier.node);
+            let Some(carrier) = self.pubsub.get_mut(feed).filter(leaves) else { continue };
+            carrier.node = NodeId::HOME;
+            self.trial.reached(Rare::ChannelsElsewhere);
+            let conn = carrier.conn;
+            match carrier.side.as_mut().map(std::mem::take) {
+                Some(side) => self.drop_side(&side, conn),
+                None => conn.into_iter().for_each(|conn| self.part(conn, feed)),
+            }
+            self.pubsub.lost(feed, &Cause::NodeRemoved);
         }
     }
 

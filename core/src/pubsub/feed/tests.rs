@@ -147,6 +147,40 @@ fn many_topics_go_in_slices_one_after_the_other() {
 }
 
 #[test]
+fn all_that_a_connection_has_or_was_asked_for_is_dropped_where_it_goes_on_without() {
+    let mut feed = Fed::new(1);
+    for number in 0..SLICE_TOPICS {
+        want(&mut feed, Channel, &number.to_string(), 1);
+    }
+    settle(&mut feed);
+    let given_up = feed.find(Channel, b"0").expect("it is wanted");
+    feed.unwant(given_up, 1);
+    assert_eq!(text(&mut feed).as_deref(), Some("UNSUBSCRIBE 0"), "that is under way already");
+    let long = "x".repeat(SLICE_BYTES);
+    for (kind, name) in [(Channel, long.as_str()), (Channel, "asked"), (Pattern, "p")] {
+        want(&mut feed, kind, name, 1);
+        text(&mut feed);
+    }
+    for name in ["a", "b", "{a}2", "c"] {
+        want(&mut feed, Shard, name, 1);
+    }
+    while step(&mut feed).is_some() {}
+    let partings = feed.partings();
+    let counts: Vec<_> = partings.iter().map(|step| (step.kind, step.topics.len())).collect();
+    let most = (Channel, SLICE_TOPICS - 1);
+    assert_eq!(counts[..4], [most, (Channel, 1), (Channel, 1), (Pattern, 1)]);
+    assert!(partings.iter().all(|step| step.action == Action::Unsubscribe));
+    let slots = partings[4..].iter().map(|step| {
+        let mut slots: Vec<_> = step.topics.iter().map(|(_, topic)| slot(&topic.name)).collect();
+        slots.dedup();
+        slots.len()
+    });
+    assert!(slots.clone().count() > 1 && slots.max() == Some(1), "{partings:?}");
+    feed.lost(|_| ());
+    assert!(feed.partings().is_empty());
+}
+
+#[test]
 fn after_a_loss_what_is_wanted_is_asked_for_and_stale_confirmations_are_inert() {
     let mut feed = Fed::new(1);
     let a = want(&mut feed, Channel, "a", 1);
