@@ -144,8 +144,9 @@ pub struct Answer {
     pub outcomes: Result<Vec<Result<Reply, Failure>>, Failure>,
     /// Which connection answered, by a number that no later one has; `None` where it changed while the
     /// answer was on its way, so that nobody can tell. In a cluster it is that of the node which serves the
-    /// slot of the commands, and `None` as well where one of them was redirected; where they are for
-    /// several slots, any change to any connection of the client's counts.
+    /// slot of the commands; where they are for several slots, any change to any connection of the client's
+    /// counts. `None` as well where one of them was redirected, or refused for now and sent again: then they
+    /// were not carried out in their order.
     pub connection: Option<u64>,
 }
 

@@ -233,8 +233,8 @@ impl<W> Engine<W> {
 
     /// Which connection answers at a place now, by a number that no later one has; `None` where there is
     /// none. Where it is the same before a batch was submitted and after it has ended, all of it was
-    /// answered there, but for what was [redirected](super::Outcomes::strayed). Of several nodes it is the
-    /// latest connection to any.
+    /// answered there and in its order, but for what [went again](super::Outcomes::strayed). Of several nodes
+    /// it is the latest connection to any.
     pub fn connection_at(&self, place: Place) -> Option<u64> {
         match &self.cluster {
             Some(cluster) if place.0 < SLOTS => {

@@ -389,6 +389,8 @@ impl<W> Engine<W> {
     pub(super) fn delay(&mut self, parked: Parked, delay: Duration) {
         self.stirred = true;
         let mut at = self.now.after(delay);
+        // The others of its pipeline are answered without it, and it may go to another node by then.
+        self.tickets.note_strayed(parked.op.ticket);
         match self.tickets.get_mut(parked.op.ticket) {
             // Items of one pipeline keep their order.
             Some(slot) => {

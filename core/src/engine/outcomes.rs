@@ -54,8 +54,9 @@ impl Outcomes {
         }
     }
 
-    /// Whether one of the commands of a pipeline was redirected, so that another node of the cluster may
-    /// have answered it than the one that serves its slot.
+    /// Whether one of the commands of a pipeline was redirected or refused for now, and sent again: another
+    /// node of the cluster may have answered it than the one that serves its slot, and others that were
+    /// submitted after it may have been answered before it.
     pub fn strayed(&self) -> bool {
         self.strayed
     }
@@ -68,7 +69,7 @@ impl Outcomes {
         Inner::Failed(failure).into()
     }
 
-    /// The same, and whether any of it was redirected.
+    /// The same, and whether any of it was redirected, or refused for now.
     pub(super) fn with_strayed(self, strayed: bool) -> Self {
         Outcomes { strayed, ..self }
     }

@@ -188,7 +188,7 @@ impl<W> Tickets<W> {
         }
     }
 
-    /// A command was redirected, or has to wait behind one that was.
+    /// A command was redirected, has to wait behind one that was, or was refused and goes again later.
     #[cold]
     pub(super) fn note_strayed(&mut self, ticket: Ticket) {
         if let Some(Slot { work: Work::Many { strayed, .. }, .. }) = self.slots.get_mut(ticket.0) {

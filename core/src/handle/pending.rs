@@ -158,7 +158,7 @@ impl PendingReplies {
         self.wait.detach();
     }
 
-    /// The same as when it is awaited, with whether any of it was [redirected](Outcomes::strayed).
+    /// The same as when it is awaited, with whether any of it [went again](Outcomes::strayed).
     pub(super) fn poll_placed(
         &mut self,
         cx: &mut Context<'_>,

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use unfazed_core::{Cause, engine::ConnId, slot::slot};
+use unfazed_core::{
+    Cause, Request,
+    engine::{Batch, ConnId},
+    slot::slot,
+};
 
 use super::nodes::{A, B, C, OF_C, World, ask, moved, shards};
 
@@ -113,4 +117,30 @@ fn what_was_to_be_asked_elsewhere_goes_to_a_new_owner_with_what_comes_after_it()
     let asked = world.asked(A);
     let asked: Vec<_> = asked.iter().filter(|command| command.starts_with("APPEND")).collect();
     assert_eq!(asked, ["APPEND foo 1", "APPEND foo 2", "APPEND foo 3"]);
+}
+
+#[test]
+fn what_was_refused_for_now_and_goes_again_is_not_taken_for_answered_in_its_order() {
+    let mut world = World::live(World::plain());
+    let of_c = slot(OF_C.as_bytes());
+    let mut batch = Batch::new();
+    for command in ["CLUSTER NODES", "SCAN 0", "CLUSTER NODES"] {
+        batch.push(&Request::new(command));
+    }
+    let batch = batch.beside(of_c);
+    let place = world.engine.place_of(&batch);
+    let before = world.engine.connection_at(place);
+    for refuses in [false, true] {
+        let (ticket, _) = world.engine.submit_batch(&batch, None, world.now).expect("room");
+        world.drain();
+        if refuses {
+            // What it says of itself before and after is told at once, and the page comes later.
+            world.say(C, "-BUSY Redis is busy running a script.");
+            world.wait(Duration::from_secs(1));
+        }
+        world.say(C, "*2\r\n$1\r\n0\r\n*0");
+        assert_eq!(world.engine.connection_at(place), before, "it is the same one");
+        let outcomes = world.engine.take_batch(ticket).expect("ended");
+        assert_eq!(outcomes.strayed(), refuses);
+    }
 }
