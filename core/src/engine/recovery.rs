@@ -509,10 +509,12 @@ impl<W> Engine<W> {
     /// What was on its way for a key when its connection was lost; `whole` where the peer may have
     /// got all of it.
     pub(super) fn lost_own(&mut self, node: NodeId, own: &Own, whole: bool) {
+        // The slot may be another node's by now, and then it is that one's account.
+        let mut payer = node;
         match own {
             Own::Settle(key, true) if whole && self.memory.unanswered(key) => {
                 self.reached(Rare::DebtUnanswered);
-                let payer = self.payer_of(key);
+                payer = self.payer_of(key);
                 self.nodes[payer].account.unanswered += 1;
                 // Another connection has taken over, on which the server answers for it already.
                 if self.settles(payer) && self.nodes[payer].conn.is_some() {
@@ -531,8 +533,10 @@ impl<W> Engine<W> {
         self.unheld = true;
         // It may have been another node's to pay.
         self.end_other_pieces(node);
-        if !self.is_paying(node) {
-            self.tell_account(node);
+        for of in [node, payer] {
+            if !self.is_paying(of) {
+                self.tell_account(of);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use unfazed_core::{
     Cause, Config, FailureKind,
     config::Endpoint,
-    engine::Health,
+    engine::{ConnId, Health},
     fallback::{Fallback, Policy},
 };
 
@@ -173,6 +173,46 @@ fn what_is_owed_is_not_lost_with_the_node_that_was_asked() {
     world.wait_until("it is paid after all", |world| world.asked(C) == ["DEL foo"]);
     world.say(C, ":1");
     world.wait_until("it is well again", World::is_well);
+}
+
+impl World {
+    /// All that C had goes to another node, which can't be reached, and C is not needed any more. Gives the
+    /// connection to it.
+    fn give_all_of_c_away(&mut self) -> ConnId {
+        let former = self.links(C)[0].conn;
+        self.peer(7004).refuses = true;
+        self.map_all(&shards(&[(A, 0, 5460), (B, 5461, 10_922), (7004, 10_923, 16_383)]));
+        self.run("GET hello");
+        self.say(A, "-CLUSTERDOWN The cluster is down");
+        self.wait_until("the new map", |world| world.is_told("7003 is not needed"));
+        former
+    }
+
+    fn is_told(&self, what: &str) -> bool {
+        self.events.iter().any(|event| event.contains(what))
+    }
+}
+
+#[test]
+fn a_merge_that_is_lost_with_a_former_owner_is_told_at_once() {
+    let mut world = in_debt(Policy::MergeDelta, &["INCRBY foo 5"]);
+    world.wait_until("it is paid", |world| world.asked(C) == ["INCRBY foo 5"]);
+    let former = world.give_all_of_c_away();
+    assert!(!world.is_told("may have been added"), "C may answer yet");
+    world.close(former, Cause::Reset);
+    assert_eq!(world.engine.status().journal_entries, 0, "it is not sent twice");
+    // Whoever has the slot by now may never be back, and may go as C did.
+    assert!(world.is_told("may have been added"), "{:?}", world.events);
+}
+
+#[test]
+fn what_a_node_was_owed_in_vain_is_told_although_it_leaves_before_all_is_paid() {
+    let mut world = in_debt(Policy::MergeDelta, &["INCRBY foo 5", "INCRBY {foo}2 5"]);
+    world.wait_until("they are paid", |world| world.asked(C).len() == 2);
+    world.say(C, "-WRONGTYPE no number");
+    assert_eq!(world.engine.status().journal_entries, 1);
+    world.give_all_of_c_away();
+    assert!(world.is_told("WRONGTYPE"), "{:?}", world.events);
 }
 
 #[test]

@@ -202,6 +202,8 @@ impl<W> Engine<W> {
     }
 
     fn drop_node(&mut self, id: NodeId) {
+        // Whatever it was to tell once it is through would never be told.
+        self.tell_account(id);
         let node = &mut self.nodes[id];
         node.gone = true;
         // Nothing of it is waited for any more, so that time changes nothing.
