@@ -7,7 +7,7 @@ use unfazed_core::engine::Health;
 use crate::{
     chaos::Undo,
     mutants::Mutant,
-    network::{Link, Stage},
+    network::{CAPACITY_WELL, Link, Stage},
     setup::Ending,
     world::{Action, World},
 };
@@ -128,6 +128,7 @@ impl World {
             // What was lost on its way is not made good by healing: such a connection is half-open.
             link.silent |= link.up_cut == Some(0);
             (link.up_cut, link.down_cut) = (None, None);
+            link.capacity = link.capacity.max(CAPACITY_WELL);
         }
         self.find_half_open();
         let over = self.setup.over_at - self.setup.heal_at;

@@ -11,6 +11,11 @@ use unfazed_core::{
 
 use crate::entropy::Entropy;
 
+/// How many bytes the kernel accepts at least once all is well. A narrower connection carries what is pending as
+/// slowly as a byte in a fifth of a millisecond: a stream that is read entry by entry takes longer to its end than
+/// anybody waits for it, although all goes on.
+pub const CAPACITY_WELL: usize = 32;
+
 /// What is wrong with the network as a whole, until it is healed. What is sent meanwhile is not lost: it
 /// arrives later, as TCP has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
