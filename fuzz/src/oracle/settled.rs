@@ -123,9 +123,14 @@ impl Oracle {
                 // What is one part of a command, or an item of a pipeline, is there before the whole is
                 // acknowledged, whoever has answered the others; and memory may have passed it on before.
                 _ if self.in_cluster => {
-                    // A part with one pair is sent as SET.
+                    // A part with one pair is sent as SET; and so is each key of several by whoever pays
+                    // what memory owes, one by one.
                     let alike = last.line.replacen("MSET", "SET", 1);
-                    let known = [&last.line, &alike].map(|line| server.ledger.get(line));
+                    let pairs = last.line.split(' ').collect::<Vec<_>>();
+                    let pair = pairs[1..].chunks(2).rfind(|pair| pair[0] == key);
+                    let by_itself = format!("SET {}", pair.unwrap_or_default().join(" "));
+                    let known =
+                        [&last.line, &alike, &by_itself].map(|line| server.ledger.get(line));
                     let known = known.into_iter().flatten().find(|known| known.executed > 0);
                     known.map_or(acked, |known| known.last.min(acked))
                 }
