@@ -481,6 +481,16 @@ impl<W> Slot<W> {
         brought.then_some(waits)
     }
 
+    /// How many of its commands have not ended.
+    pub(crate) fn left(&self) -> usize {
+        match &self.work {
+            Work::One(None) | Work::Whole(None) | Work::Part { .. } => 1,
+            Work::Many { left, .. } => *left,
+            Work::One(Some(_)) | Work::Whole(Some(_)) => 0,
+            Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => 0,
+        }
+    }
+
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.lease.as_deref().map(|of| of.lease)
     }
