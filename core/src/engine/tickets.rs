@@ -484,9 +484,8 @@ impl<W> Slot<W> {
     /// How many of its commands have not ended.
     pub(crate) fn left(&self) -> usize {
         match &self.work {
-            Work::One(None) | Work::Whole(None) | Work::Part { .. } => 1,
+            Work::One(_) | Work::Whole(_) | Work::Part { .. } => usize::from(!self.has_ended()),
             Work::Many { left, .. } => *left,
-            Work::One(Some(_)) | Work::Whole(Some(_)) => 0,
             Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => 0,
         }
     }
