@@ -286,14 +286,7 @@ impl<W> Engine<W> {
         self.cancel_parts(ticket);
         // A client that is being closed may have waited for this one only.
         self.stirred |= self.closing != Closing::Open;
-        self.cancelled += 1;
-        // Clearing costs one look at each parked request, so it is done when at least half of them
-        // can be stale, or others may wait for this one.
-        if 2 * self.cancelled > self.parked() || !self.memory.is_quiet() {
-            self.cancelled = 0;
-            self.reached(Rare::Swept);
-            self.drop_unwanted();
-        }
+        self.cancelled += slot.left();
         self.admit();
     }
 
@@ -351,6 +344,13 @@ impl<W> Engine<W> {
     /// Lets in those who stand in line, as far as there is room. The last step of whatever may have
     /// made room: in the middle of one, the order of what is being placed would suffer.
     pub(super) fn admit(&mut self) {
+        // Clearing costs one look at each parked command, so it is done when at least half of them can be
+        // stale, or others may wait for one of those.
+        if self.cancelled > 0 && (2 * self.cancelled > self.parked() || !self.memory.is_quiet()) {
+            self.cancelled = 0;
+            self.reached(Rare::Swept);
+            self.drop_unwanted();
+        }
         if self.unheld {
             self.place_held();
         }

@@ -481,6 +481,15 @@ impl<W> Slot<W> {
         brought.then_some(waits)
     }
 
+    /// How many of its commands have not ended.
+    pub(crate) fn left(&self) -> usize {
+        match &self.work {
+            Work::One(_) | Work::Whole(_) | Work::Part { .. } => usize::from(!self.has_ended()),
+            Work::Many { left, .. } => *left,
+            Work::Wait(_) | Work::Sleep(_) | Work::Topics { .. } => 0,
+        }
+    }
+
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.lease.as_deref().map(|of| of.lease)
     }

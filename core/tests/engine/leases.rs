@@ -143,6 +143,34 @@ fn what_is_given_up_costs_its_connection_and_is_told_if_it_may_have_popped() {
 }
 
 #[test]
+fn what_is_given_up_while_its_connection_is_being_closed_may_have_popped_as_well() {
+    let mut world = World::live(plain());
+    world.closes_slowly = true;
+    let ticket = world.run("BLPOP a 0");
+    let conn = world.own(A).conn;
+    world.wait(Duration::from_secs(8));
+    assert!(world.engine.is_pending(ticket), "its connection is not closed yet");
+    world.engine.cancel(ticket, world.now);
+    world.drain();
+    assert!(world.events.iter().any(|event| event.contains("BLPOP")), "{:?}", world.events);
+    world.close(conn, Cause::Local);
+    assert!(world.events.iter().any(|event| event.contains("silent")), "{:?}", world.events);
+}
+
+#[test]
+fn what_is_given_up_and_goes_out_later_may_pop_as_well() {
+    let mut world = World::live(plain());
+    let lease = world.lease();
+    world.run_on(lease, "GET a");
+    let pop = Request::new("BLPOP a 0");
+    let (ticket, _) = world.engine.submit_on(lease, &pop, None, world.now).expect("room");
+    world.engine.cancel(ticket, world.now);
+    world.drain();
+    assert_eq!(world.own(A).wrote, encoded(&["GET a", "BLPOP a 0"]));
+    assert!(world.events.iter().any(|event| event.contains("BLPOP")), "{:?}", world.events);
+}
+
+#[test]
 fn connections_are_used_again_the_last_one_first_and_closed_when_nobody_does() {
     let mut world = World::live(plain());
     let tickets = ["BLPOP a 0", "BLPOP b 0"].map(|command| world.run(command));

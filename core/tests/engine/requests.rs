@@ -248,6 +248,25 @@ fn a_schedule_is_asked_when_a_client_is_made_and_not_in_the_middle_of_a_reply() 
 }
 
 #[test]
+fn what_was_cancelled_keeps_no_place_once_hardly_anything_else_waits() {
+    let mut world = World::live(World::plain());
+    world.lose(Cause::Reset);
+    let mut pipeline = Batch::new();
+    for _ in 0..4 {
+        pipeline.push(&Request::new("GET").arg("a"));
+    }
+    let (cancelled, _) = world.engine.submit_batch(&pipeline, None, world.now).expect("room");
+    let limited = Options { deadline: Some(Duration::from_millis(100)), ..Options::default() };
+    for _ in 0..10 {
+        world.run(&Request::new("GET").arg("b").options(limited));
+    }
+    world.engine.cancel(cancelled, world.now);
+    assert_eq!(world.engine.status().queued_requests, 14, "it would cost a look at each");
+    world.wait(Duration::from_millis(100));
+    assert_eq!(world.engine.status().queued_requests, 0);
+}
+
+#[test]
 fn a_sleep_ends_when_its_time_has_come_and_not_before() {
     let mut world = World::live(World::plain());
     let long = world.engine.sleep(Duration::from_secs(60), Some(2), world.now);

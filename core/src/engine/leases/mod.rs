@@ -44,7 +44,7 @@ use super::{
     trial::{Rare, Sabotage},
 };
 use crate::{
-    connection::{Connection, Op, Own, Owner, Role},
+    connection::{Connection, Op, Owed, Own, Owner, Role},
     failure::{Bound, Cause, FailureKind, Stage},
     fallback::Savepoint,
     request::Effect,
@@ -305,8 +305,7 @@ impl<W> Engine<W> {
             |op: &&Op| self.tickets.of_lease(op.ticket).is_some_and(|of| of.lease == lease);
         let in_line = self.line.iter().flatten().map(|parked| &parked.op).filter(is_own);
         let parked = leased.backlog.iter().map(|parked| &parked.op);
-        let its = |connection: &&Connection| matches!(connection.role, Role::Leased(seat) if Some(seat) == leased.seat);
-        let connections = self.connections.iter().map(|(_, connection)| connection).filter(its);
+        let connections = self.connections_of(leased);
         let owed = connections.flat_map(Connection::owed).filter_map(|owed| owed.owner.op());
         in_line.chain(parked).chain(owed).any(|op| self.tickets.is_open(op.ticket))
     }
@@ -349,15 +348,29 @@ impl<W> Engine<W> {
 
     /// Tells of the commands of a lease that may be executed though nobody will hear of it.
     fn tell_given_up(&mut self, lease: Lease, which: impl Fn(&Op) -> bool) {
-        let Some(conn) = self.leases.conn_of(lease) else { return };
-        let Some(connection) = self.connections.get(conn.0) else { return };
-        let sent = connection.owed().filter(|owed| connection.may_have_left(owed.end));
-        let ops = sent.filter_map(|owed| owed.owner.op());
-        let writes = ops.filter(|op| op.effect != Effect::Read && which(op));
-        let node = connection.node;
-        for command in writes.map(|op| op.spec.name()).collect::<Vec<_>>() {
+        let Some(leased) = self.leases.get(lease) else { return };
+        // A connection that somebody holds goes on, and what is not written yet will be.
+        let goes_on = matches!(leased.held, Held::ByUser(_));
+        let mut given_up = Vec::new();
+        for connection in self.connections_of(leased) {
+            let may_run = |owed: &&Owed| match goes_on {
+                true => !connection.is_unsent(owed.end),
+                false => connection.may_have_left(owed.end),
+            };
+            let ops = connection.owed().filter(may_run).filter_map(|owed| owed.owner.op());
+            let writes = ops.filter(|op| op.effect != Effect::Read && which(op));
+            given_up.extend(writes.map(|op| (connection.node, op.spec.name())));
+        }
+        for (node, command) in given_up {
             self.tell_of_giving_up(node, command);
         }
+    }
+
+    /// The connection of a lease, also while it is being closed.
+    fn connections_of(&self, leased: &Leased) -> impl Iterator<Item = &Connection> {
+        let seat = leased.seat;
+        let connections = self.connections.iter().map(|(_, connection)| connection);
+        connections.filter(move |found| matches!(found.role, Role::Leased(of) if Some(of) == seat))
     }
 
     #[cold]
