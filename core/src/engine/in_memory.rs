@@ -93,6 +93,10 @@ impl<W> Engine<W> {
     }
 
     pub(super) fn end_from_memory(&mut self, op: &Op, reply: Reply) {
+        if self.tickets.of_lease(op.ticket).is_some() {
+            // Its lease may have waited for nothing else.
+            (self.leases.stirred, self.stirred) = (true, true);
+        }
         match reply.view().error() {
             Some(error) => {
                 let executed = match classify(op.spec, &error) {

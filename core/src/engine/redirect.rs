@@ -367,8 +367,15 @@ impl<W> Engine<W> {
             let newer = detour.newer.into_iter().map(|parked| (parked, To::Owner));
             let mut all: Vec<_> = bounced.into_iter().chain(newer).collect();
             all.sort_by_key(|(parked, _)| self.tickets.age_of(&parked.op));
+            // Whether an older one goes to whoever has the slot, and may be sent on from there.
+            let mut behind = false;
             for (parked, to) in all {
-                self.go_on(slot, parked, to);
+                let to = match to {
+                    // It would overtake that one at the node that it was to ask.
+                    To::Ask(_) if behind => To::Owner,
+                    to => to,
+                };
+                behind |= self.go_on(slot, parked, to);
             }
         }
         if any {
@@ -420,27 +427,34 @@ impl<W> Engine<W> {
         endpoint.is_some() && self.nodes[cluster.owner(slot)].endpoint.as_ref() == endpoint
     }
 
-    fn go_on(&mut self, slot: u16, parked: Parked, to: To) {
+    /// Lets one go on; gives whether it goes to whoever serves the slot.
+    fn go_on(&mut self, slot: u16, parked: Parked, to: To) -> bool {
+        let wanted = self.tickets.wants(parked.op.ticket);
         match to {
-            To::Owner | To::OwnerAfter(_) => self.place(parked),
+            To::Owner | To::OwnerAfter(_) => {
+                self.place(parked);
+                wanted
+            }
             To::ThereAfter(_, to, error) => {
                 if self.is_served_at(slot, to.as_ref()) {
                     self.reached(Rare::ScriptMoved);
-                    return self.place(parked);
+                    self.place(parked);
+                    return wanted;
                 }
                 self.reached(Rare::ScriptMadeItUp);
-                if !self.tickets.wants(parked.op.ticket) {
-                    return self.give_up(&parked.op);
+                if wanted {
+                    self.taint(&parked.op);
+                    self.end_with_error(&parked.op, error, Executed::Maybe);
+                } else {
+                    self.give_up(&parked.op);
                 }
-                self.taint(&parked.op);
-                self.end_with_error(&parked.op, error, Executed::Maybe);
+                false
             }
             To::Ask(node) => {
                 let conn = self.nodes.contains(node).then(|| self.nodes[node].conn).flatten();
                 // Nothing may come between ASKING and what it is for, so that has to go out.
-                let goes = !parked.op.maybe || parked.op.may_repeat();
-                let wanted = goes && self.tickets.wants(parked.op.ticket);
-                match conn.filter(|_| wanted) {
+                let goes = wanted && (!parked.op.maybe || parked.op.may_repeat());
+                match conn.filter(|_| goes) {
                     Some(conn) => {
                         self.reached(Rare::AskedFirst);
                         self.ask(conn, Own::Asking, &[b"ASKING"]);
@@ -448,10 +462,12 @@ impl<W> Engine<W> {
                             self.ask(conn, Own::Asking, &[b"PING"]);
                         }
                         self.place_on_server(node, parked);
+                        false
                     }
                     None => {
                         self.reached(Rare::AskedInVain);
                         self.place(parked);
+                        goes
                     }
                 }
             }

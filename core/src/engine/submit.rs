@@ -287,6 +287,10 @@ impl<W> Engine<W> {
         // A client that is being closed may have waited for this one only.
         self.stirred |= self.closing != Closing::Open;
         self.cancelled += slot.left();
+        if !self.memory.is_quiet() {
+            // Others may wait for one of those.
+            self.drop_cancelled();
+        }
         self.admit();
     }
 
@@ -345,11 +349,9 @@ impl<W> Engine<W> {
     /// made room: in the middle of one, the order of what is being placed would suffer.
     pub(super) fn admit(&mut self) {
         // Clearing costs one look at each parked command, so it is done when at least half of them can be
-        // stale, or others may wait for one of those.
-        if self.cancelled > 0 && (2 * self.cancelled > self.parked() || !self.memory.is_quiet()) {
-            self.cancelled = 0;
-            self.reached(Rare::Swept);
-            self.drop_unwanted();
+        // stale.
+        if self.cancelled > 0 && 2 * self.cancelled > self.parked() {
+            self.drop_cancelled();
         }
         if self.unheld {
             self.place_held();
@@ -364,6 +366,13 @@ impl<W> Engine<W> {
                 self.place(parked);
             }
             self.announce();
+        }
+    }
+
+    fn drop_cancelled(&mut self) {
+        if std::mem::take(&mut self.cancelled) > 0 {
+            self.reached(Rare::Swept);
+            self.drop_unwanted();
         }
     }
 

@@ -378,3 +378,23 @@ fn values_that_have_expired_and_are_owed_nothing_make_room_for_others() {
     }
     assert_eq!(world.told("is full"), 0, "{:?}", world.events);
 }
+
+#[test]
+fn a_dead_connection_drops_nothing_that_was_cancelled() {
+    let mut world = degraded(Policy::Invalidate);
+    world.wait(Duration::from_secs(1));
+    let gone = world.conn.expect("one is being made");
+    world.lose(Cause::Refused);
+    let waiting = ["SET wallet:a 1", "SET wallet:b 1", "SET wallet:c 1"];
+    let tickets = waiting.map(|command| world.run(&Request::new(command)));
+    world.engine.cancel(tickets[0], world.now);
+    // Others wait behind keys from now on, and behind none of what was cancelled.
+    world.run(&Request::new("MSET cache:a 1 wallet:d 1"));
+    assert_eq!(world.engine.status().queued_requests, 4, "it would cost a look at each");
+    world.engine.handle_input(Input::Closed { conn: gone, cause: Cause::Reset }, world.now);
+    assert_eq!(world.engine.status().queued_requests, 4);
+    // What may be waited for is dropped at once, and all else that was cancelled with it.
+    let both = world.run(&Request::new("MSET cache:b 1 wallet:e 1"));
+    world.engine.cancel(both, world.now);
+    assert_eq!(world.engine.status().queued_requests, 3);
+}

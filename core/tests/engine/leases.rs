@@ -7,6 +7,7 @@ use unfazed_core::{
     config::Forced,
     engine::{Health, Input, Lease, Output, Ticket},
     failure::{Bound, Stage},
+    fallback::Policy,
 };
 
 use super::{
@@ -209,6 +210,24 @@ fn those_in_line_get_a_connection_in_order_or_are_told_the_bound() {
     let bound = FailureKind::DeadlinePassed(Stage::Lease(Bound::Leases)).to_string();
     assert_eq!(failure.kind().to_string(), bound);
     assert!(world.engine.take(tickets[1]).is_none());
+}
+
+#[test]
+fn a_connection_is_passed_on_though_memory_has_the_last_word_of_its_pipeline() {
+    let cache = Fallback::memory("cache:*", Policy::Invalidate);
+    let mut world = World::live(plain().fallback(cache).leases_max(1));
+    world.engine.force(Some(Forced::Memory), world.now);
+    world.drain();
+    // What goes on in memory waits behind what goes to the server.
+    let both = world.run("MSET cache:a 1 wallet:a 1");
+    let pipeline = world.batch(&["INCR cache:a", "BLPOP wallet:b 0"]).expect("room");
+    world.run("BLPOP wallet:c 0");
+    world.say_own(A, &popped("wallet:b", "x"));
+    assert!(world.asked_own(A).is_empty(), "half of the pipeline is still open");
+    world.say(A, "+OK");
+    assert_eq!(world.value::<String>(both), "OK");
+    assert!(world.engine.take_batch(pipeline).is_some());
+    assert_eq!(world.asked_own(A), ["BLPOP wallet:c 2"]);
 }
 
 #[test]

@@ -144,3 +144,30 @@ fn what_was_refused_for_now_and_goes_again_is_not_taken_for_answered_in_its_orde
         assert_eq!(outcomes.strayed(), refuses);
     }
 }
+
+#[test]
+fn what_is_asked_of_a_node_that_was_named_meanwhile_overtakes_nothing() {
+    const D: u16 = 7004;
+    let mut world = World::live(World::plain());
+    world.run("APPEND foo 1");
+    world.run("APPEND foo 2");
+    // The first is sent to a node that no map has named yet, and the second after one has.
+    world.map_all(&shards(&[
+        (A, 0, 5460),
+        (B, 5461, 8000),
+        (D, 8001, 10_922),
+        (C, 10_923, 16_383),
+    ]));
+    world.say(C, &ask(OF_C, D));
+    world.wait(Duration::from_secs(1));
+    assert_eq!(world.asked(C), ["APPEND foo 2"], "the new map is there, and this one is owed");
+    world.say(C, &ask(OF_C, D));
+    while let Some(command) = world.asked(C).first() {
+        assert!(command.starts_with("APPEND"), "{command}");
+        world.say(C, &ask(OF_C, D));
+        world.wait(Duration::from_millis(10));
+    }
+    let asked = world.asked(D);
+    let asked: Vec<_> = asked.iter().filter(|command| command.starts_with("APPEND")).collect();
+    assert_eq!(asked, ["APPEND foo 1", "APPEND foo 2"]);
+}

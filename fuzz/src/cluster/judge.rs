@@ -63,7 +63,7 @@ impl Oracle {
             let own = id.to_string();
             let tells =
                 |line: &String| line.split(|it: char| !it.is_ascii_digit()).any(|it| it == own);
-            let lines = command.lines_in_cluster().into_iter().filter(tells);
+            let lines = command.own_lines_in_cluster().into_iter().filter(tells);
             let order = (asked.submitted, at);
             let placed = |line| Placed { order, line, with: Rc::clone(&with), whole };
             self.placed.extend(lines.map(placed));

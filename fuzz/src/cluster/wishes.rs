@@ -127,4 +127,16 @@ impl Command {
         }
         parts.values().map(|words| line_of(words)).collect()
     }
+
+    /// Those among them that no other command has: that carry its number in a value, or in the key that is
+    /// made for it. The number of any other key may be the same by chance.
+    pub(crate) fn own_lines_in_cluster(&self) -> Vec<String> {
+        let mut lines = self.lines_in_cluster();
+        if let Some(id) = self.id.filter(|_| lines.len() > 1) {
+            let (value, key) = (format!("={id};"), format!(":t:{id}"));
+            let has = |word: &str| word.ends_with(&value) || word.ends_with(&key);
+            lines.retain(|line| line.split(' ').any(has));
+        }
+        lines
+    }
 }

@@ -629,15 +629,7 @@ impl Oracle {
             // Each node carries it out.
             return Vec::new();
         }
-        let mut lines = self.lines_of(command);
-        if let Some(id) = command.id.filter(|_| lines.len() > 1) {
-            let own = id.to_string();
-            let has = |line: &String| {
-                line.split(|letter: char| !letter.is_ascii_digit()).any(|word| word == own)
-            };
-            lines.retain(has);
-        }
-        lines
+        if self.in_cluster { command.own_lines_in_cluster() } else { vec![command.line()] }
     }
 
     /// Whether this is how a key is deleted whose write the server is owed: of a DEL that was split a part may

@@ -31,6 +31,11 @@ impl Server {
         let words = &run[..];
         let name = words[0].to_ascii_uppercase();
         let own = self.session_command(session, &name, words, when);
+        if let Some(value) = own.as_ref().filter(|_| name == "EXEC") {
+            // What was queued is refused with it.
+            let queued = session.multi.iter().flat_map(|multi| &multi.lines);
+            queued.for_each(|line| self.note_refused(line.clone(), value, session));
+        }
         let value = match own.or_else(|| self.member_command(session, &name, words)) {
             Some(value) => value,
             None if ["MULTI", "EXEC", "DISCARD"].contains(&name.as_str())
