@@ -188,6 +188,25 @@ fn a_slot_on_its_way_is_asked_for() {
 }
 
 #[test]
+fn what_was_published_has_come_everywhere_once_it_is_passed_on() {
+    let cluster = Cluster::with(Layout { node_timeout: Duration::from_secs(60), ..masters() });
+    // More than a node takes in one go: while that comes it answers others.
+    let payload = vec![b'x'; 1 << 20];
+    cluster.server(1).stop();
+    for _ in 0..30 {
+        cluster.raw(0).cmd(&[&b"PUBLISH"[..], b"channel", &payload]);
+    }
+    cluster.server(1).cont();
+    cluster.until_passed_on();
+    let mut listener = cluster.raw(1);
+    listener.cmd(&["SUBSCRIBE", "channel"]);
+    cluster.raw(0).cmd(&["PUBLISH", "channel", "new"]);
+    let RawReply::Array(heard) = listener.try_read().unwrap() else { panic!() };
+    let heard = heard.last().unwrap();
+    assert!(*heard == RawReply::Bulk(b"new".to_vec()), "it hears what was published before");
+}
+
+#[test]
 fn a_node_is_added_takes_all_of_anothers_slots_and_the_other_is_forgotten() {
     let mut cluster = Cluster::with(masters());
     let slots = cluster.slots(1);

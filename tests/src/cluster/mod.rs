@@ -264,6 +264,30 @@ impl Cluster {
         self.until("all nodes to agree", Cluster::check_agreement);
     }
 
+    /// Waits until all nodes that are up have had from each other what was published so far. It reaches
+    /// them in their own time: who subscribes on a slow one hears what was published before.
+    ///
+    /// # Panics
+    ///
+    /// When one does not hear another.
+    #[track_caller]
+    pub fn until_passed_on(&self) {
+        const CHANNEL: &str = "until_passed_on";
+        let mut listeners: Vec<Raw> = self.awake().map(|node| self.raw(node)).collect();
+        for listener in &mut listeners {
+            listener.cmd(&["SUBSCRIBE", CHANNEL]);
+        }
+        // What comes from one node comes in order.
+        self.awake().for_each(|node| drop(self.raw(node).cmd(&["PUBLISH", CHANNEL, ""])));
+        for mut listener in listeners {
+            for node in self.awake() {
+                let heard = listener.try_read();
+                heard.unwrap_or_else(|error| panic!("nothing came from node {node}: {error}"));
+            }
+            listener.ok(&["QUIT"]);
+        }
+    }
+
     /// Which node serves this slot, as masters that are up say of themselves. Where two do, it is the
     /// one whose claim is newer, which the other has not heard of yet.
     ///

@@ -64,6 +64,16 @@ impl Site {
         }
     }
 
+    /// Waits until what was published so far has come to every server, and nobody who subscribes from now on
+    /// hears it.
+    #[track_caller]
+    pub(crate) fn until_passed_on(&self) {
+        match self {
+            Site::Server(_) => {}
+            Site::Cluster(cluster) => used(cluster).until_passed_on(),
+        }
+    }
+
     /// How many servers there are, and so how many connections a client has that is used for everything.
     pub(crate) fn nodes(&self) -> usize {
         match self {
@@ -87,6 +97,7 @@ impl Drop for Site {
                 raw.ok(&["SCRIPT", "FLUSH"]);
                 raw.ok(&["FUNCTION", "FLUSH"]);
             }
+            cluster.until_passed_on();
             POOL.lock().unwrap_or_else(PoisonError::into_inner).push(cluster);
         }
     }

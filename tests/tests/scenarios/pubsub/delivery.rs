@@ -105,6 +105,7 @@ fn payloads_of_any_size_come_as_they_are<A: Adapter>() {
             panic!("no message");
         };
         assert_eq!(message.decode::<u32>().expect("a number").payload, 17);
+        server.until_passed_on();
     }
 }
 

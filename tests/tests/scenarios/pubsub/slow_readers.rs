@@ -52,6 +52,7 @@ fn a_slow_reader_that_drops_keeps_its_bound_and_counts<A: Adapter>() {
             assert_eq!(message::<A>(&mut stream).1, number.to_string());
         }
         nothing_comes::<A>(&mut stream);
+        server.until_passed_on();
     }
 }
 
