@@ -101,6 +101,8 @@ pub(crate) struct Step {
     pub(crate) kind: TopicKind,
     /// In the order in which the server will confirm them.
     pub(crate) topics: Vec<(TopicId, Arc<Topic>)>,
+    /// How long their names are together.
+    bytes: usize,
 }
 
 /// What came of a stream's not wanting a topic any longer.
@@ -118,6 +120,28 @@ const SLICE_TOPICS: usize = 1_000;
 
 /// The most bytes of names that one command has, beyond the first.
 const SLICE_BYTES: usize = 64 * 1024;
+
+impl Step {
+    fn new(action: Action, kind: TopicKind) -> Self {
+        Step { action, kind, topics: Vec::new(), bytes: 0 }
+    }
+
+    /// Whether one more topic goes into the same command.
+    fn takes(&self, action: Action, topic: &Topic) -> bool {
+        // A command's shard channels lie in one slot.
+        let in_slot = |(_, first): &(TopicId, Arc<Topic>)| slot(&first.name) == slot(&topic.name);
+        self.action == action
+            && self.kind == topic.kind
+            && self.topics.len() < SLICE_TOPICS
+            && self.bytes + topic.name.len() <= SLICE_BYTES
+            && (self.kind != TopicKind::Shard || self.topics.first().is_none_or(in_slot))
+    }
+
+    fn push(&mut self, id: TopicId, topic: Arc<Topic>) {
+        self.bytes += topic.name.len();
+        self.topics.push((id, topic));
+    }
+}
 
 impl<S: Copy + PartialEq, T> Feed<S, T> {
     /// A feed that carries nothing. `seed` keys its hashers.
@@ -308,7 +332,6 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
 
     fn next_step_of(&mut self, kind: TopicKind) -> Option<Step> {
         let mut step: Option<Step> = None;
-        let mut bytes = 0;
         while self.under_way < SLICE_TOPICS
             && let Some(&id) = self.to_do[kind as usize].front()
         {
@@ -318,28 +341,17 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
                 self.done_with_first(kind);
                 continue;
             };
-            let topic = &entry.topic;
-            let goes_with = |step: &Step| {
-                let first = &step.topics[0].1;
-                step.action == action
-                    && !entry.alone
-                    && bytes + topic.name.len() <= SLICE_BYTES
-                    // A command's shard channels lie in one slot.
-                    && (kind != TopicKind::Shard || slot(&first.name) == slot(&topic.name))
-            };
-            if step.as_ref().is_some_and(|step| !goes_with(step)) {
+            if step.as_ref().is_some_and(|step| entry.alone || !step.takes(action, &entry.topic)) {
                 return step;
             }
-            bytes += topic.name.len();
             entry.standing = match action {
                 Action::Subscribe => Standing::Asked,
                 Action::Unsubscribe => Standing::Dropping,
             };
-            let (topic, alone) = (topic.clone(), entry.alone);
+            let (topic, alone) = (entry.topic.clone(), entry.alone);
             self.under_way += 1;
             self.done_with_first(kind);
-            let next = step.get_or_insert_with(|| Step { action, kind, topics: Vec::new() });
-            next.topics.push((id, topic));
+            step.get_or_insert_with(|| Step::new(action, kind)).push(id, topic);
             if alone {
                 return step;
             }
@@ -351,32 +363,17 @@ impl<S: Copy + PartialEq, T> Feed<S, T> {
     /// nothing any more and goes on otherwise: what is wanted is taken elsewhere once it is
     /// [`lost`](Feed::lost) here.
     pub(crate) fn partings(&self) -> Vec<Step> {
+        const ACTION: Action = Action::Unsubscribe;
         let mut steps: Vec<Step> = Vec::new();
-        let mut bytes = 0;
+        let had = |entry: &Entry<S, T>| matches!(entry.standing, Standing::Asked | Standing::Heard);
         for kind in TopicKind::ALL {
-            let had = self.topics.iter().filter(|(_, entry)| {
-                let had = matches!(entry.standing, Standing::Asked | Standing::Heard);
-                had && entry.topic.kind == kind
-            });
-            for (id, entry) in had {
-                let topic = &entry.topic;
-                let goes_with = |step: &&mut Step| {
-                    step.kind == kind
-                        && step.topics.len() < SLICE_TOPICS
-                        && bytes + topic.name.len() <= SLICE_BYTES
-                        // A command's shard channels lie in one slot.
-                        && (kind != TopicKind::Shard
-                            || slot(&step.topics[0].1.name) == slot(&topic.name))
-                };
-                let named = (TopicId(id), topic.clone());
-                match steps.last_mut().filter(goes_with) {
-                    Some(step) => step.topics.push(named),
-                    None => {
-                        bytes = 0;
-                        steps.push(Step { action: Action::Unsubscribe, kind, topics: vec![named] });
-                    }
+            let of_kind = self.topics.iter().filter(|(_, entry)| entry.topic.kind == kind);
+            for (id, entry) in of_kind.filter(|(_, entry)| had(entry)) {
+                if !steps.last().is_some_and(|step| step.takes(ACTION, &entry.topic)) {
+                    steps.push(Step::new(ACTION, kind));
                 }
-                bytes += topic.name.len();
+                let step = steps.last_mut().expect("there is one by now");
+                step.push(TopicId(id), entry.topic.clone());
             }
         }
         steps
