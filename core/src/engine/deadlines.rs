@@ -3,17 +3,68 @@
 use std::time::Instant;
 
 use super::{
-    Closing, ConnId, Engine, Event, Health, Linger, Output, Parked,
+    Closing, ConnId, Engine, Parked,
     transaction::forget,
     trial::{Rare, Sabotage},
 };
 use crate::{
-    connection::{Connection, Due, Role},
+    connection::Due,
     failure::{Cause, Executed, FailureKind, Stage},
 };
 
 impl<W> Engine<W> {
-    pub(super) fn run_connections(&mut self, now: Instant) {
+    /// The earliest instant at which time alone changes something.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        if self.closing == Closing::Closed || self.trial.is(Sabotage::ForgetTimers) {
+            return None;
+        }
+        let connections = self
+            .connections
+            .iter()
+            .filter_map(|(_, connection)| connection.due(&self.config).map(|(at, _)| at));
+        let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
+        let unheld = self.unheld.then_some(self.now.instant);
+        let carriers = self.pubsub.carriers.iter().filter_map(|(_, carrier)| {
+            let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
+            dial.into_iter().chain(carrier.retry).min()
+        });
+        let nodes = self.nodes.iter().filter_map(|(_, node)| {
+            let phase = node.phase.due(node.conn.is_some());
+            node.dial.due().into_iter().chain(phase).chain(node.unready.due()).min()
+        });
+        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
+        connections
+            .chain(carriers)
+            .chain(self.leases_due())
+            .chain(cluster)
+            .chain(self.tickets.earliest())
+            .chain(nodes)
+            .chain(delayed)
+            .chain(unheld)
+            .chain(self.closing_due())
+            .min()
+    }
+
+    /// Does what time has brought. Compares for itself: a timer that came early changes nothing.
+    pub(super) fn run_timers(&mut self) {
+        if self.closing == Closing::Closed {
+            return;
+        }
+        let now = self.now.instant;
+        self.run_delayed(now);
+        self.run_dials(now);
+        self.run_cluster(now);
+        self.run_unready(now);
+        self.run_sides(now);
+        self.run_retries(now);
+        self.run_connections(now);
+        self.run_phases(now);
+        self.run_deadlines(now);
+        self.run_leases(now);
+        self.run_closing(now);
+    }
+
+    fn run_connections(&mut self, now: Instant) {
         let due: Vec<_> = self
             .connections
             .iter()
@@ -39,7 +90,7 @@ impl<W> Engine<W> {
         }
     }
 
-    pub(super) fn run_deadlines(&mut self, now: Instant) {
+    fn run_deadlines(&mut self, now: Instant) {
         if self.trial.is(Sabotage::ForgetDeadlines) || !self.tickets.expire(now) {
             return;
         }
@@ -157,43 +208,5 @@ impl<W> Engine<W> {
             let cause = cause.or_else(|| self.obstacle(self.route(&op)));
             self.end_because(&op, FailureKind::DeadlinePassed(stage), cause);
         }
-    }
-
-    pub(super) fn run_closing(&mut self, now: Instant) {
-        let Closing::Draining(until) = self.closing else { return };
-        // Without a connection nothing more can be sent or answered, since nothing is dialled any more.
-        let carries = |connection: &Connection| !matches!(connection.role, Role::Own(_));
-        let connected = self.connections.iter().any(|(_, connection)| carries(connection));
-        let hopeless = !connected && self.scripts.len() == 0;
-        if now < until && self.queued.requests > 0 && !hopeless {
-            return;
-        }
-        let from = self.health();
-        self.forget_refresh();
-        self.closing = Closing::Closed;
-        let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
-        for conn in connections {
-            // Ended here and not when the adapter has closed them: after this nothing is pending.
-            let linger = match self.connections.get(conn.0) {
-                Some(connection) if !connection.owes_nothing() => {
-                    self.trial.reached(Rare::ClosedInTime);
-                    Linger::Reset
-                }
-                _ => Linger::Deliver,
-            };
-            self.settle_lost(conn, &FailureKind::ClientClosed);
-            self.outputs.push_back(Output::Close { conn, linger });
-        }
-        for (_, node) in self.nodes.iter_mut() {
-            node.conn = None;
-            node.dial = super::dial::Dial::Idle;
-        }
-        self.end_parked(&FailureKind::ClientClosed);
-        self.end_streams(FailureKind::ClientClosed);
-        self.forget_leases(&Cause::Local);
-        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
-        self.memory.clear();
-        self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
-        self.event(Event::End);
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{Forced, MaybeRetry},
-    connection::{Connection, Op, Owner, Role, State},
+    connection::{Op, Owner, Role, State},
     failure::{Cause, Executed, Failure, FailureKind},
     fallback::{Policy, Standing},
     request::Effect,
@@ -61,8 +61,8 @@ impl<W> Engine<W> {
 
     /// Closes a connection that was to finish what it owed, if it owes nothing.
     pub(super) fn end_retired(&mut self, conn: ConnId) {
-        let ends = |found: &&Connection| found.retiring && found.owes_nothing();
-        if self.connections.get(conn.0).filter(ends).is_some() {
+        let connection = self.connections.get(conn.0);
+        if connection.is_some_and(|found| found.retiring && found.owes_nothing()) {
             self.kill(conn, Cause::Local);
         }
     }

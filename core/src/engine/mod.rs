@@ -30,11 +30,12 @@
 //! ```
 //!
 //! `submit` takes requests in and places them, `in_memory` answers what no server does, `flow` carries
-//! the rest on (`loss` where a connection ends, `deadlines` as time passes), `transaction` does all that
-//! for those that are to run as one (`block` is what one is made of), `sources` sends scripts that a
-//! server lacks, `scripts` has functions run that stand in for them; `nodes` is what is known of each
-//! server, `dial` makes connections, `health` judges, `force` lets an operator overrule it, `recovery`
-//! pays what is owed after an outage; `trial` is for the simulation; `status` is what operators see.
+//! the rest on (`loss` where a connection ends, `deadlines` as time passes, `closing` at the very end),
+//! `transaction` does all that for those that are to run as one (`block` is what one is made of),
+//! `sources` sends scripts that a server lacks, `scripts` has functions run that stand in for them;
+//! `nodes` is what is known of each server, `dial` makes connections, `health` judges, `force` lets an
+//! operator overrule it, `recovery` pays what is owed after an outage; `trial` is for the simulation;
+//! `status` is what operators see.
 //!
 //! `leases` has connections for those who can't share one: commands that wait at the server, and whoever
 //! takes one with [`lease`](Engine::lease), uses it with [`submit_on`](Engine::submit_on), and gives it back
@@ -51,6 +52,7 @@ mod batch;
 mod block;
 mod carriers;
 mod classify;
+mod closing;
 mod cluster;
 mod deadlines;
 mod dial;
@@ -93,6 +95,7 @@ use std::{
 
 pub use batch::Batch;
 pub(crate) use carriers::FeedId;
+use closing::Closing;
 pub use cluster::Place;
 pub(crate) use cluster::Slot;
 pub use heritage::Lineage;
@@ -122,7 +125,6 @@ use crate::{
 };
 use block::Blocks;
 use cluster::Cluster;
-use dial::Dial;
 use health::Phase;
 use leases::Leases;
 use nodes::{Node, Nodes};
@@ -237,15 +239,6 @@ impl Queued {
         self.requests -= 1;
         self.bytes -= op.cost as usize;
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Closing {
-    /// Not at all.
-    Open,
-    /// No new requests; what was sent may finish until then.
-    Draining(Instant),
-    Closed,
 }
 
 /// Attempts are counted up to the one before this.
@@ -530,56 +523,6 @@ impl<W> Engine<W> {
         self.tickets.is_live(ticket)
     }
 
-    /// Whether the client is closed: nothing is pending, and nothing new is accepted.
-    pub fn is_closed(&self) -> bool {
-        self.closing == Closing::Closed
-    }
-
-    /// Refuses new requests, lets what was sent finish within `grace`, then ends everything.
-    pub fn shutdown(&mut self, grace: Duration, now: Now) {
-        self.note_time(now);
-        self.stirred = true;
-        let until = self.now.after(grace);
-        self.closing = match self.closing {
-            Closing::Open => Closing::Draining(until),
-            // Who asked for less has his way: the last handle is dropped while it closes at leisure.
-            Closing::Draining(before) => Closing::Draining(before.min(until)),
-            Closing::Closed => return,
-        };
-        self.run_timers();
-    }
-
-    /// Ends every request and forgets every connection, without waiting for the adapter to close
-    /// them: what drove the sockets is gone. The next submit starts anew.
-    pub fn abandon(&mut self, now: Now) {
-        self.note_time(now);
-        self.forget_refresh();
-        let connections: Vec<_> = self.connections.iter().map(|(id, _)| ConnId(id)).collect();
-        for conn in connections {
-            self.settle_lost(conn, &FailureKind::RuntimeDropped);
-        }
-        self.end_parked(&FailureKind::RuntimeDropped);
-        self.end_streams(FailureKind::RuntimeDropped);
-        self.forget_leases(&Cause::Local);
-        debug_assert!(self.blocks.is_empty(), "every transaction has ended");
-        self.outputs.clear();
-        self.pushes = 0;
-        self.armed = None;
-        for (_, node) in self.nodes.iter_mut() {
-            node.conn = None;
-            node.dial = Dial::Idle;
-            node.failed_dials = 0;
-        }
-        self.begun = false;
-        if self.closing == Closing::Open {
-            if self.store.is_none() {
-                self.start_over();
-            }
-        } else {
-            self.closing = Closing::Closed;
-        }
-    }
-
     /// Whether the wall clock matters: only to what memory keeps, because it expires there.
     #[inline]
     pub(crate) fn uses_wall_clock(&self) -> bool {
@@ -644,63 +587,6 @@ impl<W> Engine<W> {
             None => op.spec.name().into(),
         };
         Failure::new(kind, executed, name).at(Some(self.label_of(op))).after(u32::from(op.attempts))
-    }
-
-    /// The earliest instant at which time alone changes something.
-    fn next_timer(&self) -> Option<Instant> {
-        if self.closing == Closing::Closed || self.trial.is(Sabotage::ForgetTimers) {
-            return None;
-        }
-        let connections = self
-            .connections
-            .iter()
-            .filter_map(|(_, connection)| connection.due(&self.config).map(|(at, _)| at));
-        let closing = match self.closing {
-            // What was waited for may have been given up.
-            Closing::Draining(_) if self.queued.requests == 0 => Some(self.now.instant),
-            Closing::Draining(until) => Some(until),
-            Closing::Open | Closing::Closed => None,
-        };
-        let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
-        let unheld = self.unheld.then_some(self.now.instant);
-        let carriers = self.pubsub.carriers.iter().filter_map(|(_, carrier)| {
-            let dial = carrier.side.as_ref().and_then(|side| side.dial.due());
-            dial.into_iter().chain(carrier.retry).min()
-        });
-        let nodes = self.nodes.iter().filter_map(|(_, node)| {
-            let phase = node.phase.due(node.conn.is_some());
-            node.dial.due().into_iter().chain(phase).chain(node.unready.due()).min()
-        });
-        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.due(self.now.instant));
-        connections
-            .chain(carriers)
-            .chain(self.leases_due())
-            .chain(cluster)
-            .chain(self.tickets.earliest())
-            .chain(nodes)
-            .chain(delayed)
-            .chain(unheld)
-            .chain(closing)
-            .min()
-    }
-
-    /// Does what time has brought. Compares for itself: a timer that came early changes nothing.
-    fn run_timers(&mut self) {
-        if self.closing == Closing::Closed {
-            return;
-        }
-        let now = self.now.instant;
-        self.run_delayed(now);
-        self.run_dials(now);
-        self.run_cluster(now);
-        self.run_unready(now);
-        self.run_sides(now);
-        self.run_retries(now);
-        self.run_connections(now);
-        self.run_phases(now);
-        self.run_deadlines(now);
-        self.run_leases(now);
-        self.run_closing(now);
     }
 }
 
