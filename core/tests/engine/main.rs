@@ -2,8 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "a test has to begin somewhere in time")]
 
 mod cluster;
+mod cluster_channels;
 mod cluster_claims;
 mod cluster_leases;
+mod cluster_map;
+mod cluster_outages;
 mod cluster_scripts;
 mod cluster_status;
 mod cluster_subscriptions;
