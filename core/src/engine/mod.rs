@@ -131,8 +131,6 @@ use nodes::{Node, Nodes};
 use status::Tally;
 use subscriptions::Subscriptions;
 use tickets::Tickets;
-#[cfg(not(feature = "simulation"))]
-use trial::Sabotage;
 use trial::Trial;
 
 /// The client's state machine. `W` is whatever wakes a waiting caller.
