@@ -50,11 +50,11 @@ fn deployment(config: &Config) -> Result<(), ConfigError> {
             );
         }
         if config.database != 0 {
-            return invalid(
-                "database",
-                &config.database.to_string(),
-                "expected 0, the only database that clusters have",
-            );
+            return Err(ConfigError::new(Verdict::Invalid, "database")
+                .with_found(config.database.to_string())
+                .with_advice("expected 0, the only database that clusters have")
+                .with_example("0")
+                .at(Place::Builder("database")));
         }
     }
     if endpoints.is_empty() {

@@ -389,6 +389,7 @@ impl Variables {
             "username" => &["REDIS_USERNAME"],
             "password" => &["REDIS_PASSWORD", "REDIS_USERNAME"],
             "tls" => &["REDIS_TLS_ENABLED"],
+            "database" => &["REDIS_DB"],
             "deployment" => &["REDIS_CLUSTER_NODES", "REDIS_CLUSTER_MODE", "REDIS_MODE"],
             _ => &[],
         };
@@ -401,7 +402,11 @@ impl Variables {
                 error.with_example(wanted).at(Place::Variable((*name).to_owned()))
             }
             Some(name) => {
-                let error = error.with_example(format!("REDIS_URL={URL_EXAMPLE}"));
+                let wanted = match method {
+                    "database" => format!("{name}={}", error.example()),
+                    _ => format!("REDIS_URL={URL_EXAMPLE}"),
+                };
+                let error = error.with_example(wanted);
                 error.at(Place::Variable((*name).to_owned()))
             }
             None => error,

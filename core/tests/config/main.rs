@@ -372,6 +372,11 @@ const WRONG_VARIABLES: &[WrongVariables] = &[
         "REDIS_MODE",
     ),
     (&[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_CLUSTER_NODES"),
+    (
+        &[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_DB", "2")],
+        "REDIS_DB",
+        "\"2\" in REDIS_DB: expected 0, the only database that clusters have, for example REDIS_DB=0",
+    ),
     (&[("REDIS_URL", "redis://a"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_URL"),
     (&[("REDIS_URL", "redis://a:1"), ("REDIS_PORT", "2")], "REDIS_PORT", "REDIS_URL"),
     (&[("REDIS_URL", "redis://a/1"), ("REDIS_DB", "2")], "REDIS_DB", "REDIS_URL"),
@@ -415,6 +420,8 @@ fn wrong_variables_are_told_what_where_and_how_it_would_be_right() {
         check_example(&error);
         assert!(messages.insert(message.clone()), "two faults, one message: {message}");
     }
+    let error = Config::from_vars([("REDIS_URL", "redis+cluster://a:1"), ("REDIS_DB", "2")]);
+    assert_eq!(*error.unwrap_err().place(), Place::Variable("REDIS_DB".to_owned()));
     let error = Config::from_vars([("REDIS_URL", "redis://h:x")]).unwrap_err().to_string();
     assert!(error.contains("\"x\" at character 10 of REDIS_URL"), "{error}");
     let error = Config::from_vars([("REDIS_CLUSTER_NODES", "a:1,:hunter2")]).unwrap_err();
@@ -448,6 +455,7 @@ fn wrong_settings_name_the_method_that_set_them() {
         (Config::memory().password("hunter2"), "password", "no users"),
         (Config::memory().username("me").password("hunter2"), "username", "no users"),
         (base().database(u32::MAX), "database", "2147483647"),
+        (Config::cluster([Endpoint::tcp("h", 1)]).database(2), "database", "have, for example 0"),
         (base().client_name("a b"), "client_name", "a b"),
         (base().client_name(""), "client_name", "\"\""),
         (base().deadline(zero), "deadline", "longer than zero"),
