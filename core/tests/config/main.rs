@@ -373,6 +373,11 @@ const WRONG_VARIABLES: &[WrongVariables] = &[
     ),
     (&[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_CLUSTER_NODES"),
     (
+        &[("REDIS_CLUSTER_NODES", "127.0.0.1:7411"), ("REDIS_HOST", "127.0.0.1")],
+        "REDIS_HOST",
+        "\"127.0.0.1\" in REDIS_HOST: REDIS_CLUSTER_NODES has it with another port",
+    ),
+    (
         &[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_DB", "2")],
         "REDIS_DB",
         "\"2\" in REDIS_DB: expected 0, the only database that clusters have, for example REDIS_DB=0",
@@ -427,6 +432,29 @@ fn wrong_variables_are_told_what_where_and_how_it_would_be_right() {
     let error = Config::from_vars([("REDIS_CLUSTER_NODES", "a:1,:hunter2")]).unwrap_err();
     assert!(error.to_string().contains("at character 4 of REDIS_CLUSTER_NODES"), "{error}");
     check_example(&error);
+}
+
+#[test]
+fn a_host_is_shown_as_it_was_written_where_it_is_surely_an_address() {
+    let found = |host| Config::from_vars([("REDIS_HOST", host)]).map_err(|e| e.to_string());
+    for host in ["127.0.0.1:7411", "cache.internal:6379", "[::1]:6379", "[fe80::1]:7000"] {
+        let told = found(host).expect_err(host);
+        assert!(told.starts_with(&format!("invalid host {host:?} in REDIS_HOST")), "{told}");
+        assert!(told.ends_with("for example REDIS_HOST=localhost REDIS_PORT=6379"), "{told}");
+    }
+    for host in ["me:hunter2", ":hunter2", "me:hunter2@h:1", "Hunter2:", "hu:n2", "hunter2:70000"] {
+        let told = found(host).expect_err(host);
+        assert!(told.starts_with("invalid host \":\" in REDIS_HOST"), "{told}");
+    }
+    let apart = |host| {
+        let variables = [("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", host)];
+        Config::from_vars(variables).expect_err("elsewhere").to_string()
+    };
+    assert!(apart("10.20.30.40").contains("\"10.20.30.40\""));
+    assert!(apart("2001:db8::7").contains("\"2001:db8::7\""));
+    assert!(apart("Hunter2.Hunter2").contains("contradictory host *** in REDIS_HOST"));
+    let error = Config::from_vars([("REDIS_HOST", "h:7411"), ("REDIS_PASSWORD", "7411")]);
+    assert!(!error.expect_err("a port").to_string().contains("7411"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod fault;
 mod parse;
 mod show;
 
+pub(super) use fault::is_address;
 pub(super) use parse::{Parsed, nodes, parse};
 pub(super) use show::{encode, show};
 
