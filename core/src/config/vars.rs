@@ -125,8 +125,9 @@ impl Variables {
         let endpoint = Endpoint::tcp(host, self.port()?.unwrap_or(PORT_DEFAULT));
         let nodes = self.nodes()?;
         if mode == "sentinel" {
-            return Err(wrong(Verdict::Unsupported, "REDIS_MODE", mode)
-                .with_advice("sentinels are not supported yet; standalone and memory are"));
+            return Err(wrong(Verdict::Unsupported, "REDIS_MODE", mode).with_advice(
+                "sentinels are not supported yet; standalone, cluster and memory are",
+            ));
         }
         match (mode, nodes) {
             ("cluster", Some(nodes)) => {

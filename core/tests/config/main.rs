@@ -458,6 +458,25 @@ fn a_host_is_shown_as_it_was_written_where_it_is_surely_an_address() {
 }
 
 #[test]
+fn what_can_be_used_instead_is_named_in_full() {
+    for url in ["rediss://h", "valkeys+cluster://h", "redis+sentinel://h/main"] {
+        let error = Config::from_url(url).expect_err("not supported yet").to_string();
+        let (_, told) = error.split_once("not supported yet; ").expect("what is");
+        let (told, _) = told.split_once(" are, for").expect("a sentence");
+        let schemes: Vec<_> = told.split(", ").flat_map(|both| both.split(" and ")).collect();
+        assert!(schemes.contains(&"redis+cluster://") && schemes.len() == 8, "{schemes:?}");
+        for scheme in schemes {
+            let rest = match scheme {
+                _ if scheme.contains("unix") => "/run/redis.sock",
+                "memory://" => "",
+                _ => "h",
+            };
+            assert!(Config::from_url(&format!("{scheme}{rest}")).is_ok(), "{scheme}");
+        }
+    }
+}
+
+#[test]
 fn a_url_without_credentials_takes_them_from_the_variables_only_where_they_make_sense() {
     let error = Config::from_vars([("REDIS_URL", "memory://"), ("REDIS_PASSWORD", "hunter2")]);
     let message = error.unwrap_err().to_string();

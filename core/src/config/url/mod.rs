@@ -39,6 +39,14 @@ const SCHEMES: &[(&str, Kind, bool)] = &[
     ("memory", Kind::Memory, false),
 ];
 
+/// Every scheme that this version can use, as a sentence has them: `redis://, unix:// and memory://`.
+pub(super) fn supported_schemes() -> String {
+    let supported = SCHEMES.iter().filter(|(_, kind, tls)| !tls && *kind != Kind::Sentinel);
+    let names: Vec<_> = supported.map(|(name, ..)| format!("{name}://")).collect();
+    let (last, others) = names.split_last().expect("there are several");
+    format!("{} and {last}", others.join(", "))
+}
+
 impl Kind {
     /// A URL of this kind that is right.
     fn example(self) -> &'static str {
