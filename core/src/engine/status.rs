@@ -127,8 +127,8 @@ pub struct PatternStatus {
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
     /// pattern of its first key, in a transaction too, and only where that may be answered otherwise
-    /// than by waiting for the server: of other patterns nothing is counted here. Nor is it for those
-    /// after the 255th.
+    /// than by waiting for the server: of patterns whose mode is [`Mode::Wait`] nothing is counted here.
+    /// Nor is it for those after the 255th. Messages have no key, so that PUBLISH counts for no pattern.
     pub server: Counts,
     /// What was answered from writes in memory.
     pub overlay: Counts,

@@ -203,6 +203,25 @@ fn the_items_of_a_transaction_are_counted_as_commands() {
 }
 
 #[test]
+fn of_keys_that_wait_and_of_messages_nothing_is_counted() {
+    let mut world = World::live(every_mode());
+    world.served("PUBLISH news x", ":0\r\n");
+    world.served("SPUBLISH cache:news x", ":0\r\n");
+    world.served("INCR other", ":1\r\n");
+    world.served("DEL wallet:a cache:b", ":2\r\n");
+    world.served("DEL other cache:b", ":2\r\n");
+    for pattern in world.engine.status().patterns {
+        assert_eq!(pattern.server, Default::default(), "{pattern}");
+    }
+    // Where what no rule matches fails at once, it is counted in full.
+    let mut world = World::live(every_mode().fail_fast(true));
+    world.served("INCR other", ":1\r\n");
+    world.served("PUBLISH news x", ":0\r\n");
+    let patterns = world.engine.status().patterns;
+    assert_eq!(patterns.last().expect("the rest").server.writes, 1);
+}
+
+#[test]
 fn a_closed_client_says_so_and_since_when() {
     let mut world = World::live(every_mode());
     world.wait(Duration::from_millis(600));
