@@ -152,7 +152,9 @@ pub struct Config {
     /// Replies are owed and no byte came in for this long: the connection is dead. Default 2 s.
     pub response_timeout: Duration,
     /// The same for commands that may keep a server busy (EVAL, KEYS, FLUSHALL, SORT); default
-    /// 20 s. It only ever extends `response_timeout`: the longer of the two counts.
+    /// 20 s. It only ever extends `response_timeout`: the longer of the two counts. A server that
+    /// freezes while it owes the answer to one is found dead only when it has passed, so until then
+    /// memory answers for none of its keys.
     pub slow_response_timeout: Duration,
     /// When requests are sent again.
     pub retry: Retry,

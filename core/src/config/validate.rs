@@ -6,7 +6,7 @@ use super::endpoint::{self, BadHost};
 use super::error::Verdict;
 use super::parameters::PARAMETERS;
 use super::units::show_duration;
-use super::{Config, ConfigError, Deployment, Endpoint, Place, URL_EXAMPLE, limits};
+use super::{Config, ConfigError, Deployment, Endpoint, Place, URL_EXAMPLE, limits, url};
 use crate::fallback::{SharedStore as Store, glob::Pattern};
 
 pub(super) fn validate(config: &Config) -> Result<(), ConfigError> {
@@ -50,11 +50,11 @@ fn deployment(config: &Config) -> Result<(), ConfigError> {
             );
         }
         if config.database != 0 {
-            return invalid(
-                "database",
-                &config.database.to_string(),
-                "expected 0, the only database that clusters have",
-            );
+            return Err(ConfigError::new(Verdict::Invalid, "database")
+                .with_found(config.database.to_string())
+                .with_advice("expected 0, the only database that clusters have")
+                .with_example("0")
+                .at(Place::Builder("database")));
         }
     }
     if endpoints.is_empty() {
@@ -204,13 +204,8 @@ fn exceeds(name: &'static str, value: &str, bound_name: &str, bound: &str) -> Co
 
 /// Deployments that are understood and cannot be used yet.
 fn supported(config: &Config) -> Result<(), ConfigError> {
-    let (setting, found, advice) = match &config.deployment {
-        Deployment::Sentinel { .. } => (
-            "deployment",
-            "sentinel",
-            "sentinels are not supported yet; one server (redis://, unix://), a cluster (redis+cluster://) and \
-             none (memory://) are",
-        ),
+    let (setting, found, what) = match &config.deployment {
+        Deployment::Sentinel { .. } => ("deployment", "sentinel", "sentinels are"),
         Deployment::Memory | Deployment::Store(_) | Deployment::Standalone(Endpoint::Unix(_))
             if config.tls =>
         {
@@ -220,14 +215,12 @@ fn supported(config: &Config) -> Result<(), ConfigError> {
                 .with_example("rediss://localhost:6379")
                 .at(Place::Builder("tls")));
         }
-        _ if config.tls => {
-            ("tls", "true", "TLS is not supported yet; redis://, unix:// and memory:// are")
-        }
+        _ if config.tls => ("tls", "true", "TLS is"),
         _ => return Ok(()),
     };
     Err(ConfigError::new(Verdict::Unsupported, setting)
         .with_found(found)
-        .with_advice(advice)
+        .with_advice(format!("{what} not supported yet; {} are", url::supported_schemes()))
         .with_example(URL_EXAMPLE)
         .at(Place::Builder(setting)))
 }

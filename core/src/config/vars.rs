@@ -1,6 +1,7 @@
 //! Variables.
 
 use std::ffi::OsStr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::endpoint::{self, BadHost, PORT_DEFAULT};
@@ -124,16 +125,24 @@ impl Variables {
         let endpoint = Endpoint::tcp(host, self.port()?.unwrap_or(PORT_DEFAULT));
         let nodes = self.nodes()?;
         if mode == "sentinel" {
-            return Err(wrong(Verdict::Unsupported, "REDIS_MODE", mode)
-                .with_advice("sentinels are not supported yet; standalone and memory are"));
+            return Err(wrong(Verdict::Unsupported, "REDIS_MODE", mode).with_advice(
+                "sentinels are not supported yet; standalone, cluster and memory are",
+            ));
         }
         match (mode, nodes) {
             ("cluster", Some(nodes)) => {
                 let addressed = self.get("REDIS_HOST").is_some();
                 if addressed && !nodes.contains(&endpoint) {
-                    let host = self.get("REDIS_HOST").unwrap_or_default();
-                    return Err(wrong(Verdict::Contradictory, "REDIS_HOST", host)
-                        .with_advice("REDIS_CLUSTER_NODES has other ones; leave one of them out"));
+                    let named = nodes.iter().any(
+                        |node| matches!(node, Endpoint::Tcp { host: known, .. } if **known == *host),
+                    );
+                    let advice = if named {
+                        "REDIS_CLUSTER_NODES has it with another port; leave one of them out"
+                    } else {
+                        "REDIS_CLUSTER_NODES has other ones; leave one of them out"
+                    };
+                    let error = wrong(Verdict::Contradictory, "REDIS_HOST", host);
+                    return Err(error.with_advice(advice));
                 }
                 Ok(Deployment::Cluster(nodes))
             }
@@ -303,7 +312,9 @@ impl Variables {
             return fault("://", "expected a host alone; a URL goes into REDIS_URL");
         }
         if bare.contains(':') && !endpoint::is_ipv6(bare) {
-            return fault(":", "expected a host alone; its port goes into REDIS_PORT");
+            let found = if is_address(host) { host } else { ":" };
+            return fault(found, "expected a host alone; its port goes into REDIS_PORT")
+                .map_err(|error| error.with_example("REDIS_HOST=localhost REDIS_PORT=6379"));
         }
         match endpoint::check_host(bare) {
             Ok(()) => Ok(Some(bare)),
@@ -389,6 +400,7 @@ impl Variables {
             "username" => &["REDIS_USERNAME"],
             "password" => &["REDIS_PASSWORD", "REDIS_USERNAME"],
             "tls" => &["REDIS_TLS_ENABLED"],
+            "database" => &["REDIS_DB"],
             "deployment" => &["REDIS_CLUSTER_NODES", "REDIS_CLUSTER_MODE", "REDIS_MODE"],
             _ => &[],
         };
@@ -401,7 +413,11 @@ impl Variables {
                 error.with_example(wanted).at(Place::Variable((*name).to_owned()))
             }
             Some(name) => {
-                let error = error.with_example(format!("REDIS_URL={URL_EXAMPLE}"));
+                let wanted = match method {
+                    "database" => format!("{name}={}", error.example()),
+                    _ => format!("REDIS_URL={URL_EXAMPLE}"),
+                };
+                let error = error.with_example(wanted);
                 error.at(Place::Variable((*name).to_owned()))
             }
             None => error,
@@ -415,8 +431,18 @@ fn wrong(verdict: Verdict, name: &'static str, value: &str) -> ConfigError {
     let error = ConfigError::new(verdict, setting)
         .with_example(example(name))
         .at(Place::Variable(name.to_owned()));
-    let secret = matches!(name, "REDIS_PASSWORD" | "REDIS_URL");
-    if secret || !showable(value) { error } else { error.with_found(value) }
+    let shown = match name {
+        "REDIS_PASSWORD" | "REDIS_URL" => false,
+        "REDIS_HOST" => showable(value) || is_address(value),
+        _ => showable(value),
+    };
+    if shown { error.with_found(value) } else { error }
+}
+
+/// Whether what stands in `REDIS_HOST` is surely an address and not a password, with a port or not.
+fn is_address(text: &str) -> bool {
+    let bare = endpoint::unbracketed(text).unwrap_or(text);
+    url::is_address(text) || bare.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok()
 }
 
 fn example(name: &str) -> String {

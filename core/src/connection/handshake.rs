@@ -107,7 +107,7 @@ impl Handshake {
                 self.fall_back = true;
             } else if !self.fall_back && is_fatal(step, &error) {
                 let lasting = is_lasting(step, &error);
-                let cause = Cause::Handshake(without_secret(error, config));
+                let cause = cause_of(step, without_secret(error, config), config);
                 return Progress::Failed(Rejection { cause, lasting });
             }
         } else if step == Step::Hello {
@@ -180,6 +180,20 @@ impl Handshake {
 pub(crate) fn refused_unasked(error: ServerError) -> Rejection {
     let lasting = is_lasting(Step::Hello, &error);
     Rejection { cause: Cause::Handshake(error), lasting }
+}
+
+/// Why the server refuses the handshake, with what its words leave out: who wanted in, or which database.
+fn cause_of(step: Step, error: ServerError, config: &Config) -> Cause {
+    match (step, error.code()) {
+        (Step::Hello | Step::Auth, "WRONGPASS") => {
+            let user = config.username.as_deref().unwrap_or("default");
+            Cause::SignIn { user: user.into(), error }
+        }
+        (Step::Select, "ERR") if error.message().contains("DB index") => {
+            Cause::NoDatabase { number: config.database, error }
+        }
+        _ => Cause::Handshake(error),
+    }
 }
 
 /// What a server says of HELLO or AUTH, without the password: many quote the arguments of a command

@@ -53,6 +53,7 @@ impl<W> Engine<W> {
             }
         } else {
             self.closing = Closing::Closed;
+            self.closed_since.get_or_insert(self.now.instant);
         }
     }
 
@@ -77,6 +78,7 @@ impl<W> Engine<W> {
         }
         let from = self.health();
         self.closing = Closing::Closed;
+        self.closed_since.get_or_insert(self.now.instant);
         for (conn, connection) in self.connections.iter() {
             let linger = if connection.owes_nothing() {
                 Linger::Deliver

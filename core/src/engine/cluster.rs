@@ -300,7 +300,8 @@ impl<W> Engine<W> {
             None => NodeId::HOME,
             Some(cluster) => self.worst(cluster),
         };
-        self.nodes[node].cause.clone().filter(|_| self.health() != Health::Live)
+        let matters = !matches!(self.health(), Health::Live | Health::Closed);
+        self.nodes[node].cause.clone().filter(|_| matters)
     }
 
     /// Whether it is known of every node how it stands.

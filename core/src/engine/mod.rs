@@ -199,6 +199,8 @@ pub struct Engine<W> {
     /// Somebody has asked for something, so somebody drives the engine.
     begun: bool,
     closing: Closing,
+    /// Since when it is closed.
+    closed_since: Option<Instant>,
     scratch: Vec<u8>,
     trial: Trial,
 }
@@ -337,6 +339,7 @@ impl<W> Engine<W> {
             forced_since: None,
             begun: false,
             closing: Closing::Open,
+            closed_since: None,
             scratch: Vec::new(),
             trial: Trial::default(),
             rng,

@@ -25,7 +25,8 @@ pub struct Status {
     pub since: Instant,
     /// How long that is, at the time of asking.
     pub lasting: Duration,
-    /// Why, where something is the matter; of a cluster, with the shard that stands worst.
+    /// Why, where something is the matter; of a cluster, with the shard that stands worst. `None` where
+    /// the client is closed.
     pub cause: Option<Cause>,
     /// What an operator has forced upon the client; `None` where health decides.
     pub forced: Option<Forced>,
@@ -126,8 +127,8 @@ pub struct PatternStatus {
     ///
     /// This and the counts that follow go back to when the client was made. A command counts for the
     /// pattern of its first key, in a transaction too, and only where that may be answered otherwise
-    /// than by waiting for the server: of other patterns nothing is counted here. Nor is it for those
-    /// after the 255th.
+    /// than by waiting for the server: of patterns whose mode is [`Mode::Wait`] nothing is counted here.
+    /// Nor is it for those after the 255th. Messages have no key, so that PUBLISH counts for no pattern.
     pub server: Counts,
     /// What was answered from writes in memory.
     pub overlay: Counts,
@@ -300,9 +301,10 @@ impl<W> Engine<W> {
         let (shadow_entries, shadow_bytes) = self.memory.shadow_size();
         let (journal_entries, journal_bytes) = self.memory.journal_size();
         let home = &self.nodes[self.nodes.home()];
-        let since = match self.cluster {
-            None => home.phase_since,
-            Some(_) => self.whole_since,
+        let since = match (self.closed_since, &self.cluster) {
+            (Some(closed), _) => closed,
+            (None, None) => home.phase_since,
+            (None, Some(_)) => self.whole_since,
         };
         let pubsub = self.pubsub.size();
         Status {
@@ -352,12 +354,18 @@ impl<W> Engine<W> {
         let some = all.filter(|(_, slots)| *slots > 0);
         let shard = |(id, slots)| {
             let node = &self.nodes[id];
-            ShardStatus {
-                node: node.label.clone(),
-                slots,
-                health: node.phase.health(),
-                since: node.phase_since,
-                cause: node.cause.clone(),
+            let label = node.label.clone();
+            match self.closed_since {
+                Some(since) => {
+                    ShardStatus { node: label, slots, health: Health::Closed, since, cause: None }
+                }
+                None => ShardStatus {
+                    node: label,
+                    slots,
+                    health: node.phase.health(),
+                    since: node.phase_since,
+                    cause: node.cause.clone(),
+                },
             }
         };
         some.map(shard).collect()
@@ -437,7 +445,7 @@ impl fmt::Display for Status {
             write!(f, " ({cause})")?;
         }
         let live = self.shards.iter().filter(|shard| shard.health == Health::Live).count();
-        if live < self.shards.len() {
+        if live < self.shards.len() && *health != Health::Closed {
             write!(f, ", {live} of {} shards live", self.shards.len())?;
         }
         if let Some(forced) = self.forced {

@@ -32,6 +32,20 @@ pub enum Cause {
     UnexpectedReply,
     /// The server refused the handshake.
     Handshake(ServerError),
+    /// The server does not let this user in: the password is wrong, or there is no such user.
+    SignIn {
+        /// The user's name; `default` where none was given.
+        user: Arc<str>,
+        /// How the server said so.
+        error: ServerError,
+    },
+    /// The server has no database of this number.
+    NoDatabase {
+        /// The number.
+        number: u32,
+        /// How the server said so.
+        error: ServerError,
+    },
     /// The server is there and can't serve: it is loading, or lacks its master or its replicas.
     NotReady(ServerError),
     /// The server is a replica and takes no writes.
@@ -70,7 +84,9 @@ impl Cause {
     pub(crate) fn refusal(&self) -> Option<(&ServerError, Option<Cause>)> {
         match self {
             Cause::Handshake(error) => Some((error, None)),
-            Cause::NoCluster(error) => Some((error, Some(self.clone()))),
+            Cause::NoCluster(error)
+            | Cause::SignIn { error, .. }
+            | Cause::NoDatabase { error, .. } => Some((error, Some(self.clone()))),
             _ => None,
         }
     }
@@ -109,6 +125,10 @@ impl fmt::Display for Cause {
             Cause::Protocol(fault) => write!(f, "protocol fault: {fault}"),
             Cause::UnexpectedReply => f.write_str("the server sent a reply nobody asked for"),
             Cause::Handshake(error) => write!(f, "handshake refused: {error}"),
+            Cause::SignIn { user, error } => {
+                write!(f, "user {user:?} can't sign in: {}", error.code())
+            }
+            Cause::NoDatabase { number, .. } => write!(f, "the server has no database {number}"),
             Cause::NotReady(error) => write!(f, "not ready: {error}"),
             Cause::NotMaster => f.write_str("the server is a replica"),
             Cause::Uncovered => f.write_str("no node of the cluster serves some slots"),

@@ -273,7 +273,12 @@ impl Rules {
     /// costs one comparison.
     #[must_use]
     pub fn mode_of(&self, key: &[u8]) -> Mode {
-        self.rule_of(key).map_or(self.default, |index| self.rules[index].mode)
+        self.mode_at(self.rule_of(key))
+    }
+
+    /// The mode of the rule at this place, or the default.
+    pub(super) fn mode_at(&self, rule: Option<usize>) -> Mode {
+        rule.map_or(self.default, |index| self.rules[index].mode)
     }
 
     /// Which rule `key` falls under, counted from 0 in the order of declaration; `None` where it

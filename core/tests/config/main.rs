@@ -372,6 +372,16 @@ const WRONG_VARIABLES: &[WrongVariables] = &[
         "REDIS_MODE",
     ),
     (&[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_CLUSTER_NODES"),
+    (
+        &[("REDIS_CLUSTER_NODES", "127.0.0.1:7411"), ("REDIS_HOST", "127.0.0.1")],
+        "REDIS_HOST",
+        "\"127.0.0.1\" in REDIS_HOST: REDIS_CLUSTER_NODES has it with another port",
+    ),
+    (
+        &[("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_DB", "2")],
+        "REDIS_DB",
+        "\"2\" in REDIS_DB: expected 0, the only database that clusters have, for example REDIS_DB=0",
+    ),
     (&[("REDIS_URL", "redis://a"), ("REDIS_HOST", "b")], "REDIS_HOST", "REDIS_URL"),
     (&[("REDIS_URL", "redis://a:1"), ("REDIS_PORT", "2")], "REDIS_PORT", "REDIS_URL"),
     (&[("REDIS_URL", "redis://a/1"), ("REDIS_DB", "2")], "REDIS_DB", "REDIS_URL"),
@@ -415,11 +425,55 @@ fn wrong_variables_are_told_what_where_and_how_it_would_be_right() {
         check_example(&error);
         assert!(messages.insert(message.clone()), "two faults, one message: {message}");
     }
+    let error = Config::from_vars([("REDIS_URL", "redis+cluster://a:1"), ("REDIS_DB", "2")]);
+    assert_eq!(*error.unwrap_err().place(), Place::Variable("REDIS_DB".to_owned()));
     let error = Config::from_vars([("REDIS_URL", "redis://h:x")]).unwrap_err().to_string();
     assert!(error.contains("\"x\" at character 10 of REDIS_URL"), "{error}");
     let error = Config::from_vars([("REDIS_CLUSTER_NODES", "a:1,:hunter2")]).unwrap_err();
     assert!(error.to_string().contains("at character 4 of REDIS_CLUSTER_NODES"), "{error}");
     check_example(&error);
+}
+
+#[test]
+fn a_host_is_shown_as_it_was_written_where_it_is_surely_an_address() {
+    let found = |host| Config::from_vars([("REDIS_HOST", host)]).map_err(|e| e.to_string());
+    for host in ["127.0.0.1:7411", "cache.internal:6379", "[::1]:6379", "[fe80::1]:7000"] {
+        let told = found(host).expect_err(host);
+        assert!(told.starts_with(&format!("invalid host {host:?} in REDIS_HOST")), "{told}");
+        assert!(told.ends_with("for example REDIS_HOST=localhost REDIS_PORT=6379"), "{told}");
+    }
+    for host in ["me:hunter2", ":hunter2", "me:hunter2@h:1", "Hunter2:", "hu:n2", "hunter2:70000"] {
+        let told = found(host).expect_err(host);
+        assert!(told.starts_with("invalid host \":\" in REDIS_HOST"), "{told}");
+    }
+    let apart = |host| {
+        let variables = [("REDIS_CLUSTER_NODES", "a:1"), ("REDIS_HOST", host)];
+        Config::from_vars(variables).expect_err("elsewhere").to_string()
+    };
+    assert!(apart("10.20.30.40").contains("\"10.20.30.40\""));
+    assert!(apart("2001:db8::7").contains("\"2001:db8::7\""));
+    assert!(apart("Hunter2.Hunter2").contains("contradictory host *** in REDIS_HOST"));
+    let error = Config::from_vars([("REDIS_HOST", "h:7411"), ("REDIS_PASSWORD", "7411")]);
+    assert!(!error.expect_err("a port").to_string().contains("7411"));
+}
+
+#[test]
+fn what_can_be_used_instead_is_named_in_full() {
+    for url in ["rediss://h", "valkeys+cluster://h", "redis+sentinel://h/main"] {
+        let error = Config::from_url(url).expect_err("not supported yet").to_string();
+        let (_, told) = error.split_once("not supported yet; ").expect("what is");
+        let (told, _) = told.split_once(" are, for").expect("a sentence");
+        let schemes: Vec<_> = told.split(", ").flat_map(|both| both.split(" and ")).collect();
+        assert!(schemes.contains(&"redis+cluster://") && schemes.len() == 8, "{schemes:?}");
+        for scheme in schemes {
+            let rest = match scheme {
+                _ if scheme.contains("unix") => "/run/redis.sock",
+                "memory://" => "",
+                _ => "h",
+            };
+            assert!(Config::from_url(&format!("{scheme}{rest}")).is_ok(), "{scheme}");
+        }
+    }
 }
 
 #[test]
@@ -448,6 +502,7 @@ fn wrong_settings_name_the_method_that_set_them() {
         (Config::memory().password("hunter2"), "password", "no users"),
         (Config::memory().username("me").password("hunter2"), "username", "no users"),
         (base().database(u32::MAX), "database", "2147483647"),
+        (Config::cluster([Endpoint::tcp("h", 1)]).database(2), "database", "have, for example 0"),
         (base().client_name("a b"), "client_name", "a b"),
         (base().client_name(""), "client_name", "\"\""),
         (base().deadline(zero), "deadline", "longer than zero"),

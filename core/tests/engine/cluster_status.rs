@@ -46,6 +46,23 @@ fn who_answers_is_told_of_each_shard() {
 }
 
 #[test]
+fn the_shards_of_a_closed_client_are_closed() {
+    let mut world = World::live(degrading());
+    world.wait(Duration::from_secs(1));
+    world.kill(C, &thirds(A, B, C));
+    world.engine.shutdown(Duration::ZERO, world.now);
+    let status = world.engine.status();
+    let closed = (Health::Closed, world.now.instant, None);
+    assert_eq!((status.health, status.since, status.cause.clone()), closed);
+    assert_eq!(status.shards.len(), 3);
+    for shard in &status.shards {
+        assert_eq!((shard.health, shard.since, shard.cause.clone()), closed);
+    }
+    let shown = status.to_string();
+    assert!(shown.contains(": closed for 0 ms\n"), "{shown}");
+}
+
+#[test]
 fn the_cause_of_the_whole_is_that_of_the_shard_that_stands_worst_now() {
     let mut world = World::live(degrading());
     world.wait(Duration::from_secs(1));

@@ -18,6 +18,34 @@ fn a_password_that_is_wanted_and_missing_is_noticed_in_the_handshake() {
 }
 
 #[test]
+fn a_refused_handshake_says_who_wanted_in_and_which_database() {
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let range = "-ERR DB index is out of range\r\n";
+    let secret = || World::plain().password("hunter2");
+    for (config, answer, told) in [
+        (secret().username("app"), wrong, "user \"app\" can't sign in: WRONGPASS"),
+        (secret(), wrong, "user \"default\" can't sign in: WRONGPASS"),
+        (World::plain().database(99), range, "the server has no database 99"),
+    ] {
+        let mut world = World::new(config);
+        let ticket = world.engine.connect(None, world.now);
+        world.open();
+        if world.write().contains("SELECT") {
+            world.say("%0\r\n");
+        }
+        world.say(answer);
+        let refused = world.engine.take_wait(ticket).expect("judged").expect_err("no way in");
+        let theirs = refused.server_error().expect("the server's own words").to_string();
+        assert_eq!(theirs, answer[1..].trim_end());
+        let text = refused.to_string();
+        assert!(text.contains(&format!("{theirs}: {told}")), "{text}");
+        let events = world.events.join("\n");
+        assert!(events.contains(told), "{events}");
+        assert!(!text.contains("hunter2") && !events.contains("hunter2"), "{text}\n{events}");
+    }
+}
+
+#[test]
 fn a_password_that_the_server_quotes_is_not_told() {
     for quoted in ["`AUTH`, with args beginning with: `hunter2`", "`AUTH` of hunter2"] {
         let mut world = World::new(World::plain().password("hunter2"));

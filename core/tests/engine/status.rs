@@ -203,6 +203,58 @@ fn the_items_of_a_transaction_are_counted_as_commands() {
 }
 
 #[test]
+fn of_keys_that_wait_and_of_messages_nothing_is_counted() {
+    let mut world = World::live(every_mode());
+    world.served("PUBLISH news x", ":0\r\n");
+    world.served("SPUBLISH cache:news x", ":0\r\n");
+    world.served("INCR other", ":1\r\n");
+    world.served("DEL wallet:a cache:b", ":2\r\n");
+    world.served("DEL other cache:b", ":2\r\n");
+    for pattern in world.engine.status().patterns {
+        assert_eq!(pattern.server, Default::default(), "{pattern}");
+    }
+    // Where what no rule matches fails at once, it is counted in full.
+    let mut world = World::live(every_mode().fail_fast(true));
+    world.served("INCR other", ":1\r\n");
+    world.served("PUBLISH news x", ":0\r\n");
+    let patterns = world.engine.status().patterns;
+    assert_eq!(patterns.last().expect("the rest").server.writes, 1);
+}
+
+#[test]
+fn a_closed_client_says_so_and_since_when() {
+    let mut world = World::live(every_mode());
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    world.lose(Cause::Reset);
+    world.lose(Cause::Refused);
+    world.wait(Duration::from_millis(300));
+    world.engine.shutdown(Duration::ZERO, world.now);
+    let closed = world.now.instant;
+    let status = world.engine.status();
+    assert_eq!((status.health, status.since), (Health::Closed, closed));
+    assert_eq!((status.lasting, status.cause.clone()), (Duration::ZERO, None));
+    let shown = status.to_string();
+    assert!(shown.starts_with("127.0.0.1:6379: closed for 0 ms\n"), "{shown}");
+    world.wait(Duration::from_secs(2));
+    world.engine.abandon(world.now);
+    let status = world.engine.status();
+    assert_eq!((status.since, status.lasting), (closed, Duration::from_secs(2)));
+}
+
+#[test]
+fn a_client_whose_runtime_is_gone_while_it_closes_is_closed_from_then_on() {
+    let mut world = World::live(every_mode());
+    world.run(&Request::new("GET cache:a"));
+    world.write();
+    world.engine.shutdown(Duration::from_secs(1), world.now);
+    world.now.instant += Duration::from_millis(100);
+    world.engine.abandon(world.now);
+    let status = world.engine.status();
+    assert_eq!((status.health, status.since), (Health::Closed, world.now.instant));
+}
+
+#[test]
 fn what_concerns_all_keys_counts_for_the_rule_that_all_fall_under() {
     let config = World::plain()
         .fallback(Fallback::miss("page:*"))

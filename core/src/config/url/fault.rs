@@ -155,7 +155,7 @@ pub(super) fn unknown_scheme(text: &str, end: usize) -> ConfigError {
 
 /// Whether this is surely an address and not, say, a password: `localhost`, a literal address,
 /// or a name and a port.
-fn is_address(text: &str) -> bool {
+pub(in crate::config) fn is_address(text: &str) -> bool {
     let name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))

@@ -5,6 +5,7 @@ mod fault;
 mod parse;
 mod show;
 
+pub(super) use fault::is_address;
 pub(super) use parse::{Parsed, nodes, parse};
 pub(super) use show::{encode, show};
 
@@ -37,6 +38,14 @@ const SCHEMES: &[(&str, Kind, bool)] = &[
     ("valkeys+sentinel", Kind::Sentinel, true),
     ("memory", Kind::Memory, false),
 ];
+
+/// Every scheme that this version can use, as a sentence has them: `redis://, unix:// and memory://`.
+pub(super) fn supported_schemes() -> String {
+    let supported = SCHEMES.iter().filter(|(_, kind, tls)| !tls && *kind != Kind::Sentinel);
+    let names: Vec<_> = supported.map(|(name, ..)| format!("{name}://")).collect();
+    let (last, others) = names.split_last().expect("there are several");
+    format!("{} and {last}", others.join(", "))
+}
 
 impl Kind {
     /// A URL of this kind that is right.

@@ -175,14 +175,21 @@ impl Memory {
     }
 
     /// Which pattern a command counts for, in the order of declaration: that of its first key. The last
-    /// number is that of the default; what does not fit in a byte is counted for none.
+    /// number is that of the default. What does not fit in a byte is counted for none, like messages,
+    /// which have no key, and keys that wait, of which most commands never get here: half a count would
+    /// be taken for all.
     pub(crate) fn rule_for<A: AsRef<[u8]>>(&self, spec: &Spec, args: &[A]) -> u8 {
+        if spec.is_publish() {
+            return u8::MAX;
+        }
         let rule = match spec.keys().of(args).next() {
-            _ if spec.is_publish() => None,
             Some(key) => self.rules.rule_of(key),
             None => self.rules.rule_of_all(),
         };
-        u8::try_from(rule.unwrap_or(self.rules.len())).unwrap_or(u8::MAX)
+        match self.rules.mode_at(rule) {
+            Mode::Wait => u8::MAX,
+            _ => u8::try_from(rule.unwrap_or(self.rules.len())).unwrap_or(u8::MAX),
+        }
     }
 
     // ---- who serves a command ------------------------------------------------------------------
