@@ -37,6 +37,10 @@ proptest! {
         };
         let url = format!("{scheme}://{user}:{written}@{tail}");
         let url = slipped.map_or(url.clone(), |slipped| slip(&url, &slipped));
+        // Without the first colon, what stands before the next is the user's name, which is no secret.
+        let secret = url.split_once("://").and_then(|(_, rest)| rest.strip_prefix(user));
+        let is_misread = secret.is_some_and(|rest| !rest.starts_with(':') && written.contains(':'));
+        prop_assume!(!is_misread);
         let variables = Config::from_vars([("REDIS_URL", url.as_str()), ("REDIS_HOST", "other")]);
         for outcome in [Config::from_url(&url), variables] {
             let texts = match outcome {
