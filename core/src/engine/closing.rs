@@ -14,13 +14,21 @@ pub(super) enum Closing {
     Open,
     /// No new requests; what was sent may finish until then.
     Draining(Instant),
-    Closed,
+    /// Since then.
+    Closed(Instant),
 }
 
 impl<W> Engine<W> {
     /// Whether the client is closed: nothing is pending, and nothing new is accepted.
     pub fn is_closed(&self) -> bool {
-        self.closing == Closing::Closed
+        self.closed_since().is_some()
+    }
+
+    pub(super) fn closed_since(&self) -> Option<Instant> {
+        match self.closing {
+            Closing::Closed(since) => Some(since),
+            Closing::Open | Closing::Draining(_) => None,
+        }
     }
 
     /// Refuses new requests, lets what was sent finish within `grace`, then ends everything.
@@ -32,7 +40,7 @@ impl<W> Engine<W> {
             Closing::Open => Closing::Draining(until),
             // Who asked for less has his way: the last handle is dropped while it closes at leisure.
             Closing::Draining(before) => Closing::Draining(before.min(until)),
-            Closing::Closed => return,
+            Closing::Closed(_) => return,
         };
         self.run_timers();
     }
@@ -47,13 +55,10 @@ impl<W> Engine<W> {
         self.armed = None;
         self.nodes.iter_mut().for_each(|(_, node)| node.failed_dials = 0);
         self.begun = false;
-        if self.closing == Closing::Open {
-            if self.store.is_none() {
-                self.start_over();
-            }
-        } else {
-            self.closing = Closing::Closed;
-            self.closed_since.get_or_insert(self.now.instant);
+        match self.closing {
+            Closing::Open if self.store.is_none() => self.start_over(),
+            Closing::Draining(_) => self.closing = Closing::Closed(self.now.instant),
+            Closing::Open | Closing::Closed(_) => {}
         }
     }
 
@@ -63,7 +68,7 @@ impl<W> Engine<W> {
             // What was waited for may have been given up.
             Closing::Draining(_) if self.queued.requests == 0 => Some(self.now.instant),
             Closing::Draining(until) => Some(until),
-            Closing::Open | Closing::Closed => None,
+            Closing::Open | Closing::Closed(_) => None,
         }
     }
 
@@ -77,8 +82,7 @@ impl<W> Engine<W> {
             return;
         }
         let from = self.health();
-        self.closing = Closing::Closed;
-        self.closed_since.get_or_insert(self.now.instant);
+        self.closing = Closing::Closed(now);
         for (conn, connection) in self.connections.iter() {
             let linger = if connection.owes_nothing() {
                 Linger::Deliver

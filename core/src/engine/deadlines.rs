@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Closing, ConnId, Engine, Parked,
+    ConnId, Engine, Parked,
     transaction::forget,
     trial::{Rare, Sabotage},
 };
@@ -15,7 +15,7 @@ use crate::{
 impl<W> Engine<W> {
     /// The earliest instant at which time alone changes something.
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        if self.closing == Closing::Closed || self.trial.is(Sabotage::ForgetTimers) {
+        if self.is_closed() || self.trial.is(Sabotage::ForgetTimers) {
             return None;
         }
         let connections = self
@@ -47,7 +47,7 @@ impl<W> Engine<W> {
 
     /// Does what time has brought. Compares for itself: a timer that came early changes nothing.
     pub(super) fn run_timers(&mut self) {
-        if self.closing == Closing::Closed {
+        if self.is_closed() {
             return;
         }
         let now = self.now.instant;

@@ -5,9 +5,7 @@
 //! `Redis` leaves the phases alone, and only what is placed while the server is down is placed
 //! otherwise.
 
-use super::{
-    Closing, ConnId, Engine, Event, NodeId, Now, Output, Phase, dial::Dial, recovery::Stage,
-};
+use super::{ConnId, Engine, Event, NodeId, Now, Output, Phase, dial::Dial, recovery::Stage};
 use crate::{Cause, config::Forced, fallback::Standing};
 
 impl<W> Engine<W> {
@@ -19,7 +17,7 @@ impl<W> Engine<W> {
     /// paid. `memory://` has no server, so there it changes nothing.
     pub fn force(&mut self, forced: Option<Forced>, now: Now) {
         self.note_time(now);
-        let nothing_to_force = self.store.is_some() || self.closing == Closing::Closed;
+        let nothing_to_force = self.store.is_some() || self.is_closed();
         if nothing_to_force || self.forced == forced {
             return;
         }

@@ -132,7 +132,7 @@ impl Window {
 impl<W> Engine<W> {
     /// How the client stands with its server.
     pub fn health(&self) -> Health {
-        if self.closing == super::Closing::Closed {
+        if self.is_closed() {
             return Health::Closed;
         }
         match &self.cluster {

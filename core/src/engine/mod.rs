@@ -199,8 +199,6 @@ pub struct Engine<W> {
     /// Somebody has asked for something, so somebody drives the engine.
     begun: bool,
     closing: Closing,
-    /// Since when it is closed.
-    closed_since: Option<Instant>,
     scratch: Vec<u8>,
     trial: Trial,
 }
@@ -339,7 +337,6 @@ impl<W> Engine<W> {
             forced_since: None,
             begun: false,
             closing: Closing::Open,
-            closed_since: None,
             scratch: Vec::new(),
             trial: Trial::default(),
             rng,

@@ -301,7 +301,7 @@ impl<W> Engine<W> {
         let (shadow_entries, shadow_bytes) = self.memory.shadow_size();
         let (journal_entries, journal_bytes) = self.memory.journal_size();
         let home = &self.nodes[self.nodes.home()];
-        let since = match (self.closed_since, &self.cluster) {
+        let since = match (self.closed_since(), &self.cluster) {
             (Some(closed), _) => closed,
             (None, None) => home.phase_since,
             (None, Some(_)) => self.whole_since,
@@ -355,7 +355,7 @@ impl<W> Engine<W> {
         let shard = |(id, slots)| {
             let node = &self.nodes[id];
             let label = node.label.clone();
-            match self.closed_since {
+            match self.closed_since() {
                 Some(since) => {
                     ShardStatus { node: label, slots, health: Health::Closed, since, cause: None }
                 }

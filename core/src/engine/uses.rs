@@ -32,7 +32,7 @@ impl<W> Engine<W> {
     pub(super) fn check_open(&self, command: &str) -> Result<(), Rejected> {
         match self.closing {
             Closing::Open => Ok(()),
-            Closing::Draining(_) | Closing::Closed => Err(Rejected::Failed(Failure::new(
+            Closing::Draining(_) | Closing::Closed(_) => Err(Rejected::Failed(Failure::new(
                 FailureKind::ClientClosed,
                 Executed::No,
                 command.to_owned(),
