@@ -128,6 +128,9 @@ impl Client {
 
     /// Closes the client, for all its clones: new requests are refused, what was sent may finish
     /// within `response_timeout`, everything else ends. Returns when it is done.
+    ///
+    /// Writes that were taken in memory while the server was down, and of which it has not been told yet, are
+    /// lost; [`Event::WritesLost`](unfazed_core::Event::WritesLost) says how many keys they concern.
     pub async fn close(&self) {
         self.0.close().await;
     }

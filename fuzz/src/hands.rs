@@ -172,6 +172,10 @@ impl World {
                 self.oracle.gave_up = true;
                 self.count("event: merges unanswered");
             }
+            Event::WritesLost { .. } => {
+                self.oracle.gave_up = true;
+                self.count("event: closed with writes in memory");
+            }
             Event::GivenUp { .. } => self.given_up += 1,
             Event::TooOld { .. } => self.count("event: too old"),
             Event::StillDown { .. } => self.count("event: still down"),

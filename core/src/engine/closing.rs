@@ -88,6 +88,13 @@ impl<W> Engine<W> {
         }
         // Now, and not when the adapter has closed them: after this nothing is pending.
         self.end_all(FailureKind::ClientClosed);
+        for node in self.nodes.ids() {
+            self.tell_account(node);
+        }
+        if self.memory.journal_len() > 0 {
+            let entries = self.memory.journal_len() as u64;
+            self.event(Event::WritesLost { entries });
+        }
         self.memory.clear();
         self.event(Event::HealthChanged { from, to: Health::Closed, cause: None });
         self.event(Event::End);

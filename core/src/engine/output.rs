@@ -340,6 +340,13 @@ pub enum Event {
         /// How many keys.
         entries: u64,
     },
+    /// The client was closed before the server could be told what was written in memory while it was down.
+    /// These writes are lost, although they succeeded: the keys are as the server has them, and where it was
+    /// only to be told that what it has is stale, they are stale.
+    WritesLost {
+        /// How many keys.
+        entries: u64,
+    },
     /// Something was asked for that is remembered and too old to be served. Comes once an outage.
     TooOld {
         /// The node.
@@ -390,6 +397,7 @@ impl Event {
             Event::ReplayRefused { .. } => "replay_refused",
             Event::MergesSkipped { .. } => "merges_skipped",
             Event::MergesUnanswered { .. } => "merges_unanswered",
+            Event::WritesLost { .. } => "writes_lost",
             Event::TooOld { .. } => "too_old",
             Event::StillDown { .. } => "still_down",
             Event::Full { .. } => "full",
@@ -449,6 +457,13 @@ impl fmt::Display for Event {
                     f,
                     "{node} did not answer; what was written in memory to {entries} keys may have \
                      been added, and is not sent again"
+                )
+            }
+            Event::WritesLost { entries } => {
+                write!(
+                    f,
+                    "closed before the server was told what was written in memory: {entries} keys \
+                     stay as it has them"
                 )
             }
             Event::TooOld { node } => {

@@ -126,6 +126,7 @@ pub(super) fn log(event: &Event) {
         | Event::ReplayRefused { .. }
         | Event::MergesSkipped { .. }
         | Event::MergesUnanswered { .. }
+        | Event::WritesLost { .. }
         | Event::TooOld { .. }
         | Event::StillDown { .. }
         | Event::GivenUp { .. }

@@ -96,6 +96,22 @@ pub(super) fn popped(key: &str, element: &str) -> String {
 }
 
 #[test]
+fn what_has_no_connection_yet_goes_where_its_slot_went_as_others_are_told() {
+    let mut world = World::live(World::plain());
+    let other = world.run("GET foo");
+    world.peer(C).refuses = true;
+    let ticket = world.run("BLPOP foo 0");
+    assert_eq!((world.links(B).len(), world.links(C).len()), (1, 1), "nobody is there for it");
+    world.map_all("");
+    world.say(C, &moved(OF_C, B));
+    assert_eq!(world.asked_own(B), ["BLPOP foo 2"]);
+    world.say(B, "$1\r\nx");
+    assert_eq!(world.value::<String>(other), "x");
+    world.say_own(B, &popped("foo", "y"));
+    assert_eq!(world.value::<[String; 2]>(ticket), ["foo", "y"]);
+}
+
+#[test]
 fn a_command_that_waits_does_so_at_the_node_of_its_slot() {
     let mut world = World::live(World::plain());
     let ticket = world.run("BLPOP foo 1.5");

@@ -343,6 +343,8 @@ fn a_closed_client_keeps_nothing_and_waits_for_nothing() {
     let status = world.engine.status();
     assert_eq!((status.shadow_entries, status.overlay_entries, status.journal_entries), (0, 0, 0));
     assert_eq!(world.timer, None);
+    let lost = |event: &&String| event.contains("1 keys stay as it has them");
+    assert_eq!(world.events.iter().filter(lost).count(), 1, "{:?}", world.events);
     let told = world.events.len();
     world.wait(Duration::from_secs(3_600));
     world.engine.handle_input(Input::Timeout, world.now);

@@ -105,6 +105,7 @@ pub(crate) async fn watch(mut events: Events, start: Instant) -> Option<Instant>
             | Event::ReplayRefused { .. }
             | Event::MergesSkipped { .. }
             | Event::MergesUnanswered { .. }
+            | Event::WritesLost { .. }
             | Event::TooOld { .. }
             | Event::Full { .. }
             | Event::StillDown { .. } => {

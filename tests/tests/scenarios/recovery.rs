@@ -32,6 +32,7 @@ scenarios! {
     a_command_that_is_not_permitted_ends_with_an_event,
     what_is_asked_about_and_not_permitted_holds_nothing_up,
     a_merge_that_does_not_fit_any_more_ends_with_an_event,
+    what_is_still_owed_when_the_client_is_closed_ends_with_an_event,
 }
 
 /// How many keys of each policy there are.
@@ -583,4 +584,19 @@ fn a_merge_that_does_not_fit_any_more_ends_with_an_event<A: Adapter>() {
     assert_eq!(told, [("HINCRBY", 1), ("INCRBY", 1), ("INCRBY", 2)]);
     check_settled::<A>(&client);
     assert_eq!(get::<A>(&client, "count:text").expect("answered").source, Source::Server);
+}
+
+fn what_is_still_owed_when_the_client_is_closed_ends_with_an_event<A: Adapter>() {
+    let server = TestServer::start();
+    let mut witness = Raw::connect(server.port());
+    let proxy = Proxy::start(server.port());
+    let client = A::connect(every_policy(quick(proxy.port()))).expect("there is a server");
+    let mut changes = Changes::of::<A>(&client);
+    cut::<A>(&proxy, &client);
+    for key in ["cache:k", "session:k"] {
+        A::wait(client.set(key, "ours")).expect("in memory");
+    }
+    A::close(&client);
+    changes.expect_some(1, |event| matches!(event, Event::WritesLost { entries: 2 }));
+    assert_eq!((witness.get("session:k"), A::status(&client).journal_entries), (None, 0));
 }

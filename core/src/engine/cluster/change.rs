@@ -59,6 +59,8 @@ impl<W> Engine<W> {
         if before != node {
             self.stay_behind_former(|moved| moved == slot);
             self.take_along(slot);
+            // A connection of its own that is still being made may lead to the wrong node by now.
+            self.leases.stirred = true;
         }
         if self.nodes.contains(before) && self.nodes[before].phase.is_down() {
             self.inherit(BTreeSet::from([node]));
