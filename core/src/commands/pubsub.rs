@@ -19,8 +19,8 @@ pub trait PubSub: Run {
     /// A message reaches those who are subscribed at this moment, at most once, and is kept for nobody.
     /// It is not published again by itself once it may have been: that would be two messages.
     ///
-    /// Where some keys may degrade it does not wait for a server that is down, but fails at once: see
-    /// [`Publish`](crate::config::Publish), which also says how to have it otherwise.
+    /// Where some keys may degrade it does not wait for a server that is down, but fails at once, until there
+    /// is a connection again: see [`Publish`](crate::config::Publish), which also says how to have it otherwise.
     fn publish(&self, channel: impl ToArg, message: impl ToArg) -> Self::Pending<u64> {
         self.run(Request::of(const { Spec::of("PUBLISH") }).arg(&channel).arg(&message))
     }

@@ -471,8 +471,8 @@ impl Config {
         self
     }
 
-    /// What PUBLISH does while the server is judged down and some key pattern may degrade; default
-    /// [`Publish::Fail`].
+    /// What PUBLISH does while the server is down, there is no connection to it, and some key pattern may
+    /// degrade; default [`Publish::Fail`].
     #[must_use]
     pub fn publish_while_down(mut self, choice: Publish) -> Self {
         self.publish_while_down = choice;

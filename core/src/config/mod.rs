@@ -180,7 +180,7 @@ pub struct Config {
     pub fallbacks: Vec<Fallback>,
     /// Functions that stand in for scripts where no server can run them; default none.
     pub native_scripts: NativeScripts,
-    /// What becomes of messages while the server is down; default [`Publish::Fail`].
+    /// What becomes of messages while the server is down and can't be told; default [`Publish::Fail`].
     pub publish_while_down: Publish,
     /// What operators force upon the client from the start, see [`Forced`]; default none: health
     /// decides.

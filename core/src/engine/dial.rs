@@ -307,6 +307,9 @@ impl<W> Engine<W> {
             || matches!(self.nodes[node].phase, Phase::Starting);
         if judged {
             self.trip(node, cause);
+        } else if matches!(self.nodes[node].phase, Phase::Suspect { .. }) {
+            // Why it was lost is not why it can't be reached.
+            self.nodes[node].cause = Some(cause);
         }
     }
 

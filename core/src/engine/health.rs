@@ -234,6 +234,7 @@ impl<W> Engine<W> {
                 };
                 // The connection that recovery was under way on may still be closing.
                 self.enter_stage(node, Stage::Waiting(until), None);
+                self.note_recovering(node);
                 self.place_held();
             }
         }
@@ -262,8 +263,9 @@ impl<W> Engine<W> {
                 self.enter(node, Phase::Suspect { judge_at }, Some(cause.clone()));
             }
             Phase::Down { stage, .. } => {
-                let stage_was_under_way = !matches!(stage, Stage::Waiting(_));
-                if stage_was_under_way {
+                if let Stage::Waiting(until) = *stage {
+                    self.enter_stage(node, Stage::Waiting(until), Some(cause.clone()));
+                } else {
                     self.enter_stage(node, Stage::Waiting(self.now.instant), Some(cause.clone()));
                     self.place_held();
                 }
@@ -311,13 +313,23 @@ impl<W> Engine<W> {
         self.enter(node, Phase::Down { stage: Stage::Waiting(first_probe), alarm }, Some(cause));
     }
 
-    /// The server is down, and was taken for it before; if only because an operator wanted it so, it
-    /// is known better now.
+    /// The server is down, and was taken for it before. What keeps it down now is told from now on; if it
+    /// was taken for it only because an operator wanted it so, it is known better now.
     fn confirm_down(&mut self, node: NodeId, cause: Cause) {
-        if matches!(self.nodes[node].cause, Some(Cause::Forced(_))) {
+        let before = self.nodes[node].cause.replace(cause);
+        if matches!(before, Some(Cause::Forced(_))) {
             self.reached(Rare::FoundDown);
-            self.nodes[node].cause = Some(cause);
             self.end_connect_waits();
+        }
+    }
+
+    /// What kept the server from being reached does so no more; what is left is to recover.
+    fn note_recovering(&mut self, node: NodeId) {
+        let held = self.is_held_down();
+        let cause = &mut self.nodes[node].cause;
+        // That says more precisely why it has to.
+        if !held && !matches!(cause, Some(Cause::TookOver)) {
+            *cause = Some(Cause::Recovering);
         }
     }
 
@@ -346,7 +358,13 @@ impl<W> Engine<W> {
 
     /// What keeps the server down, for those who are told that it is.
     pub(super) fn down_cause(&self, node: NodeId) -> Cause {
-        self.nodes[node].cause.clone().unwrap_or(Cause::Local)
+        match self.forced {
+            // There is a server, and it is not asked.
+            Some(held) if self.is_held_down() && self.nodes[node].conn.is_some() => {
+                Cause::Forced(held)
+            }
+            _ => self.nodes[node].cause.clone().unwrap_or(Cause::Local),
+        }
     }
 
     pub(super) fn run_phases(&mut self, now: Instant) {

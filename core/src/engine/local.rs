@@ -20,7 +20,8 @@ impl<W> Engine<W> {
     }
 
     /// Answers a command about channels as a server would; `None` for all others. `words` is the whole
-    /// command. While a server is down there is PUBLISH only.
+    /// command. While a server is down there is PUBLISH only, and that only as long as there is no connection
+    /// on which the server could be told: see [`may_be_told`](Self::may_be_told).
     pub(super) fn answer_about_channels(&mut self, spec: &Spec, words: &[&[u8]]) -> Option<Value> {
         if !is_about_channels(spec) {
             return None;

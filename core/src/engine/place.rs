@@ -10,6 +10,7 @@ use crate::{
     failure::{Cause, FailureKind},
     fallback::{Claim, NativeDone, Standing},
     request::Effect,
+    topology::Redirect,
 };
 
 impl<W> Engine<W> {
@@ -81,12 +82,15 @@ impl<W> Engine<W> {
         if (standing == Standing::Wait && !answers_anything)
             || !self.nodes[node].phase.is_down()
             || parked.op.engaged
+            || (self.nodes[node].conn.is_some() && self.may_be_told(&parked))
         {
             return self.place_on_server(node, parked);
         }
         let settles = self.settles(node);
         if standing == Standing::Fail && !settles {
-            let kind = FailureKind::Down(self.down_cause(node));
+            let connected = self.nodes[node].conn.is_some();
+            let refusal = parked.cause.filter(|cause| connected && is_refusal(cause));
+            let kind = FailureKind::Down(refusal.unwrap_or_else(|| self.down_cause(node)));
             return self.end_without_answer(&parked.op, kind);
         }
         if self.is_clearing(node) {
@@ -114,6 +118,18 @@ impl<W> Engine<W> {
             }
             Claim::Held => self.hold(parked),
         }
+    }
+
+    /// Whether a server that is judged down is told of this as soon as it can be told anything: it is a
+    /// message, or a transaction of messages and of what waits for the server anyway. Memory holds nothing of
+    /// either, so there is nothing that recovery would have to settle before. Where the server has refused it
+    /// for now, it goes the way that it goes without a server: there is no waiting for its turn.
+    pub(super) fn may_be_told(&self, parked: &Parked) -> bool {
+        let op = &parked.op;
+        (op.spec.is_publish() || op.spec.is_transaction())
+            && !self.is_held_down()
+            && !parked.cause.as_ref().is_some_and(is_refusal)
+            && self.memory.has_no_say(&self.blocks.commands(op, &parked.bytes))
     }
 
     /// Puts a command where only the server can serve it, while others of its keys are served from
@@ -194,4 +210,9 @@ impl<W> Engine<W> {
         }
         self.unheld = true;
     }
+}
+
+/// Whether this is a server that has refused a command for now, and has not sent it elsewhere.
+fn is_refusal(cause: &Cause) -> bool {
+    matches!(cause, Cause::NotReady(error) if !Redirect::is_one(error))
 }

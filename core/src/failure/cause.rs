@@ -67,6 +67,9 @@ pub enum Cause {
     /// The node has taken over slots from one that was down: what memory did with their keys meanwhile is
     /// settled first.
     TookOver,
+    /// The server can be reached again, and is not trusted yet: it has to pass probes, and what memory did
+    /// meanwhile is settled first.
+    Recovering,
     /// The server ended a subscription without having been asked to.
     Unsubscribed,
     /// The server does not take a subscription, for now.
@@ -144,6 +147,9 @@ impl fmt::Display for Cause {
             Cause::SlotMoved => f.write_str("the slot has moved to another node"),
             Cause::NodeRemoved => f.write_str("the node serves no slots of the cluster any more"),
             Cause::TookOver => f.write_str("it has taken over slots from a node that was down"),
+            Cause::Recovering => {
+                f.write_str("recovering: it can be reached, and is not trusted yet")
+            }
             Cause::Unsubscribed => f.write_str("unsubscribed by the server"),
             Cause::SubscriptionRefused(error) => write!(f, "subscription refused: {error}"),
             Cause::Local => f.write_str("closed by this client"),

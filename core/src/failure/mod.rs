@@ -192,8 +192,9 @@ impl Failure {
     /// may go well; until then its caller may put something of his own in the answer's place.
     ///
     /// Not so where the server has answered what it would answer again (WRONGTYPE, NOPERM, wrong credentials),
-    /// where the request or the configuration is wrong, and where the client was closed. Whether a write was
-    /// executed all the same, [`executed`](Self::executed) says.
+    /// be it to the request or, as its [`cause`](Self::cause) says, to the handshake before it; where the request
+    /// or the configuration is wrong, and where the client was closed. Whether a write was executed all the same,
+    /// [`executed`](Self::executed) says.
     ///
     /// ```
     /// # mod unfazed_tokio { pub use unfazed_core::{*, handle::Handle as Client}; }
@@ -214,21 +215,26 @@ impl Failure {
             kind => kind,
         };
         match kind {
+            // Of a handshake that the server refuses some are told its error, and others what that kept them from.
             FailureKind::DeadlinePassed(_)
             | FailureKind::ConnectionLost(_)
-            | FailureKind::Down(_)
-            | FailureKind::Isolated
-            | FailureKind::Uncovered(_)
-            | FailureKind::QueueFull => true,
-            FailureKind::Server(error) => {
-                passes(error) || matches!(error.code(), "OOM" | "MISCONF" | "IOERR")
+            | FailureKind::Down(_) => {
+                let refusal = self.cause().and_then(Cause::refusal);
+                refusal.is_none_or(|(error, _)| is_for_now(error))
             }
+            FailureKind::Isolated | FailureKind::Uncovered(_) | FailureKind::QueueFull => true,
+            FailureKind::Server(error) => is_for_now(error),
             FailureKind::Memory(MemoryRefusal::Undeclared | MemoryRefusal::Panicked) => false,
             // Memory stands in while the server is down; where there is no server, it has the last word.
             FailureKind::Memory(_) => self.node() != Some(MEMORY),
             _ => false,
         }
     }
+}
+
+/// Whether an error says nothing of the request or of who sent it: later it may go well.
+fn is_for_now(error: &ServerError) -> bool {
+    passes(error) || matches!(error.code(), "OOM" | "MISCONF" | "IOERR")
 }
 
 /// Whether an error says that the server, or the slot, can't be used for a moment: it is loading, elects a

@@ -181,7 +181,8 @@ impl Fallback {
         Self::new(pattern, Mode::Wait)
     }
 
-    /// Requests for keys that match fail at once.
+    /// Requests for keys that match fail at once while the server is judged down, also when it can be reached
+    /// again and has still to recover: the failure says so ([`Cause::Recovering`](crate::Cause::Recovering)).
     pub fn fail(pattern: impl Into<String>) -> Self {
         Self::new(pattern, Mode::Fail)
     }

@@ -368,6 +368,29 @@ fn what_fails_as_soon_as_there_is_room_leaves_nothing_to_be_done_at_once() {
     assert!(due.is_none_or(|at| at > world.now.instant));
 }
 
+#[test]
+fn a_message_goes_out_on_a_connection_of_ones_own_that_has_outlived_the_shared_one() {
+    let cached = Fallback::memory("cache:*", Policy::Invalidate);
+    let mut world = World::live(plain().fallback(cached));
+    let lease = world.engine.lease(world.now).expect("room");
+    world.run_on(lease, "WATCH a");
+    let conn = world.own(A).conn;
+    world.say_on(conn, "+OK");
+    world.wait(Duration::from_millis(600));
+    world.peer(A).refuses = true;
+    world.lose(A, Cause::Reset);
+    assert_eq!(world.engine.health(), Health::Degraded);
+    let message = world.run_on(lease, "PUBLISH news hello");
+    world.say_on(conn, ":1");
+    assert_eq!(world.value::<u32>(message), 1);
+    // What memory may hold something of is not the server's yet, and without a connection nothing is.
+    let cached = world.run_on(lease, "GET cache:a");
+    assert!(matches!(world.failure(cached).kind(), FailureKind::Down(_)));
+    let fresh = world.engine.lease(world.now).expect("room");
+    let message = world.run_on(fresh, "PUBLISH news hello");
+    assert!(matches!(world.failure(message).kind(), FailureKind::Down(_)));
+}
+
 fn lost_in_the_middle(world: &mut World, lease: Lease) -> [Ticket; 2] {
     let tickets = ["WATCH a", "GET a"].map(|command| world.run_on(lease, command));
     let conn = world.own(A).conn;

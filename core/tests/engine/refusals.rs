@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use unfazed_core::{
-    Cause, Config, Executed, FailureKind, Request,
+    Cause, Config, Executed, Failure, FailureKind, Options, Request,
     engine::{Batch, Lease, Rejected},
     failure::MemoryRefusal,
+    fallback::{Fallback, Policy},
 };
 
 use super::World;
@@ -124,4 +125,92 @@ fn what_there_is_not_without_a_server_is_refused_with_what_to_use_instead() {
     let (ticket, _) = world.engine.submit_batch(&transaction, None, world.now).expect("room");
     let failure = world.engine.take_batch(ticket).expect("ended").spread().expect_err("refused");
     assert!(failure.to_string().contains("a list (RPUSH, BLMOVE)"), "{failure}");
+}
+
+const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
+/// The server ends the connection, and says this to the handshake of the next one.
+fn refused_anew(world: &mut World, lost: &[Cause], refusal: &str) {
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    for cause in lost {
+        world.lose(cause.clone());
+        world.wait(Duration::from_millis(200));
+    }
+    world.open();
+    world.write();
+    world.say(&format!("-{refusal}\r\n"));
+    world.conn = None;
+}
+
+#[test]
+fn whoever_meets_a_refused_handshake_is_told_the_same_of_it() {
+    // Where it was down before for another reason, that reason is past.
+    for lost in [&[Cause::EndOfStream][..], &[Cause::EndOfStream, Cause::Refused]] {
+        let config = World::plain()
+            .password("old")
+            .fallback(Fallback::memory("cache:*", Policy::Invalidate))
+            .fallback(Fallback::fail("strict:*"));
+        let mut world = World::live(config);
+        refused_anew(&mut world, lost, WRONGPASS);
+        let limited = Options { deadline: Some(Duration::from_millis(1)), ..Options::default() };
+        let late = world.run(&Request::new("GET wallet:a").options(limited));
+        let now = ["PUBLISH news hello", "GET strict:a", "SET strict:a 1"];
+        let now = now.map(|command| world.run(&Request::new(command)));
+        let waits = world.run(&Request::new("INCR wallet:a"));
+        let mut failures: Vec<_> = now
+            .into_iter()
+            .map(|ticket| world.engine.take(ticket).expect("at once").expect_err("refused"))
+            .collect();
+        for failure in &failures {
+            assert!(matches!(failure.kind(), FailureKind::Down(_)), "{failure}");
+        }
+        world.wait(Duration::from_millis(2));
+        failures.push(world.engine.take(late).expect("ended").expect_err("too late"));
+        assert!(failures.last().is_some_and(Failure::is_timeout));
+        while world.conn.is_none() {
+            world.wait(Duration::from_millis(100));
+        }
+        world.open();
+        world.write();
+        world.say(&format!("-{WRONGPASS}\r\n"));
+        let told = world.engine.take(waits).expect("ended").expect_err("refused");
+        assert!(told.server_error().is_some(), "{told}");
+        failures.push(told);
+        for failure in failures {
+            assert!(failure.to_string().contains("WRONGPASS"), "{failure}");
+            assert!(!failure.is_unavailable(), "{failure}");
+            assert_eq!(failure.executed(), Executed::No);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_is_refused_for_now_makes_nobody_wrong() {
+    for refusal in ["LOADING Redis is loading the dataset", "ERR max number of clients reached"] {
+        let config = World::plain().fallback(Fallback::fail("strict:*"));
+        let mut world = World::live(config);
+        refused_anew(&mut world, &[Cause::EndOfStream, Cause::Refused], refusal);
+        let ticket = world.run(&Request::new("GET strict:a"));
+        let failure = world.engine.take(ticket).expect("at once").expect_err("it is down");
+        assert!(matches!(failure.kind(), FailureKind::Down(_)), "{failure}");
+        assert!(failure.is_unavailable(), "{failure}");
+    }
+}
+
+#[test]
+fn whoever_was_signed_out_is_told_what_keeps_the_client_from_signing_in_again() {
+    let mut world = World::live(World::plain());
+    world.wait(Duration::from_millis(600));
+    world.answer_pings();
+    let limited = Options { deadline: Some(Duration::from_millis(500)), ..Options::default() };
+    world.run(&Request::new("GET a"));
+    world.write();
+    world.say("-NOAUTH Authentication required.\r\n");
+    let ticket = world.run(&Request::new("GET b").options(limited));
+    world.lose(Cause::ConnectTimeout);
+    world.wait(Duration::from_millis(500));
+    let failure = world.engine.take(ticket).expect("ended").expect_err("nobody answers");
+    assert_eq!(failure.cause(), Some(&Cause::ConnectTimeout), "{failure}");
+    assert!(failure.is_timeout() && failure.is_unavailable(), "{failure}");
 }

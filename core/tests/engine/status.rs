@@ -282,7 +282,7 @@ fn a_status_is_read_in_a_log() {
     assert_eq!(status.lasting, Duration::from_millis(4_200));
     let shown = status.to_string();
     let expected = "\
-127.0.0.1:6379: degraded for 4.2 s (connection refused), forced by an operator: memory
+127.0.0.1:6379: degraded for 4.2 s (connecting took too long), forced by an operator: memory
   requests  0 under way, 0 of them wait for room; 0 sockets
   memory    1 written (175 B), 0 remembered (0 B), 1 owed to the server (7 B)
   answers   1 server, 2 written, 0 remembered, 0 unknown

@@ -207,7 +207,8 @@ impl<W> Engine<W> {
             return self.end_without_answer(&parked.op, FailureKind::Isolated);
         }
         let node = self.route(&parked.op);
-        if !parked.op.standing.waits() && self.nodes[node].phase.is_down() {
+        let told = self.leases.conn_of(lease).is_some() && self.may_be_told(&parked);
+        if !parked.op.standing.waits() && self.nodes[node].phase.is_down() && !told {
             let kind = FailureKind::Down(self.down_cause(node));
             return self.end_without_answer(&parked.op, kind);
         }

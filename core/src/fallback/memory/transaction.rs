@@ -30,10 +30,6 @@ impl Memory {
         if !self.degrades {
             return (Standing::Wait, false);
         }
-        let is_vague = |one: &&Part<'_>| {
-            let any_key = one.spec.concerns_all_keys() || one.spec.is_unknown();
-            any_key || deeds::reads_others(one.spec, one.args())
-        };
         let mut modes: Vec<Mode> = Vec::new();
         let (mut writes, mut tells, mut publishes) = (false, false, false);
         for one in commands {
@@ -46,16 +42,7 @@ impl Memory {
                 });
                 continue;
             }
-            let before = modes.len();
-            if is_vague(&one) {
-                modes.extend(self.rules.modes_in_reach());
-            } else {
-                modes.extend(one.keys().map(|key| self.rules.mode_of(key)));
-            }
-            if modes.len() == before {
-                // Alone it would go by this as well.
-                modes.push(self.rules.default_mode());
-            }
+            modes.extend(self.modes_of(one));
             writes |= deeds::writes(one.spec, one.args());
             tells |= learn::tells_all(one.spec, one.args());
         }
@@ -70,14 +57,33 @@ impl Memory {
         let standing = match standing {
             // What only reads all keys has no place to keep, and of an unknown command's keys nothing
             // is known.
-            Standing::Mixed
-                if unknown || (!writes && commands.iter().any(|one| is_vague(&one))) =>
-            {
+            Standing::Mixed if unknown || (!writes && commands.iter().any(is_vague)) => {
                 Standing::Wait
             }
             other => other,
         };
         (standing, standing == Standing::Mixed || (remembers && (writes || tells)))
+    }
+
+    /// Whether these are messages, and commands of which all keys wait for the server: what memory was told or
+    /// owes has nothing to do with them.
+    pub(crate) fn has_no_say(&self, commands: &[Part<'_>]) -> bool {
+        let waits = |one: &Part<'_>| self.modes_of(one).iter().all(|mode| *mode == Mode::Wait);
+        commands.iter().all(|one| one.spec.is_publish() || waits(one))
+    }
+
+    /// The modes of all keys that a command may concern.
+    fn modes_of(&self, one: &Part<'_>) -> Vec<Mode> {
+        let mut modes: Vec<_> = if is_vague(one) {
+            self.rules.modes_in_reach().collect()
+        } else {
+            one.keys().map(|key| self.rules.mode_of(key)).collect()
+        };
+        if modes.is_empty() {
+            // Alone it would go by this as well.
+            modes.push(self.rules.default_mode());
+        }
+        modes
     }
 
     /// Forgets what is known of the keys of one command, if it is a write.
@@ -155,6 +161,12 @@ impl Memory {
             self.shadow.restore(&key, remembered, now);
         }
     }
+}
+
+/// Whether any key may be among those of a command.
+fn is_vague(one: &Part<'_>) -> bool {
+    let any_key = one.spec.concerns_all_keys() || one.spec.is_unknown();
+    any_key || deeds::reads_others(one.spec, one.args())
 }
 
 #[cfg(test)]
